@@ -1,0 +1,9 @@
+"""Verbs on jobs: submit, get, history, logs, cancel, hold, release, rerun."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's verbs to the command line."""

@@ -1,0 +1,9 @@
+"""One role a process: scheduler, worker."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's verbs to the command line."""
