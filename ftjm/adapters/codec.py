@@ -20,6 +20,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from msgspec.structs import asdict
 
 from ftjm.core import commands, events, messages
+from ftjm.core.errors import UndecodableError
 
 MARKER = b"\xc3\x01"
 HEADER_BYTES = 10
@@ -46,18 +47,6 @@ class Undecodable(StrEnum):
     """The body is not what its schema says."""
     TRAILING_BYTES = "TRAILING_BYTES"
     TOO_LARGE = "TOO_LARGE"
-
-
-class UndecodableError(Exception):
-    """Bytes that are no record of ours; `code` says in which way, `text` says it for people."""
-
-    def __init__(self, code: Undecodable, text: str) -> None:
-        super().__init__(code, text)
-        self.code = code
-        self.text = text
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.text}"
 
 
 class _Encoder(NamedTuple):

@@ -1,0 +1,181 @@
+"""Kafka for everyone: a producer that confirms, and a reader of lanes.
+
+The partition's own log (transactions, fencing, reading by position) is in `kafka_log`, membership of the
+group in `kafka_group`.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+log = structlog.get_logger(__name__)
+
+Delivered = Callable[[KafkaError | None, Message], None]
+Headers = Sequence[tuple[str, bytes]]
+
+PRODUCER: dict[str, object] = {
+    "acks": "all",
+    "enable.idempotence": True,
+    # Never give up on a record that was accepted here: the caller waits, or dies with it.
+    "message.timeout.ms": 0,
+    "message.max.bytes": 4 * 1024 * 1024,
+    "queue.buffering.max.messages": 200_000,
+    "queue.buffering.max.kbytes": 256 * 1024,
+    "compression.type": "lz4",
+    # The library's default of 100 ms makes every transaction wait that long for its markers.
+    "retry.backoff.ms": 1,
+    "reconnect.backoff.ms": 20,
+    "reconnect.backoff.max.ms": 500,
+    "partitioner": "murmur2_random",
+    "socket.nagle.disable": True,
+    "sticky.partitioning.linger.ms": 0,
+}
+CONSUMER: dict[str, object] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    # A position that fell off its log must fail loudly, never jump.
+    "auto.offset.reset": "error",
+    "fetch.wait.max.ms": 100,
+    "fetch.error.backoff.ms": 10,
+    "fetch.queue.backoff.ms": 10,
+    "queued.max.messages.kbytes": 16 * 1024,
+    "fetch.message.max.bytes": 4 * 1024 * 1024,
+    "reconnect.backoff.ms": 20,
+    "reconnect.backoff.max.ms": 500,
+    "socket.nagle.disable": True,
+}
+ADMIN_TIMEOUT_SECONDS = 10.0
+
+
+def say_errors(role: str) -> Callable[[KafkaError], None]:
+    """An `error_cb` that tells of an unreachable Kafka, at most every 5 s; the client goes on by itself."""
+    silent_until = 0.0
+
+    def tell(error: KafkaError) -> None:
+        nonlocal silent_until
+        if time.monotonic() >= silent_until:
+            silent_until = time.monotonic() + 5.0
+            log.warning("kafka_unreachable", role=role, error=error.str(), todo="waiting, and trying again")
+
+    return tell
+
+
+class Outlet:
+    """A plain idempotent producer with a thread that collects its delivery reports.
+
+    `send` never blocks the caller for long: when the local queue is full it waits for room.
+    """
+
+    def __init__(self, settings: Mapping[str, object], **overrides: object) -> None:
+        self._producer = Producer(
+            {**PRODUCER, "linger.ms": 0, "error_cb": say_errors("producer"), **settings, **overrides},
+        )
+        self._open = True
+        self._thread = threading.Thread(target=self._collect, name="outlet", daemon=True)
+        self._thread.start()
+
+    def _collect(self) -> None:
+        while self._open:
+            self._producer.poll(0.1)
+
+    def send(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        partition: int,
+        key: bytes = b"",
+        headers: Headers = (),
+        delivered: Delivered | None = None,
+    ) -> None:
+        """Hand a record over; `delivered` is called from the outlet's thread once the log has it."""
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value, key, partition, headers=list(headers) or None, on_delivery=delivered
+                )
+                return
+            except BufferError:
+                # The thread makes room as soon as the brokers answer.
+                time.sleep(0.005)
+
+    def warm(self, topic: str, timeout_seconds: float = ADMIN_TIMEOUT_SECONDS) -> int:
+        """Fetch the topic's metadata, so that the first record does not wait for it.
+
+        Returns: the topic's number of partitions.
+        Raises: KafkaException if no broker answers in time, or the topic does not exist.
+        """
+        return partition_count(self._producer, topic, timeout_seconds)
+
+    def flush(self, timeout_seconds: float) -> int:
+        """Wait for deliveries; returns how many records are still under way."""
+        return int(self._producer.flush(timeout_seconds))
+
+    def close(self, timeout_seconds: float = 5.0) -> int:
+        """Flush and stop the thread; returns how many records were not delivered."""
+        left = self.flush(timeout_seconds)
+        self._open = False
+        self._thread.join()
+        return left
+
+
+def partition_count(client: Producer | Consumer, topic: str, timeout_seconds: float = ADMIN_TIMEOUT_SECONDS) -> int:
+    """How many partitions `topic` has. Raises KafkaException if it cannot be told in time."""
+    found = client.list_topics(topic, timeout=timeout_seconds).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return len(found.partitions)
+
+
+def end_offsets(consumer: Consumer, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+    """The high watermark of each partition (of transactional topics: the last stable offset), asked afresh."""
+    return {
+        p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=ADMIN_TIMEOUT_SECONDS, cached=False)[1]
+        for p in partitions
+    }
+
+
+class LaneReader:
+    """Reads some partitions of a topic from their ends as they were when it was made.
+
+    For what is addressed to a living process and never replayed: dispatches, replies, heartbeats.
+    """
+
+    def __init__(self, settings: Mapping[str, object], topic: str, partitions: Sequence[int]) -> None:
+        self._consumer = Consumer(
+            {
+                **CONSUMER,
+                "group.id": "unused",
+                # What was missed while cut off longer than the lane's retention is nobody's business any more.
+                "auto.offset.reset": "latest",
+                "error_cb": say_errors("reader"),
+                **settings,
+            }
+        )
+        self.topic = topic
+        self._next = end_offsets(self._consumer, topic, partitions)
+        self._consumer.assign([TopicPartition(topic, p, end) for p, end in self._next.items()])
+
+    def read(self, timeout_seconds: float) -> list[Message]:
+        """Records that have arrived, waiting for the first one for at most `timeout_seconds`."""
+        first = self._consumer.poll(timeout_seconds)
+        if first is None:
+            return []
+        found = [m for m in (first, *self._consumer.consume(1_000, 0)) if m.error() is None]
+        for message in found:
+            self._next[message.partition()] = message.offset() + 1
+        return found
+
+    def ends(self) -> dict[int, int]:
+        """The end offset of each lane now, asked of the brokers."""
+        return end_offsets(self._consumer, self.topic, list(self._next))
+
+    def reached(self, ends: Mapping[int, int]) -> bool:
+        """Whether everything before `ends` has been handed out (lanes hold no transactions, so no gaps)."""
+        return all(self._next[p] >= end for p, end in ends.items())
+
+    def close(self) -> None:
+        self._consumer.close()

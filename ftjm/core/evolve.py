@@ -1,0 +1,442 @@
+"""`evolve` records: the one place where state is made, live and in replay alike."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ftjm.core import events as e
+from ftjm.core.lifecycle import LIFECYCLE
+from ftjm.core.model import (
+    LIVE,
+    TERMINAL,
+    Job,
+    JobState,
+    Message,
+    MessageKind,
+    Outcome,
+    Queue,
+    Session,
+    Timer,
+    TimerKind,
+    job_key,
+)
+from ftjm.core.state import State
+
+DAY_MS = 86_400_000
+COMMAND_ID_MEMORY_MS = DAY_MS
+SESSION_MEMORY_MS = DAY_MS
+"""How long a lost session is remembered, so that it can never be given work again."""
+WAITERS_MAX = 8
+
+
+def evolve(state: State, event: e.Event) -> None:
+    """Make `event` true in `state`.
+
+    Raises:
+        AssertionError: if it cannot have happened there. The log is the truth, so the partition must stop.
+    """
+    _HANDLERS[type(event)](state, event)
+    if event.reply:
+        _answer(state, event)
+
+
+def _move(state: State, event: e.Event, job: Job, to: JobState) -> None:
+    """Bring a job from its state to another: counts, ready queue and timer follow from the two."""
+    key = job_key(event.queue, event.job_id)
+    before = job.state
+    allowed = LIFECYCLE[type(event)].get(before, frozenset())
+    assert to in allowed, f"{type(event).__name__} cannot take {key} from {before.name} to {to.name}"
+    _leave(state, event, key, job)
+    job.state = to
+    _count(state, event.queue, before, -1)
+    _enter(state, event, key, job)
+    state.save_job(key, job)
+
+
+def _leave(state: State, event: e.Event, key: str, job: Job) -> None:
+    match job.state:
+        case JobState.READY:
+            state.remove_ready(event.queue, job.priority, job.order)
+        case JobState.SCHEDULED | JobState.RETRY_WAIT if job.due_at:
+            state.clear_timer(_due_timer(key, job))
+        case JobState.DISPATCHED | JobState.RUNNING:
+            _release_slot(state, key, job)
+        case _:
+            pass
+
+
+def _enter(state: State, event: e.Event, key: str, job: Job) -> None:
+    _count(state, event.queue, job.state, 1)
+    match job.state:
+        case JobState.READY:
+            job.ready_at = event.at
+            job.due_at = 0
+            state.add_ready(event.queue, event.job_id, job.priority, job.order)
+        case JobState.SCHEDULED | JobState.RETRY_WAIT if job.due_at:
+            state.set_timer(_due_timer(key, job))
+        case JobState.DISPATCHED | JobState.RUNNING:
+            _take_slot(state, key, job)
+        case ended if ended in TERMINAL:
+            _end(state, event, key, job)
+        case _:
+            pass
+
+
+def _due_timer(key: str, job: Job) -> Timer:
+    return Timer(job.due_at, TimerKind.DUE, key, job.attempt)
+
+
+def _deadline_timer(key: str, job: Job) -> Timer:
+    return Timer(job.deadline_at, TimerKind.DEADLINE, key, job.run)
+
+
+def _retention_timer(key: str, job: Job) -> Timer:
+    return Timer(job.ended_at + job.retention_ms, TimerKind.RETENTION, key, job.run)
+
+
+def _take_slot(state: State, key: str, job: Job) -> None:
+    session = state.session(job.session)
+    assert session is not None
+    session.live += 1
+    state.save_session(job.session, session)
+    state.hold_attempt(job.session, key)
+
+
+def _release_slot(state: State, key: str, job: Job) -> None:
+    session = state.session(job.session)
+    assert session is not None
+    session.live -= 1
+    state.save_session(job.session, session)
+    state.drop_attempt(job.session, key)
+
+
+def _count(state: State, queue: str, which: JobState, by: int) -> None:
+    row = state.queue(queue) or Queue([0] * (max(JobState) + 1))
+    row.counts[which] += by
+    state.save_queue(queue, row)
+
+
+def _end(state: State, event: e.Event, key: str, job: Job) -> None:
+    if job.deadline_at:
+        state.clear_timer(_deadline_timer(key, job))
+    job.ended_at = event.at
+    job.session = ""
+    job.stopping = ""
+    state.set_timer(_retention_timer(key, job))
+    for waiter in job.waiters:
+        _tell_outcome(state, event, job, waiter)
+    job.waiters = []
+
+
+def _tell_outcome(state: State, event: e.Event, job: Job, waiter: str) -> None:
+    outcome = state.outcome(job_key(event.queue, event.job_id))
+    state.push(
+        Message(
+            MessageKind.OUTCOME,
+            waiter,
+            0,
+            queue=event.queue,
+            job_id=event.job_id,
+            run=job.run,
+            code=job.reason,
+            text=outcome.error,
+            state=job.state,
+            body=outcome.result,
+            attempt=outcome.exit_code,
+        )
+    )
+
+
+def _answer(state: State, event: e.Event) -> None:
+    rejected = isinstance(event, e.CommandRejected)
+    job = state.job(job_key(event.queue, event.job_id))
+    state.push(
+        Message(
+            MessageKind.REPLY,
+            event.reply,
+            0,
+            queue=event.queue,
+            job_id=event.job_id,
+            run=job.run if job else event.run,
+            code=event.code if rejected else "",
+            text=event.text if rejected else "",
+            state=job.state if job else 0,
+        )
+    )
+
+
+def _job(state: State, event: e.Event) -> Job:
+    job = state.job(job_key(event.queue, event.job_id))
+    assert job is not None, f"{type(event).__name__} of {event.queue}/{event.job_id}, which does not exist"
+    return job
+
+
+def _await(job: Job, event: e.Event) -> None:
+    job.waiters = [*(w for w in job.waiters if w != event.reply), event.reply][-WAITERS_MAX:]
+
+
+def _submitted(state: State, event: e.JobSubmitted) -> None:
+    key, spec = job_key(event.queue, event.job_id), event.spec
+    state.counters.order += 1
+    state.save_counters()
+    job = Job(
+        JobState.HELD if spec.held else JobState.SCHEDULED if event.due_at > event.at else JobState.READY,
+        order=state.counters.order,
+        priority=spec.priority,
+        shard_key=event.shard_key,
+        content=event.content,
+        continue_for_ms=spec.continue_for_ms,
+        retention_ms=spec.retention_ms,
+        submitted_at=event.at,
+        due_at=event.due_at,
+        deadline_at=event.deadline_at,
+    )
+    if event.awaits and event.reply:
+        _await(job, event)
+    assert job.state in LIFECYCLE[e.JobSubmitted][None]
+    _enter(state, event, key, job)
+    if job.deadline_at:
+        state.set_timer(_deadline_timer(key, job))
+    state.save_job(key, job)
+    state.save_spec(key, spec)
+
+
+def _repeated(state: State, event: e.SubmissionRepeated) -> None:
+    job = _job(state, event)
+    if not event.awaits or not event.reply:
+        return
+    if job.state in TERMINAL:
+        _tell_outcome(state, event, job, event.reply)
+    else:
+        _await(job, event)
+        state.save_job(job_key(event.queue, event.job_id), job)
+
+
+def _queued(state: State, event: e.JobQueued) -> None:
+    _move(state, event, _job(state, event), JobState.READY)
+
+
+def _held(state: State, event: e.JobHeld) -> None:
+    job = _job(state, event)
+    job.reason = event.reason
+    _move(state, event, job, JobState.HELD)
+
+
+def _released(state: State, event: e.JobReleased) -> None:
+    job = _job(state, event)
+    job.reason = ""
+    if job.due_at <= event.at:
+        _move(state, event, job, JobState.READY)
+    else:
+        _move(state, event, job, JobState.RETRY_WAIT if job.attempt else JobState.SCHEDULED)
+
+
+def _stop_requested(state: State, event: e.JobStopRequested) -> None:
+    job = _job(state, event)
+    assert job.state in LIFECYCLE[type(event)] and job.attempt == event.attempt
+    key = job_key(event.queue, event.job_id)
+    job.stopping = event.reason
+    if job.deadline_at:
+        # It is being stopped already: the deadline has nothing more to say.
+        state.clear_timer(_deadline_timer(key, job))
+        job.deadline_at = 0
+    state.save_job(key, job)
+    _tell_session(
+        state,
+        job.session,
+        MessageKind.STOP,
+        queue=event.queue,
+        job_id=event.job_id,
+        attempt=event.attempt,
+        code=event.reason,
+        grace_ms=event.grace_ms,
+    )
+
+
+def _cancelled(state: State, event: e.JobCancelled) -> None:
+    job = _job(state, event)
+    job.reason = event.reason
+    _move(state, event, job, JobState.CANCELLED)
+
+
+def _failed(state: State, event: e.JobFailed) -> None:
+    job = _job(state, event)
+    job.reason = event.reason
+    if event.error:
+        key = job_key(event.queue, event.job_id)
+        outcome = state.outcome(key)
+        state.save_outcome(key, Outcome(outcome.result, outcome.exit_code, event.error))
+    _move(state, event, job, JobState.FAILED)
+
+
+def _rerun(state: State, event: e.JobRerun) -> None:
+    job, key = _job(state, event), job_key(event.queue, event.job_id)
+    assert event.run == job.run + 1
+    state.clear_timer(_retention_timer(key, job))
+    state.drop_outcome(key)
+    job.run = event.run
+    job.failures = job.losses = 0
+    job.dispatched_at = job.started_at = job.ended_at = 0
+    job.deadline_at = event.deadline_at
+    job.reason = ""
+    state.counters.order += 1
+    state.save_counters()
+    job.order = state.counters.order
+    _move(state, event, job, JobState.READY)
+    if job.deadline_at:
+        state.set_timer(_deadline_timer(key, job))
+    state.remember(event.command_id)
+    state.set_timer(Timer(event.at + COMMAND_ID_MEMORY_MS, TimerKind.COMMAND_ID, event.command_id))
+
+
+def _forgotten(state: State, event: e.JobForgotten) -> None:
+    job, key = _job(state, event), job_key(event.queue, event.job_id)
+    assert job.state in LIFECYCLE[type(event)]
+    state.clear_timer(_retention_timer(key, job))
+    _count(state, event.queue, job.state, -1)
+    state.drop_job(key)
+
+
+def _dispatched(state: State, event: e.AttemptDispatched) -> None:
+    job = _job(state, event)
+    assert event.attempt == job.attempt + 1
+    session = state.session(event.session) or Session(event.worker, event.lane, event.lease_ms)
+    assert not session.lost, f"session {event.session} is over"
+    state.save_session(event.session, session)
+    job.attempt = event.attempt
+    job.session = event.session
+    job.dispatched_at = event.at
+    job.started_at = 0
+    _move(state, event, job, JobState.DISPATCHED)
+    _tell_session(
+        state, event.session, MessageKind.RUN, queue=event.queue, job_id=event.job_id, attempt=event.attempt
+    )
+
+
+def _tell_session(state: State, name: str, kind: MessageKind, **fields: Any) -> None:
+    session = state.session(name)
+    assert session is not None
+    session.sent += 1
+    state.save_session(name, session)
+    state.push(Message(kind, name, session.sent, lane=session.lane, **fields))
+
+
+def _current(state: State, event: Any) -> Job:
+    """The job of an event that speaks of its current attempt."""
+    job = _job(state, event)
+    assert job.attempt == event.attempt and job.session == event.session, f"stale attempt in {event}"
+    return job
+
+
+def _started(state: State, event: e.AttemptStarted) -> None:
+    job = _current(state, event)
+    job.started_at = event.started_at
+    _move(state, event, job, JobState.RUNNING)
+
+
+def _succeeded(state: State, event: e.AttemptSucceeded) -> None:
+    job = _current(state, event)
+    job.started_at = event.started_at
+    job.reason = ""
+    if event.result:
+        state.save_outcome(job_key(event.queue, event.job_id), Outcome(event.result, event.exit_code))
+    elif job.failures:
+        state.drop_outcome(job_key(event.queue, event.job_id))
+    _move(state, event, job, JobState.SUCCEEDED)
+
+
+def _attempt_failed(state: State, event: e.AttemptFailed) -> None:
+    job = _current(state, event)
+    job.failures += 1
+    job.started_at = event.started_at
+    job.reason = event.reason
+    if event.exit_code or event.error:
+        outcome = Outcome(exit_code=event.exit_code, error=event.error)
+        state.save_outcome(job_key(event.queue, event.job_id), outcome)
+    _again(state, event, job, event.retry_at)
+
+
+def _attempt_lost(state: State, event: e.AttemptLost) -> None:
+    job = _current(state, event)
+    job.losses += 1
+    job.reason = event.reason
+    _again(state, event, job, event.retry_at)
+
+
+def _again(state: State, event: e.Event, job: Job, retry_at: int) -> None:
+    """On to the next attempt, or, with no `retry_at`, to whatever event follows."""
+    job.due_at = retry_at
+    ready = 0 < retry_at <= event.at
+    _move(state, event, job, JobState.READY if ready else JobState.RETRY_WAIT)
+    job.session = ""
+
+
+def _declined(state: State, event: e.AttemptDeclined) -> None:
+    job = _current(state, event)
+    _move(state, event, job, JobState.READY)
+    job.session = ""
+
+
+def _worker_lost(state: State, event: e.WorkerLost) -> None:
+    session = state.session(event.session)
+    assert session is not None and not session.lost
+    session.lost = True
+    state.save_session(event.session, session)
+    if not event.closed:
+        _tell_session(state, event.session, MessageKind.CLOSE)
+    state.set_timer(Timer(event.at + SESSION_MEMORY_MS, TimerKind.SESSION, event.session))
+
+
+def _worker_forgotten(state: State, event: e.WorkerForgotten) -> None:
+    state.drop_session(event.session)
+    state.clear_timer(Timer(int(event.cause_ref), TimerKind.SESSION, event.session))
+
+
+def _rejected(state: State, event: e.CommandRejected) -> None:
+    """Leaves no trace in the state but the answer to its sender."""
+
+
+def _forwarded(state: State, event: e.CommandForwarded) -> None:
+    peer = state.peer(event.partition)
+    peer.sent += 1
+    state.save_peer(event.partition, peer)
+    state.push(
+        Message(MessageKind.FORWARD, str(event.partition), peer.sent, body=event.body, reply=event.reply_to)
+    )
+
+
+def _forward_received(state: State, event: e.ForwardReceived) -> None:
+    peer = state.peer(event.source)
+    assert event.number == peer.received + 1
+    peer.received = event.number
+    state.save_peer(event.source, peer)
+
+
+def _command_id_forgotten(state: State, event: e.CommandIdForgotten) -> None:
+    state.forget(event.command_id)
+    state.clear_timer(Timer(int(event.cause_ref), TimerKind.COMMAND_ID, event.command_id))
+
+
+_HANDLERS: dict[type[e.Event], Callable[[State, Any], None]] = {
+    e.JobSubmitted: _submitted,
+    e.SubmissionRepeated: _repeated,
+    e.JobQueued: _queued,
+    e.JobHeld: _held,
+    e.JobReleased: _released,
+    e.JobStopRequested: _stop_requested,
+    e.JobCancelled: _cancelled,
+    e.JobFailed: _failed,
+    e.JobRerun: _rerun,
+    e.JobForgotten: _forgotten,
+    e.AttemptDispatched: _dispatched,
+    e.AttemptStarted: _started,
+    e.AttemptSucceeded: _succeeded,
+    e.AttemptFailed: _attempt_failed,
+    e.AttemptLost: _attempt_lost,
+    e.AttemptDeclined: _declined,
+    e.WorkerLost: _worker_lost,
+    e.WorkerForgotten: _worker_forgotten,
+    e.CommandRejected: _rejected,
+    e.CommandForwarded: _forwarded,
+    e.ForwardReceived: _forward_received,
+    e.CommandIdForgotten: _command_id_forgotten,
+}

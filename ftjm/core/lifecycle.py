@@ -1,0 +1,49 @@
+"""The life of a job, as a table: what each event may make of it.
+
+A missing row is an illegal move. `decide` asks the table before it speaks, `evolve` after; there is no other
+place where the legality of a transition is judged.
+"""
+
+from ftjm.core import events as e
+from ftjm.core.model import LIVE, TERMINAL, JobState
+
+S = JobState
+Row = dict[JobState | None, frozenset[JobState]]
+
+
+def _from(*states: JobState | None, to: JobState | tuple[JobState, ...]) -> Row:
+    targets = frozenset(to if isinstance(to, tuple) else (to,))
+    return dict.fromkeys(states, targets)
+
+
+def _same(*states: JobState) -> Row:
+    return {state: frozenset({state}) for state in states}
+
+
+WAITING = (S.SCHEDULED, S.PENDING, S.READY, S.RETRY_WAIT)
+ENDED = tuple(sorted(TERMINAL))
+HAS_WORKER = tuple(sorted(LIVE))
+
+LIFECYCLE: dict[type[e.Event], Row] = {
+    e.JobSubmitted: _from(None, to=(S.SCHEDULED, S.READY, S.HELD)),
+    e.SubmissionRepeated: _same(*S),
+    e.JobQueued: _from(S.SCHEDULED, S.RETRY_WAIT, to=S.READY),
+    e.JobHeld: _from(*WAITING, to=S.HELD),
+    e.JobReleased: _from(S.HELD, to=(S.SCHEDULED, S.RETRY_WAIT, S.READY)),
+    e.JobStopRequested: _same(*HAS_WORKER),
+    e.JobCancelled: _from(*WAITING, S.HELD, to=S.CANCELLED),
+    e.JobFailed: _from(*WAITING, S.HELD, to=S.FAILED),
+    e.JobRerun: _from(*ENDED, to=S.READY),
+    e.JobForgotten: _same(*ENDED),
+    e.AttemptDispatched: _from(S.READY, to=S.DISPATCHED),
+    e.AttemptStarted: _from(S.DISPATCHED, to=S.RUNNING),
+    e.AttemptSucceeded: _from(*HAS_WORKER, to=S.SUCCEEDED),
+    e.AttemptFailed: _from(*HAS_WORKER, to=(S.RETRY_WAIT, S.READY)),
+    e.AttemptLost: _from(*HAS_WORKER, to=(S.RETRY_WAIT, S.READY)),
+    e.AttemptDeclined: _from(S.DISPATCHED, to=S.READY),
+}
+
+
+def may(event: type[e.Event], state: JobState | None) -> bool:
+    """Whether `event` may happen to a job in `state` (None: there is no such job)."""
+    return state in LIFECYCLE[event]

@@ -1,0 +1,381 @@
+"""One partition's state: rows under sorted keys, and the drafts of those that a batch changes.
+
+The first byte of a key tells its kind:
+
+| key | row |
+|---|---|
+| `j` job | `Job` |
+| `s` job | `JobSpec` |
+| `v` job | `Outcome`, if its run left a result or an error |
+| `r` queue, 0, 200 - priority, order | id of a READY job: the ready queue, in the order in which it is served |
+| `t` due time, kind, key, attempt | `Timer`, in the order in which they are due |
+| `o` number | `Message`: the outbox, in the order in which it is sent |
+| `w` session | `Session` |
+| `l` session, 0, job | empty: attempts that a session holds |
+| `q` queue | `Queue` |
+| `f` partition | `Peer` |
+| `c` command id | empty: ids of commands that were carried out in the last 24 h |
+| `x` | `Counters` |
+| `p` | `Position`; not part of the state's hash |
+
+Everything that grows with the backlog is a sorted key, read from a remembered cursor; memory holds the drafts
+of one batch and a bounded cache.
+"""
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from ftjm.core.model import (
+    Counters,
+    Job,
+    JobSpec,
+    Message,
+    Outcome,
+    Peer,
+    Position,
+    Queue,
+    Session,
+    Timer,
+)
+
+CACHE_JOBS_MAX = 20_000
+POSITION_KEY = b"p"
+COUNTERS_KEY = b"x"
+TOP = 200
+"""Priorities are stored as what they lack to this, so that the highest sorts first."""
+
+Row = TypeVar("Row", Job, Session, Queue, Peer, Counters)
+Changes = list[tuple[bytes, bytes | None]]
+
+encode = msgspec.msgpack.Encoder().encode
+_decoders = {
+    kind: msgspec.msgpack.Decoder(kind).decode
+    for kind in (Job, JobSpec, Outcome, Session, Queue, Peer, Counters, Timer, Message, Position)
+}
+
+
+class Rows(Protocol):
+    """Sorted keys and their values, as last written."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows with start <= key < end, in order."""
+
+
+def ready_key(queue: str, priority: int, order: int) -> bytes:
+    return b"r%b\0%c%b" % (queue.encode(), TOP - priority, order.to_bytes(8))
+
+
+def timer_key(timer: Timer) -> bytes:
+    return b"t%b%c%b\0%b" % (
+        timer.due_at.to_bytes(8),
+        timer.kind,
+        timer.key.encode(),
+        timer.attempt.to_bytes(4),
+    )
+
+
+def outbox_key(number: int) -> bytes:
+    return b"o" + number.to_bytes(8)
+
+
+def after(prefix: bytes) -> bytes:
+    """The first key behind all that start with `prefix` (whose last byte is below 255)."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+def load_position(rows: Rows) -> Position:
+    """Where the rows stand; a fresh `Position` if they are empty."""
+    raw = rows.get(POSITION_KEY)
+    return Position() if raw is None else _decoders[Position](raw)
+
+
+class State:
+    """Reads through to `rows`, and keeps what a batch changes until it is sealed and written.
+
+    Only `evolve` writes to it. A batch that could not be committed leaves drafts that nobody may use: the whole
+    State is then dropped and made anew.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.position = load_position(rows)
+        self._cache: dict[bytes, Job | Session | Queue | Peer | Counters | None] = {}
+        self._dirty: dict[bytes, Job | Session | Queue | Peer | Counters] = {}
+        self._changes: dict[bytes, bytes | None] = {}
+        self._fresh: set[bytes] = set()
+        self._heads: dict[str, dict[int, bytes]] = {}
+        self._timer_head = b"t"
+        self.counters: Counters = self._draft(COUNTERS_KEY, Counters) or Counters()
+
+    # -- drafts: rows that are read, changed in place, and encoded once a batch
+
+    def _draft(self, key: bytes, kind: type[Row]) -> Row | None:
+        try:
+            return self._cache[key]  # type: ignore[return-value]  # a key's prefix tells its kind
+        except KeyError:
+            raw = self.rows.get(key)
+            row = None if raw is None else _decoders[kind](raw)
+            self._cache[key] = row
+            return row  # type: ignore[no-any-return]
+
+    def _save(self, key: bytes, row: Job | Session | Queue | Peer | Counters) -> None:
+        self._cache[key] = row
+        self._dirty[key] = row
+
+    def _drop(self, key: bytes) -> None:
+        self._cache[key] = None
+        self._dirty.pop(key, None)
+        self._changes[key] = None
+
+    def job(self, key: str) -> Job | None:
+        return self._draft(b"j" + key.encode(), Job)
+
+    def save_job(self, key: str, job: Job) -> None:
+        self._save(b"j" + key.encode(), job)
+
+    def drop_job(self, key: str) -> None:
+        name = key.encode()
+        self._drop(b"j" + name)
+        self._changes[b"s" + name] = None
+        self.drop_outcome(key)
+
+    def session(self, session: str) -> Session | None:
+        return self._draft(b"w" + session.encode(), Session)
+
+    def save_session(self, session: str, row: Session) -> None:
+        self._save(b"w" + session.encode(), row)
+
+    def drop_session(self, session: str) -> None:
+        self._drop(b"w" + session.encode())
+
+    def queue(self, queue: str) -> Queue | None:
+        return self._draft(b"q" + queue.encode(), Queue)
+
+    def save_queue(self, queue: str, row: Queue) -> None:
+        self._save(b"q" + queue.encode(), row)
+
+    def peer(self, partition: int) -> Peer:
+        return self._draft(b"f%d" % partition, Peer) or Peer()
+
+    def save_peer(self, partition: int, row: Peer) -> None:
+        self._save(b"f%d" % partition, row)
+
+    def save_counters(self) -> None:
+        self._save(COUNTERS_KEY, self.counters)
+
+    # -- rows that are written once
+
+    def _get(self, key: bytes) -> bytes | None:
+        if key in self._changes:
+            return self._changes[key]
+        return self.rows.get(key)
+
+    def spec(self, key: str) -> JobSpec:
+        raw = self._get(b"s" + key.encode())
+        assert raw is not None, f"job {key} has no spec"
+        return _decoders[JobSpec](raw)  # type: ignore[no-any-return]
+
+    def save_spec(self, key: str, spec: JobSpec) -> None:
+        self._changes[b"s" + key.encode()] = encode(spec)
+
+    def outcome(self, key: str) -> Outcome:
+        raw = self._get(b"v" + key.encode())
+        return Outcome() if raw is None else _decoders[Outcome](raw)
+
+    def save_outcome(self, key: str, outcome: Outcome) -> None:
+        self._changes[b"v" + key.encode()] = encode(outcome)
+
+    def drop_outcome(self, key: str) -> None:
+        row = b"v" + key.encode()
+        if self._get(row) is not None:
+            self._remove(row)
+
+    def remembers(self, command_id: str) -> bool:
+        return self._get(b"c" + command_id.encode()) is not None
+
+    def remember(self, command_id: str) -> None:
+        self._changes[b"c" + command_id.encode()] = b""
+
+    def forget(self, command_id: str) -> None:
+        self._changes[b"c" + command_id.encode()] = None
+
+    # -- indexes: sorted keys that come and go
+
+    def _insert(self, key: bytes, value: bytes) -> None:
+        if key not in self._changes:
+            self._fresh.add(key)
+        self._changes[key] = value
+
+    def _remove(self, key: bytes) -> None:
+        if key in self._fresh:
+            # It came in this very batch, so the store has never seen it, and needs no tombstone.
+            self._fresh.remove(key)
+            del self._changes[key]
+        else:
+            self._changes[key] = None
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows with start <= key < end, in order, with the batch's own changes. Not to be held over a write."""
+        changed = sorted(k for k in self._changes if start <= k < end)
+        if not changed:
+            yield from self.rows.scan(start, end)
+            return
+        at = 0
+        for key, value in self.rows.scan(start, end):
+            while at < len(changed) and changed[at] < key:
+                if (mine := self._changes[changed[at]]) is not None:
+                    yield changed[at], mine
+                at += 1
+            if at < len(changed) and changed[at] == key:
+                continue
+            yield key, value
+        for mine_key in changed[at:]:
+            if (mine := self._changes[mine_key]) is not None:
+                yield mine_key, mine
+
+    def add_ready(self, queue: str, job_id: str, priority: int, order: int) -> None:
+        key = ready_key(queue, priority, order)
+        self._insert(key, job_id.encode())
+        heads = self._heads.get(queue)
+        if heads is not None:
+            heads[priority] = min(heads.get(priority, key), key)
+
+    def remove_ready(self, queue: str, priority: int, order: int) -> None:
+        self._remove(ready_key(queue, priority, order))
+
+    def ready(self, queue: str) -> Iterator[tuple[int, int, str]]:
+        """READY jobs as (priority, order, job id), highest priority first, then oldest first."""
+        heads = self._heads.get(queue)
+        if heads is None:
+            heads = self._heads[queue] = self._find_heads(queue)
+        for priority in sorted(heads, reverse=True):
+            end = after(ready_key(queue, priority, 0)[:-8])
+            first = True
+            for key, job_id in self.scan(heads[priority], end):
+                if first:
+                    # What is deleted before the first live key is never passed over again.
+                    heads[priority], first = key, False
+                yield priority, int.from_bytes(key[-8:]), job_id.decode()
+            if first:
+                del heads[priority]
+
+    def _find_heads(self, queue: str) -> dict[int, bytes]:
+        """The first key of each priority that has one: a seek each, not a scan."""
+        heads: dict[int, bytes] = {}
+        prefix = b"r%b\0" % queue.encode()
+        start = prefix
+        while (found := next(self.scan(start, after(prefix)), None)) is not None:
+            priority = TOP - found[0][-9]
+            heads[priority] = found[0]
+            start = after(found[0][:-8])
+        return heads
+
+    def set_timer(self, timer: Timer) -> None:
+        key = timer_key(timer)
+        self._insert(key, encode(timer))
+        self._timer_head = min(self._timer_head, key)
+
+    def clear_timer(self, timer: Timer) -> None:
+        self._remove(timer_key(timer))
+
+    def due(self, now: int) -> Iterator[Timer]:
+        """Timers due at `now`, oldest first."""
+        for timer in self._timers(b"t" + (now + 1).to_bytes(8)):
+            yield timer
+
+    def next_due(self) -> int | None:
+        """When the next timer is due, ms."""
+        timer = next(self._timers(b"u"), None)
+        return None if timer is None else timer.due_at
+
+    def _timers(self, end: bytes) -> Iterator[Timer]:
+        first = True
+        for key, raw in self.scan(self._timer_head, end):
+            if first:
+                self._timer_head, first = key, False
+            yield _decoders[Timer](raw)
+
+    def hold_attempt(self, session: str, key: str) -> None:
+        self._insert(b"l%b\0%b" % (session.encode(), key.encode()), b"")
+
+    def drop_attempt(self, session: str, key: str) -> None:
+        self._remove(b"l%b\0%b" % (session.encode(), key.encode()))
+
+    def attempts(self, session: str) -> Iterator[str]:
+        """Keys of the jobs whose attempts the session holds."""
+        prefix = b"l%b\0" % session.encode()
+        for key, _ in self.scan(prefix, after(prefix)):
+            yield key[len(prefix) :].decode()
+
+    def sessions(self) -> Iterator[tuple[str, Session]]:
+        """All sessions, as of the last batch that was written."""
+        for key, raw in self.rows.scan(b"w", b"x"):
+            yield key[1:].decode(), _decoders[Session](raw)
+
+    def queues(self) -> Iterator[tuple[str, Queue]]:
+        """All queues, as of the last batch that was written."""
+        for key, raw in self.rows.scan(b"q", b"r"):
+            yield key[1:].decode(), _decoders[Queue](raw)
+
+    def push(self, message: Message) -> None:
+        """Put a message into the outbox under the next number."""
+        self.counters.outbox += 1
+        self.save_counters()
+        self._insert(outbox_key(self.counters.outbox), encode(message))
+
+    def outbox(self, sent: int) -> Iterator[tuple[int, Message]]:
+        """Messages behind number `sent`, in order."""
+        for key, raw in self.scan(outbox_key(sent + 1), b"p"):
+            yield int.from_bytes(key[1:]), _decoders[Message](raw)
+
+    def drop_sent(self, before: int, sent: int) -> None:
+        for number in range(before + 1, sent + 1):
+            self._remove(outbox_key(number))
+
+    # -- the end of a batch
+
+    @property
+    def size(self) -> int:
+        """How many rows the batch changes so far, about."""
+        return len(self._changes) + len(self._dirty)
+
+    def seal(self) -> tuple[Changes, bytes]:
+        """Encode what the batch changed, and the hash of the state that it leads to.
+
+        The hash is a chain: of the hash before and all rows as they were changed, in the order of their keys.
+        Two stores of one log that ever differed in a row differ in it from then on. It does not hold the
+        position.
+        """
+        changes = self._changes
+        for key, row in self._dirty.items():
+            changes[key] = encode(row)
+        ordered = sorted(changes.items())
+        return ordered, _chain(self.position.state_hash, ordered)
+
+    def written(self) -> None:
+        """The sealed changes are in `rows` now; drafts stay as a cache."""
+        self._changes = {}
+        self._fresh = set()
+        self._dirty = {}
+        if len(self._cache) > CACHE_JOBS_MAX:
+            self._cache = {COUNTERS_KEY: self.counters}
+
+
+def _chain(before: bytes, changes: Iterable[tuple[bytes, bytes | None]]) -> bytes:
+    digest = blake2b(before, digest_size=16)
+    parts: list[bytes] = []
+    for key, value in changes:
+        if value is None:
+            parts.append(b"%d-" % len(key))
+            parts.append(key)
+        else:
+            parts.append(b"%d+%d:" % (len(key), len(value)))
+            parts.append(key)
+            parts.append(value)
+    digest.update(b"".join(parts))
+    return digest.digest()
