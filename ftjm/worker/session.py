@@ -1,0 +1,183 @@
+"""One worker session as the log sees it: its numbers, its lease, what it holds. Pure: time comes as an argument.
+
+Times named `now` and deadlines are CLOCK_BOOTTIME milliseconds, which go on while the host sleeps.
+"""
+
+import msgspec
+
+from ftjm.core.identity import partition_for
+from ftjm.core.messages import Dispatch, RunAttempt, SessionState, SlotOffer, WorkerHeartbeat
+from ftjm.worker.offers import Offers
+
+GUARD_MARGIN_MS = 500
+"""G: the guard or the supervisor runs within this of a deadline."""
+CLOCK_RATE = 0.99
+"""The worker's clock may be this much slower than the owner's."""
+HEARTBEATS_PER_LEASE = 5
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the same over all sessions of one worker process."""
+
+    worker: str
+    host: str
+    pid: int
+    slots: int
+    queues: tuple[str, ...]
+    partitions: int
+    """Of `commands`."""
+    lanes: int
+    """Of `dispatch`."""
+    lease_ms: int
+
+
+class Held(msgspec.Struct):
+    """An attempt that the session holds."""
+
+    key: str
+    """`queue/job_id/attempt`: no two attempts share one."""
+    order: RunAttempt
+    started_at: int = 0
+    """Wall clock, ms; 0 until the guard has started it."""
+    started_boot: int = 0
+    told: bool = False
+    """Whether `StartAttempt` was sent."""
+    expired: bool = False
+    """Whether it was told to stop because its time is over."""
+
+    @property
+    def extension_ms(self) -> int:
+        return self.order.spec.continue_for_ms
+
+
+def attempt_key(queue: str, job_id: str, attempt: int) -> str:
+    """The key of an attempt: `queue/job_id/attempt`."""
+    return f"{queue}/{job_id}/{attempt}"
+
+
+class Session:
+    """One session: from its first heartbeat to its last."""
+
+    def __init__(self, name: str, identity: Identity) -> None:
+        self.name = name
+        self.identity = identity
+        self.lane = partition_for(name, identity.lanes)
+        self.opened = False
+        """Whether its lane is being read: before that, no heartbeat may invite a dispatch."""
+        self.retired = False
+        """Takes nothing new, for ever: lapsed, closed by an owner, or its guard was lost. Never undone."""
+        self.lapsed = False
+        """Was seen past its deadline once."""
+        self.held: dict[str, Held] = {}
+        self.unconfirmed = 0
+        """Reports that are sent, and not yet in the log."""
+        self.offers = Offers(partition_for(queue, identity.partitions) for queue in identity.queues)
+        self._last: dict[int, int] = {}
+        self._closed_by: set[int] = set()
+        self._acknowledged: int | None = None
+        self._beaten: int | None = None
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """Until when its attempts may run (plus their own extension); None before a heartbeat was acknowledged."""
+        if self._acknowledged is None:
+            return None
+        return self._acknowledged + int(CLOCK_RATE * self.identity.lease_ms) - GUARD_MARGIN_MS
+
+    def in_lease(self, now: int) -> bool:
+        """Whether an attempt may start now."""
+        deadline = self.deadline_ms
+        return not self.lapsed and deadline is not None and now < deadline
+
+    def observe(self, now: int) -> bool:
+        """Notice that the deadline has passed; True when that is new. It is never undone."""
+        deadline = self.deadline_ms
+        if self.lapsed or deadline is None or now < deadline:
+            return False
+        self.lapsed = self.retired = True
+        return True
+
+    def overdue(self, now: int) -> list[Held]:
+        """The attempts whose own deadline has passed, each told once."""
+        deadline = self.deadline_ms
+        if deadline is None:
+            return []
+        late = [held for held in self.held.values() if not held.expired and now >= deadline + held.extension_ms]
+        for held in late:
+            held.expired = True
+        return late
+
+    def heartbeat_due(self) -> int | None:
+        """When the next heartbeat is due; None if at once."""
+        if self._beaten is None:
+            return None
+        return self._beaten + self.identity.lease_ms // HEARTBEATS_PER_LEASE
+
+    def hasten(self) -> None:
+        """The next heartbeat has news, and is due at once."""
+        self._beaten = None
+
+    def heartbeat(self, now: int, state: SessionState) -> tuple[int, WorkerHeartbeat]:
+        """A heartbeat to produce right now, and the token that `acknowledged` takes once the log has it.
+
+        `now` must be read before the produce call.
+        """
+        self._beaten = now
+        silent = self.retired or state is not SessionState.OPEN
+        return now, WorkerHeartbeat(
+            session=self.name,
+            worker=self.identity.worker,
+            host=self.identity.host,
+            pid=self.identity.pid,
+            state=SessionState.DRAINING if self.retired and state is SessionState.OPEN else state,
+            lane=self.lane,
+            lease_ms=self.identity.lease_ms,
+            slots=len(self.held) if self.retired else self.identity.slots,
+            busy=len(self.held),
+            queues=list(self.identity.queues),
+            offers=_nothing(self.offers.messages()) if silent else self.offers.messages(),
+        )
+
+    def acknowledged(self, token: int) -> None:
+        """The log has the heartbeat of this token. Older ones that come late change nothing."""
+        self._acknowledged = token if self._acknowledged is None else max(token, self._acknowledged)
+
+    def accept(self, message: Dispatch) -> bool:
+        """Whether this message is for us and the next of its partition; repeats and gaps are not."""
+        source = message.partition
+        if message.session != self.name or source in self._closed_by:
+            return False
+        if message.number != self._last.get(source, 0) + 1:
+            return False
+        self._last[source] = message.number
+        return True
+
+    def closed_by(self, partition: int) -> list[Held]:
+        """The owner of `partition` has given this session up; what must stop because of that."""
+        self._closed_by.add(partition)
+        self.retired = True
+        lost = [
+            held
+            for held in self.held.values()
+            if held.order.partition == partition and not held.extension_ms and not held.expired
+        ]
+        for held in lost:
+            held.expired = True
+        return lost
+
+    def live(self) -> dict[int, int]:
+        """How many attempts of each partition it holds."""
+        count: dict[int, int] = {}
+        for held in self.held.values():
+            count[held.order.partition] = count.get(held.order.partition, 0) + 1
+        return count
+
+    @property
+    def empty(self) -> bool:
+        """Nothing runs, and the log has every report."""
+        return not self.held and not self.unconfirmed
+
+
+def _nothing(offers: list[SlotOffer]) -> list[SlotOffer]:
+    # A higher number than any before: an owner keeps the newest, and must not go back to an older one.
+    return [SlotOffer(partition=offer.partition, number=offer.number + 1, slots=0) for offer in offers]
