@@ -24,13 +24,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def write(data_dir: Path, endpoint: Endpoint) -> Path:
-    """Write the file so that a reader sees the old one, the new one or none, never half of one."""
+    """Write the file that clients of this data directory read."""
     data_dir.mkdir(parents=True, exist_ok=True)
     path = data_dir / FILE_NAME
-    with tempfile.NamedTemporaryFile(dir=data_dir, prefix=".endpoint-", delete=False) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(endpoint), indent=2) + b"\n")
-    Path(file.name).chmod(0o644)
-    os.replace(file.name, path)  # noqa: PTH105  (the atomicity is the point, and os.replace names it)
+    replace_file(path, msgspec.json.format(msgspec.json.encode(endpoint), indent=2) + b"\n")
     return path
 
 
@@ -45,3 +42,12 @@ def read(data_dir: Path) -> Endpoint | None:
 def remove(data_dir: Path) -> None:
     """Remove the file; an absent one is fine."""
     (data_dir / FILE_NAME).unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one, the new one or none, never half of one."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)
