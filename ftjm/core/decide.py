@@ -62,6 +62,8 @@ def decide(state: State, command: c.Command, now: int, policy: Policy) -> Events
             f"expected a queue and a job id of 1 to 128 letters, digits, '.', '_' or '-', but found "
             f"{command.queue[:130]!r} and {command.job_id[:130]!r}",
         )
+    if command.shard_key:
+        return Rejected("INVALID", f"shard_key: expected none, since queue {command.queue} has no shards")
     return _HANDLERS[type(command)](state, command, now, policy)
 
 

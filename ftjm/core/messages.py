@@ -72,6 +72,7 @@ class JobOutcome(msgspec.Struct, kw_only=True):
     state: str
     reason: str
     exit_code: int
+    error: str
     result: bytes
 
 

@@ -110,6 +110,8 @@ class State:
         self._fresh: set[bytes] = set()
         self._heads: dict[str, dict[int, bytes]] = {}
         self._timer_head = b"t"
+        self.pushed: list[tuple[int, Message]] = []
+        """Outbox entries of the batch, to be sent once it is committed."""
         self.counters: Counters = self._draft(COUNTERS_KEY, Counters) or Counters()
 
     # -- drafts: rows that are read, changed in place, and encoded once a batch
@@ -283,10 +285,12 @@ class State:
     def clear_timer(self, timer: Timer) -> None:
         self._remove(timer_key(timer))
 
+    def has_timer(self, timer: Timer) -> bool:
+        return self._get(timer_key(timer)) is not None
+
     def due(self, now: int) -> Iterator[Timer]:
         """Timers due at `now`, oldest first."""
-        for timer in self._timers(b"t" + (now + 1).to_bytes(8)):
-            yield timer
+        yield from self._timers(b"t" + (now + 1).to_bytes(8))
 
     def next_due(self) -> int | None:
         """When the next timer is due, ms."""
@@ -327,6 +331,7 @@ class State:
         self.counters.outbox += 1
         self.save_counters()
         self._insert(outbox_key(self.counters.outbox), encode(message))
+        self.pushed.append((self.counters.outbox, message))
 
     def outbox(self, sent: int) -> Iterator[tuple[int, Message]]:
         """Messages behind number `sent`, in order."""
@@ -362,6 +367,7 @@ class State:
         self._changes = {}
         self._fresh = set()
         self._dirty = {}
+        self.pushed = []
         if len(self._cache) > CACHE_JOBS_MAX:
             self._cache = {COUNTERS_KEY: self.counters}
 

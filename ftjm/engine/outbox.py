@@ -1,0 +1,97 @@
+"""What leaves a partition because of its committed events, and how far that has come."""
+
+import threading
+from collections.abc import Iterable
+
+from ftjm.core import messages as m
+from ftjm.core.model import LIVE, JobState, Message, MessageKind, StopReason, job_key
+from ftjm.core.state import State
+from ftjm.engine.ports import Codec, Parcel, Send
+
+
+class Outbox:
+    """Sends messages in order, and knows up to which number all of them were delivered.
+
+    One for each leadership: what an earlier one still has under way must not count for this one. Sending again
+    after a takeover is harmless, since receivers take only the next number of each partition.
+    """
+
+    def __init__(self, partition: int, codec: Codec, send: Send, sent: int) -> None:
+        self.partition = partition
+        self._codec = codec
+        self._send = send
+        self._lock = threading.Lock()
+        self._ahead: set[int] = set()
+        self._sent = sent
+
+    @property
+    def sent(self) -> int:
+        """Every message up to this number has been delivered."""
+        return self._sent
+
+    def ship(self, state: State, messages: Iterable[tuple[int, Message]]) -> None:
+        """Send committed messages; `state` is the partition's, as of their commit or later."""
+        for number, message in messages:
+            self._send(self._parcel(state, message), lambda number=number: self._delivered(number))  # type: ignore[misc]
+
+    def _delivered(self, number: int) -> None:
+        with self._lock:
+            self._ahead.add(number)
+            while self._sent + 1 in self._ahead:
+                self._sent += 1
+                self._ahead.remove(self._sent)
+
+    def _parcel(self, state: State, message: Message) -> Parcel:
+        if message.kind is MessageKind.FORWARD:
+            return Parcel(
+                "commands",
+                int(message.destination),
+                "",
+                message.body,
+                reply_to=message.reply,
+                source=self.partition,
+                number=message.number,
+            )
+        if message.kind is MessageKind.REPLY or message.kind is MessageKind.OUTCOME:
+            return self._answer(message)
+        value = self._codec.encode(self._dispatch(state, message))
+        return Parcel("dispatch", message.lane, message.destination, value)
+
+    def _dispatch(self, state: State, message: Message) -> m.Dispatch:
+        to = {"session": message.destination, "partition": self.partition, "number": message.number}
+        if message.kind is MessageKind.CLOSE:
+            return m.SessionClosed(**to)
+        key = job_key(message.queue, message.job_id)
+        job = state.job(key)
+        if job is None or job.attempt != message.attempt or job.state not in LIVE:
+            return m.Skipped(**to)
+        about = {"queue": message.queue, "job_id": message.job_id, "attempt": message.attempt}
+        if message.kind is MessageKind.STOP:
+            return m.StopAttempt(**to, **about, reason=StopReason(message.code), grace_ms=message.grace_ms)
+        return m.RunAttempt(
+            **to,
+            **about,
+            shard_key=job.shard_key,
+            run=job.run,
+            deadline_at=job.deadline_at,
+            spec=state.spec(key),
+        )
+
+    def _answer(self, message: Message) -> Parcel:
+        lane, session, correlation = message.destination.split("/", 2)
+        about = {
+            "session": session,
+            "correlation": correlation,
+            "queue": message.queue,
+            "job_id": message.job_id,
+            "run": message.run,
+            "state": JobState(message.state).name if message.state else "",
+        }
+        answer: m.CommandReply | m.JobOutcome
+        if message.kind is MessageKind.REPLY:
+            answer = m.CommandReply(**about, accepted=not message.code, code=message.code, text=message.text)
+        else:
+            answer = m.JobOutcome(
+                **about, reason=message.code, exit_code=message.attempt, error=message.text, result=message.body
+            )
+        return Parcel("replies", int(lane), session, self._codec.encode(answer))
