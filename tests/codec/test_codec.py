@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftjm.adapters import codec
-from ftjm.adapters.codec import Codec, Undecodable, UndecodableError
+from ftjm.adapters.codec import Codec, Undecodable
 from ftjm.core.commands import CancelJob, SubmitJob
+from ftjm.core.errors import UndecodableError
 from ftjm.core.model import JobSpec
 from tests.codec.golden import golden_of, schema_files, types
 

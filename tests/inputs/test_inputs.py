@@ -1,0 +1,186 @@
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ftjm.core.identity import is_name
+from ftjm.core.model import JobSpec, OnWorkerLoss
+from ftjm.inputs import InvalidJobError, JobRequest, derived_id, parse_job
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+def test_every_field_has_its_place_in_the_spec():
+    job = parse_job(
+        {
+            "queue": "thumbnails",
+            "job_id": "a-200",
+            "command": ["convert", "a.png"],
+            "payload": {"width": 200},
+            "env": {"LANG": "C"},
+            "labels": {"team": "web"},
+            "cwd": "/srv",
+            "priority": "70",
+            "hold": "true",
+            "delay": "10s",
+            "timeout": "2m",
+            "deadline": "1h",
+            "max_attempts": 3,
+            "backoff": {"initial": "2s", "factor": 3, "max": "1m"},
+            "on_worker_loss": "hold",
+            "worker_losses_max": 5,
+            "disconnect": {"continue_for": "10m"},
+            "cancel_grace": "5s",
+            "retention": "1d",
+        }
+    )
+    assert job == JobRequest(
+        "thumbnails",
+        "a-200",
+        JobSpec(
+            command=["convert", "a.png"],
+            payload=b'{"width":200}',
+            environment={"LANG": "C"},
+            labels={"team": "web"},
+            working_directory="/srv",
+            priority=70,
+            held=True,
+            delay_ms=10_000,
+            timeout_ms=120_000,
+            deadline_ms=3_600_000,
+            max_attempts=3,
+            backoff_ms=2_000,
+            backoff_factor=3.0,
+            backoff_max_ms=60_000,
+            on_worker_loss=OnWorkerLoss.HOLD,
+            worker_losses_max=5,
+            continue_for_ms=600_000,
+            cancel_grace_ms=5_000,
+            retention_ms=86_400_000,
+        ),
+    )
+
+
+def test_what_is_not_given_takes_the_defaults_of_the_log():
+    assert parse_job({"command": ["true"], "timeout": None}) == JobRequest("default", "", JobSpec(command=["true"]))
+
+
+def test_a_command_as_text_is_split_as_a_shell_would():
+    assert parse_job({"command": "tar cf 'my file.tar' ."}).spec.command == ["tar", "cf", "my file.tar", "."]
+
+
+def test_times_may_be_absolute():
+    spec = parse_job(
+        {"command": "true", "start_at": "2030-01-31T18:00:00Z", "deadline": "2030-01-31T20:00:00+01:00"}
+    ).spec
+    assert (spec.start_at, spec.deadline_at, spec.deadline_ms) == (1_896_112_800_000, 1_896_116_400_000, 0)
+
+
+def test_a_payload_of_null_is_a_payload():
+    assert parse_job({"command": "true", "payload": None}).spec.payload == b"null"
+    assert parse_job({"command": "true"}).spec.payload == b""
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        (None, "expected a job's fields, but found null"),
+        ({}, "command: expected a program and its arguments, but found none"),
+        ({"command": []}, "command: expected a program and its arguments, but found []"),
+        ({"command": [""]}, "command: expected a program and its arguments, but the program is empty"),
+        ({"command": "a 'b"}, 'command: expected a command line, but No closing quotation in "a \'b"'),
+        ({"command": ["a", 5]}, "command.1: expected text, but found 5"),
+        ({"command": ["a\0"]}, "command: expected text without NUL characters"),
+        ({"command": ["a", "\ud800"]}, r"command.1: expected text in UTF-8, but found '\ud800'"),
+        ({"command": "a", "priority": 400}, "priority: expected 0 to 100, but found 400"),
+        ({"command": "a", "priority": "400"}, "priority: expected 0 to 100, but found 400"),
+        ({"command": "a", "priority": True}, "priority: expected 0 to 100, but found true"),
+        ({"command": "a", "priority": 7.5}, "priority: expected 0 to 100, but found 7.5"),
+        ({"command": "a", "max_attempts": 0}, "max_attempts: expected 1 to 10000, but found 0"),
+        ({"command": "a", "prioritty": 7}, "prioritty: unknown field; did you mean priority?"),
+        ({"command": "a", "backoff": {"maxx": 7}}, "backoff.maxx: unknown field; did you mean max?"),
+        ({"command": "a", "backoff": "1s"}, 'backoff: expected names with values, but found "1s"'),
+        ({"command": "a", "backoff": {"factor": "nan"}}, "backoff.factor: expected 1 to 100, but found nan"),
+        ({"command": "a", "hold": "on"}, 'hold: expected true or false, but found "on"'),
+        ({"command": "a", "on_worker_loss": "pray"}, 'on_worker_loss: expected requeue, fail, hold, but found "pray"'),
+        ({"command": "a", "env": {"A=": "b"}}, 'env.A=: expected a variable\'s name, but found "A="'),
+        (
+            {"command": "a", "env": {"FTJM_ATTEMPT": "1"}},
+            "env.FTJM_ATTEMPT: expected a variable of your own, but FTJM_ATTEMPT is set by the worker",
+        ),
+        ({"command": "a", "env": [1]}, "env: expected names with values, but found [1]"),
+        (
+            {"command": "a", "delay": "1s", "start_at": "2030-01-01T00:00:00Z"},
+            "expected either delay or start_at, but found both",
+        ),
+        ({"command": "a", "payload": {1, 2, object()}}, "payload: expected JSON, but "),
+    ],
+)
+def test_a_mistake_is_told_with_its_field(fields, problem):
+    with pytest.raises(InvalidJobError) as caught:
+        parse_job(fields)
+    assert str(caught.value.problems[0]).startswith(problem)
+
+
+@pytest.mark.parametrize("field", ["queue", "job_id"])
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "-a", "ü", "a" * 129, 7, "a\n"])
+def test_names_are_those_that_every_verb_can_take(field, name):
+    with pytest.raises(InvalidJobError, match=f"{field}: expected 1 to 128 of"):
+        parse_job({"command": "a", field: name})
+
+
+@pytest.mark.parametrize("field", ["delay", "timeout", "deadline", "cancel_grace", "retention", "start_at"])
+@pytest.mark.parametrize("value", [10, "10", "soon", ["1s"]])
+def test_times_need_units(field, value):
+    with pytest.raises(InvalidJobError, match=f"{field}: expected a "):
+        parse_job({"command": "a", field: value})
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(InvalidJobError) as caught:
+        parse_job({"command": "a", "priority": 400, "timeout": 10, "colour": "red"})
+    assert [problem.path for problem in caught.value.problems] == [("priority",), ("timeout",), ("colour",)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"command": "a", "payload": "x" * 1_000}, "payload"),
+        ({"command": ["a", "x" * 1_000]}, "command"),
+        ({"command": "a", "env": {"A": "ü" * 500}}, "command"),
+    ],
+)
+def test_what_is_too_large_is_refused_with_what_to_do(fields, field):
+    with pytest.raises(InvalidJobError, match=f"{field}: expected at most 1000 bytes.*object store"):
+        parse_job(fields, inline_limit_bytes=1_000)
+
+
+@given(st.dictionaries(st.sampled_from(["command", "payload", "env", "backoff", "deadline", "queue", "x"]), JSON))
+def test_anything_is_a_job_or_refused(fields):
+    with contextlib.suppress(InvalidJobError):
+        assert parse_job(fields).spec.command
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1), min_size=1), JSON)
+def test_what_is_given_arrives(command, payload):
+    import msgspec
+
+    spec = parse_job({"command": command, "payload": payload}).spec
+    assert spec.command == command
+    assert msgspec.json.decode(spec.payload) == payload
+
+
+def test_derived_ids_are_names_and_differ_by_all_they_are_made_of():
+    one = JobRequest("a", "", JobSpec(command=["true"]))
+    two = JobRequest("a", "", JobSpec(command=["false"]))
+    ids = [derived_id(one, 0), derived_id(one, 1), derived_id(one, 0, "again"), derived_id(two, 0)]
+    ids.append(derived_id(one._replace(queue="b"), 0))
+    assert len(set(ids)) == len(ids)
+    assert all(is_name(job_id) for job_id in ids)
+    # It is part of the promise that an interrupted submit may be repeated, also by a newer version.
+    assert derived_id(one, 0) == "ezp2bi7xelpjw2y7b6tydzs7"
