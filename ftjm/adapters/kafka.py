@@ -9,7 +9,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +137,16 @@ def partition_count(client: Producer | Consumer, topic: str, timeout_seconds: fl
     if found.error is not None:
         raise KafkaException(found.error)
     return len(found.partitions)
+
+
+def topic_id(settings: Mapping[str, object], topic: str) -> str:
+    """The id that Kafka gave the topic at its birth: a topic made anew under its name has another.
+
+    Raises: KafkaException if it cannot be told in time, or there is no such topic.
+    """
+    admin = AdminClient(dict(settings))
+    asked = admin.describe_topics(TopicCollection([topic]), request_timeout=ADMIN_TIMEOUT_SECONDS)
+    return str(asked[topic].result().topic_id)
 
 
 def end_offsets(consumer: Consumer, topic: str, partitions: Sequence[int]) -> dict[int, int]:

@@ -17,7 +17,7 @@ from ftjm.core.decide import Events, Policy, Rejected, decide, decide_lapse, dec
 from ftjm.core.errors import UndecodableError
 from ftjm.core.evolve import evolve
 from ftjm.core.matching import Offer, match
-from ftjm.core.model import STATE_VERSION, Position, job_key
+from ftjm.core.model import STATE_VERSION, Message, Position, job_key
 from ftjm.core.state import POSITION_KEY, Changes, State, encode, load_position
 from ftjm.engine.ports import Codec, CommandRecord, EventRecord, Store, Writer
 
@@ -67,6 +67,8 @@ class Partition:
         """Refusals that this process wrote, by code."""
         self.alarms: list[str] = []
         """Bugs that were met and survived, for the process to tell of."""
+        self.to_ship: list[tuple[int, Message]] = []
+        """Outbox entries that have been committed since somebody last emptied this list."""
         self.reopen()
 
     @property
@@ -77,6 +79,7 @@ class Partition:
         """Stop leading, and forget what was not committed."""
         self.leadership: Leadership | None = None
         self.state = State(self.store)
+        self.to_ship = []
         self._unclosed: list[e.Event] = []
 
     # -- following
@@ -179,6 +182,7 @@ class Partition:
             state_hash=state_hash,
         )
         offset = self.leadership.writer.commit([*batch.records, ("", self.codec.encode(closed))])
+        self.to_ship += self.state.pushed
         self._apply(closed, offset, changes)
 
 

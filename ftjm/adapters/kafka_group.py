@@ -1,0 +1,85 @@
+"""Membership of the schedulers' consumer group: who is nominated for which partition. Nothing is read here."""
+
+from collections.abc import Callable, Mapping
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+
+from ftjm.adapters.kafka import CONSUMER, say_errors
+
+
+class Membership:
+    """One member of the group.
+
+    The callbacks only tell; a restore or a fence in a rebalance callback would make the next rebalance.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, object],
+        cluster: str,
+        session_timeout_ms: int,
+        heartbeat_interval_ms: int,
+        nominated: Callable[[int], None],
+        revoked: Callable[[int, bool], None],
+    ) -> None:
+        """`revoked` is told the partition, and whether it was lost (the group has given this member up)."""
+        self._topic = f"{cluster}.commands"
+        self._nominated = nominated
+        self._revoked = revoked
+        self._consumer = Consumer(
+            {
+                **CONSUMER,
+                "group.id": cluster,
+                "group.protocol": "classic",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": session_timeout_ms,
+                "heartbeat.interval.ms": heartbeat_interval_ms,
+                "max.poll.interval.ms": max(300_000, session_timeout_ms),
+                "error_cb": say_errors("membership"),
+                **settings,
+            }
+        )
+
+    def join(self) -> None:
+        """Take part from the next `poll` on."""
+        self._consumer.subscribe([self._topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for tp in partitions:
+            tp.offset = OFFSET_END
+        consumer.incremental_assign(partitions)
+        consumer.pause(partitions)
+        for tp in partitions:
+            self._nominated(tp.partition)
+
+    def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.incremental_unassign(partitions)
+        for tp in partitions:
+            self._revoked(tp.partition, False)
+
+    def _lose(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.incremental_unassign(partitions)
+        for tp in partitions:
+            self._revoked(tp.partition, True)
+
+    def poll(self, timeout_seconds: float) -> None:
+        """Serve the group's callbacks."""
+        self._consumer.poll(timeout_seconds)
+
+    def prove(self, partition: int, next_command: int) -> bool:
+        """Whether this is still a member, by a synchronous commit: the local assignment lies after a pause."""
+        try:
+            self._consumer.commit(offsets=[TopicPartition(self._topic, partition, next_command)], asynchronous=False)
+        except KafkaException:
+            return False
+        return True
+
+    def tell(self, positions: Mapping[int, int]) -> None:
+        """Commit positions lazily, only so that standard tools show the lag."""
+        self._consumer.commit(
+            offsets=[TopicPartition(self._topic, p, offset) for p, offset in positions.items()], asynchronous=True
+        )
+
+    def leave(self) -> None:
+        """Leave the group; its partitions are nominated elsewhere at once."""
+        self._consumer.close()

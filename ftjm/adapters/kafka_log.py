@@ -1,0 +1,216 @@
+"""A partition's log on Kafka: fencing, transactions, and reading by position."""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from ftjm.adapters.kafka import ADMIN_TIMEOUT_SECONDS, CONSUMER, PRODUCER, Headers, say_errors
+from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced
+
+FENCED = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.INVALID_TXN_STATE,
+        KafkaError.INVALID_PRODUCER_ID_MAPPING,
+    }
+)
+TRANSACTION_TIMEOUT_MS = 15_000
+"""How long a dead owner's open transaction could hide what follows it, were it never fenced."""
+FIRST_TRY_SECONDS = 0.04
+PATIENCE_SECONDS = 1.0
+"""Between looks at whether the process is stopping, while Kafka does not answer."""
+
+REPLY_TO = re.compile(r"(\d{1,4})/[A-Za-z0-9][A-Za-z0-9._-]{0,127}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+
+
+def command_record(message: Message, lanes: int) -> CommandRecord:
+    """A command as it came. Headers that make no sense are taken as absent: the sender then gets no answer."""
+    headers = dict(message.headers() or ())
+    reply_to = (headers.get("ftjm-reply-to") or b"").decode("ascii", "replace")
+    found = REPLY_TO.match(reply_to)
+    source = _number(headers.get("ftjm-source"))
+    return CommandRecord(
+        message.offset(),
+        message.value() or b"",
+        reply_to=reply_to if found and int(found[1]) < lanes else "",
+        source=-1 if source is None else source,
+        number=_number(headers.get("ftjm-number")) or 0,
+    )
+
+
+def _number(header: bytes | None) -> int | None:
+    return int(header) if header is not None and header.isdigit() and len(header) < 18 else None
+
+
+def forward_headers(reply_to: str, source: int, number: int) -> Headers:
+    """The headers of a command that one partition sends to another."""
+    headers = [("ftjm-source", b"%d" % source), ("ftjm-number", b"%d" % number)]
+    if reply_to:
+        headers.append(("ftjm-reply-to", reply_to.encode()))
+    return headers
+
+
+class KafkaWriter:
+    """One fenced transactional producer. After an error that it raised it is of no use: take over again."""
+
+    def __init__(self, producer: Producer, topic: str, partition: int, stopping: Callable[[], bool]) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._partition = partition
+        self._stopping = stopping
+
+    def commit(self, records: Sequence[tuple[str, bytes]]) -> int:
+        """One transaction. Waits for Kafka as long as it takes, or until the process stops."""
+        delivered: list[int] = []
+
+        def last(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                delivered.append(message.offset())
+
+        try:
+            self._producer.begin_transaction()
+            for key, value in records[:-1]:
+                self._produce(key, value, None)
+            self._produce(*records[-1], last)
+            self._finish()
+        except KafkaException as raised:
+            error: KafkaError = raised.args[0]
+            if error.code() in FENCED:
+                raise Fenced(error.str()) from raised
+            raise CommitUnknown(error.str()) from raised
+        if not delivered:
+            raise CommitUnknown("the transaction ended without a delivery report of its last record")
+        return delivered[0]
+
+    def _produce(self, key: str, value: bytes, delivered: Callable[..., None] | None) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic, value, key or None, self._partition, **({"on_delivery": delivered} if delivered else {})
+                )
+                return
+            except BufferError:
+                self._producer.poll(PATIENCE_SECONDS)
+                if self._stopping():
+                    raise CommitUnknown("stopped while Kafka takes no records") from None
+
+    def _finish(self) -> None:
+        while True:
+            try:
+                self._producer.commit_transaction(PATIENCE_SECONDS)
+                return
+            except KafkaException as raised:
+                if not raised.args[0].retriable() or self._stopping():
+                    raise
+
+    def close(self) -> None:
+        """Drop what was not committed. The library's threads end with the object."""
+        self._producer.purge()
+
+
+class KafkaLog:
+    """The logs of one cluster's partitions.
+
+    Raises KafkaException where Kafka does not answer within `ADMIN_TIMEOUT_SECONDS`.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, object],
+        cluster: str,
+        log_id: str,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._topic = f"{cluster}.events"
+        self._stopping = stopping
+        self.log_id = log_id
+
+    def fence(self, partition: int) -> KafkaWriter:
+        """Take the right to extend the partition from whoever has it.
+
+        In two steps: where the old owner left a transaction open, the first `init_transactions` is told to try
+        again, and librdkafka does so only after a hard-coded 500 ms. A producer that is thrown away bears that
+        answer, and the second one finds the transaction aborted.
+        """
+        try:
+            producer = self._producer(partition)
+            producer.init_transactions(FIRST_TRY_SECONDS)
+        except KafkaException:
+            del producer
+            producer = self._producer(partition)
+            self._init(producer)
+        return KafkaWriter(producer, self._topic, partition, self._stopping)
+
+    def _init(self, producer: Producer) -> None:
+        deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
+        while True:
+            try:
+                producer.init_transactions(PATIENCE_SECONDS)
+                return
+            except KafkaException as raised:
+                if not raised.args[0].retriable() or self._stopping() or time.monotonic() > deadline:
+                    raise
+
+    def _producer(self, partition: int) -> Producer:
+        return Producer(
+            {
+                **PRODUCER,
+                "linger.ms": 0,
+                "transactional.id": f"{self._cluster}-{partition}",
+                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                # A transaction's records must fail before the transaction does.
+                "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                "error_cb": say_errors("owner"),
+                **self._settings,
+            }
+        )
+
+    def _consumer(self) -> Consumer:
+        return Consumer(
+            {
+                **CONSUMER,
+                "group.id": "unused",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,
+                "error_cb": say_errors("log"),
+                **self._settings,
+            }
+        )
+
+    def end(self, partition: int) -> int:
+        """The last stable offset: everything before it is committed or aborted for good."""
+        consumer = self._consumer()
+        try:
+            end: int = consumer.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=ADMIN_TIMEOUT_SECONDS, cached=False
+            )[1]
+            return end
+        finally:
+            consumer.close()
+
+    def events(self, partition: int, start: int, end: int | None = None) -> Iterator[EventRecord]:
+        """Committed records with start <= offset < end; to the end of the log by default.
+
+        Raises KafkaException if `start` is not in the log: it was trimmed, or the log is shorter than thought.
+        """
+        consumer = self._consumer()
+        try:
+            consumer.assign([TopicPartition(self._topic, partition, start)])
+            while True:
+                for message in consumer.consume(1_000, ADMIN_TIMEOUT_SECONDS / 10):
+                    if (error := message.error()) is not None:
+                        if error.code() == KafkaError._PARTITION_EOF:
+                            return
+                        raise KafkaException(error)
+                    if end is not None and message.offset() >= end:
+                        return
+                    yield EventRecord(message.offset(), message.value() or b"")
+        finally:
+            consumer.close()

@@ -1,0 +1,1 @@
+"""The scheduler process: threads, Kafka and RocksDB around the engine's partitions."""

@@ -1,0 +1,57 @@
+"""What the partitions of one scheduler process share."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka_feed import Feed
+from ftjm.adapters.kafka_group import Membership
+from ftjm.adapters.kafka_log import KafkaLog, forward_headers
+from ftjm.config import Settings
+from ftjm.engine.liveness import Liveness
+from ftjm.engine.ports import Codec, Parcel
+
+CLOCK_ERROR_MAX_MS = 5_000
+
+
+@dataclass
+class Context:
+    """Made once by the process; `membership` and `clock_error_ms` as they become known."""
+
+    settings: Settings
+    instance: str
+    stores: Path
+    codec: Codec
+    log: KafkaLog
+    feed: Feed
+    outlet: Outlet
+    liveness: Liveness
+    partitions: int
+    lanes: int
+    membership: Membership | None = None
+    clock_error_ms: int | None = None
+    """Our clock less the brokers', as the last heartbeat's delivery told; None before the first."""
+    stopping: threading.Event = field(default_factory=threading.Event)
+    changed: threading.Event = field(default_factory=threading.Event)
+    """Something was changed that other processes should hear of soon."""
+
+    def send(self, parcel: Parcel, done: Callable[[], None]) -> None:
+        """Hand a parcel of a partition's outbox to Kafka."""
+        headers = forward_headers(parcel.reply_to, parcel.source, parcel.number) if parcel.source >= 0 else ()
+
+        def delivered(error: object, _message: object) -> None:
+            # With an endless delivery time-out an error is fatal to the producer: the number then stays
+            # undelivered, and the next owner sends it again.
+            if error is None:
+                done()
+
+        self.outlet.send(
+            self.settings.topic(parcel.topic),
+            parcel.value,
+            partition=parcel.partition,
+            key=parcel.key.encode(),
+            headers=headers,
+            delivered=delivered,
+        )
