@@ -1,0 +1,79 @@
+"""Reading a topic from where one likes to its end, or on and on: for people who look, not for owners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from ftjm.adapters.kafka import ADMIN_TIMEOUT_SECONDS, CONSUMER, partition_count, say_errors
+
+BATCH = 1_000
+WAIT_SECONDS = 0.2
+
+
+class Scan:
+    """A look at one topic. A context manager.
+
+    Raises KafkaException where Kafka does not answer within `ADMIN_TIMEOUT_SECONDS`, or has no such topic.
+    """
+
+    def __init__(self, settings: Mapping[str, object], topic: str, *, committed: bool = True) -> None:
+        self.topic = topic
+        self._consumer = Consumer(
+            {
+                **CONSUMER,
+                "group.id": "unused",
+                "isolation.level": "read_committed" if committed else "read_uncommitted",
+                "enable.partition.eof": True,
+                "error_cb": say_errors("reader"),
+                **settings,
+            }
+        )
+        try:
+            self.partitions = partition_count(self._consumer, topic)
+        except BaseException:
+            self._consumer.close()
+            raise
+
+    def __enter__(self) -> Scan:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """The first offset that the partition still has, and its end (of committed records, if only those are read)."""
+        low, high = self._consumer.get_watermark_offsets(
+            TopicPartition(self.topic, partition), timeout=ADMIN_TIMEOUT_SECONDS, cached=False
+        )
+        return int(low), int(high)
+
+    def offset_at(self, partition: int, time_ms: int) -> int:
+        """The first offset whose record the log took at or after `time_ms`; the end if there is none."""
+        [found] = self._consumer.offsets_for_times(
+            [TopicPartition(self.topic, partition, time_ms)], timeout=ADMIN_TIMEOUT_SECONDS
+        )
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return int(found.offset) if found.offset >= 0 else self.bounds(partition)[1]
+
+    def read(self, starts: Mapping[int, int], *, follow: bool = False) -> Iterator[Message]:
+        """Records from `starts` (partition to offset) to the end of each partition as it is reached, or for ever.
+
+        Records of one partition come in order, those of several as they arrive.
+        """
+        bounds = {partition: self.bounds(partition) for partition in starts}
+        # A start behind the end would never see it, and one before the log's beginning would be an error.
+        begin = {p: min(max(start, bounds[p][0]), bounds[p][1]) for p, start in starts.items()}
+        self._consumer.assign([TopicPartition(self.topic, partition, start) for partition, start in begin.items()])
+        open_partitions = set(begin)
+        while open_partitions or follow:
+            for message in self._consumer.consume(BATCH, WAIT_SECONDS):
+                error = message.error()
+                if error is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    open_partitions.discard(message.partition())
+                elif not error.retriable():
+                    raise KafkaException(error)

@@ -1,0 +1,300 @@
+"""The client: puts commands into the log, and hears what became of them on a lane of its own."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import msgspec
+import tenacity
+import uuid_utils
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from ftjm.adapters import codec
+from ftjm.adapters.kafka import LaneReader, Outlet
+from ftjm.config import Settings
+from ftjm.core.commands import Command, SubmitJob
+from ftjm.core.errors import UndecodableError
+from ftjm.core.identity import partition_for
+from ftjm.core.messages import CommandReply, JobOutcome
+from ftjm.errors import FtjmError, Unreachable
+from ftjm.inputs import JobRequest
+
+UNCONFIRMED_MAX = 20_000
+"""Commands under way at a time: what a dead Kafka can make a client hold."""
+LINGER_MS = 2
+TICK_SECONDS = 0.2
+
+Made = TypeVar("Made")
+Progress = Callable[[int], None]
+"""Told how many commands the log has acknowledged so far."""
+
+
+class Refused(FtjmError):
+    """The partition has refused a command."""
+
+    def __init__(self, reply: CommandReply) -> None:
+        super().__init__(
+            f"{reply.queue}/{reply.job_id} to be accepted", f"{reply.code}: {reply.text}", "look at it with `ftjm get`"
+        )
+        self.reply = reply
+
+
+class Ticket(msgspec.Struct, eq=False):
+    """One command on its way: in the log, decided, and (where it was asked for) ended."""
+
+    command: Command
+    acknowledged: bool = False
+    """The replicated log has it."""
+    reply: CommandReply | None = None
+    """The decision."""
+    outcome: JobOutcome | None = None
+
+    @property
+    def refused(self) -> bool:
+        return self.reply is not None and not self.reply.accepted
+
+
+class Client:
+    """A session with one cluster; used from one thread.
+
+    Args:
+        patience_seconds: how long Kafka may be silent before a call gives up with `Unreachable`; the log says
+            meanwhile that it waits. What is in the log by then stays there.
+        listen: whether answers will be asked for. The lane is read from its end as of now, so this is settled
+            before the first command.
+    """
+
+    def __init__(self, settings: Settings, *, patience_seconds: float = 120.0, listen: bool = True) -> None:
+        self.session = str(uuid_utils.uuid7())
+        self.actor = f"{_user()}@{socket.gethostname()}"
+        self._settings = settings
+        self._patience = patience_seconds
+        self._changed = threading.Condition()
+        self._waiting: dict[str, Ticket] = {}
+        self._sent = 0
+        self._acknowledged = 0
+        self._failure: KafkaError | None = None
+        self._topic = settings.topic("commands")
+        self._outlet = Outlet(settings.kafka_settings("client"), **{"linger.ms": LINGER_MS})
+        self._reader: LaneReader | None = None
+        try:
+            self._partitions = self._patiently(lambda: self._outlet.warm(self._topic, 5.0))
+            if listen:
+                self._reader = self._patiently(self._listen)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the session. Call `confirm` before: what is still under way may be lost."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self._outlet.close(0)
+
+    @property
+    def acknowledged(self) -> int:
+        """How many commands of this session are in the replicated log."""
+        return self._acknowledged
+
+    # ---- sending
+
+    def send(self, command: Command) -> Ticket:
+        """Hand one command over; `confirm` waits until the log has it. Raises Unreachable if too many are under way."""
+        if self._sent - self._acknowledged >= UNCONFIRMED_MAX:
+            self._wait_for_log(UNCONFIRMED_MAX // 2)
+        command.actor = command.actor or self.actor
+        command.sent_at = command.sent_at or time.time_ns() // 1_000_000
+        ticket = Ticket(command)
+        self._sent += 1
+        headers = []
+        if self._reader is not None:
+            correlation = str(self._sent)
+            self._waiting[correlation] = ticket
+            headers.append(("ftjm-reply-to", f"{self._lane}/{self.session}/{correlation}".encode()))
+        key = command.shard_key or command.queue
+        self._outlet.send(
+            self._topic,
+            codec.encode(command),
+            partition=partition_for(key, self._partitions),
+            key=key.encode(),
+            headers=headers,
+            delivered=lambda error, _: self._delivered(ticket, error),
+        )
+        return ticket
+
+    def submit_many(
+        self, jobs: Iterable[JobRequest], *, awaits: bool = False, progress: Progress | None = None
+    ) -> list[Ticket]:
+        """Submit jobs and wait until the log has all of them; every job has an id already.
+
+        Raises:
+            Unreachable: if Kafka was silent for too long; the message says how many jobs are in the log. The same
+                jobs may be submitted again: none is doubled.
+            FtjmError: if Kafka refuses a record.
+        """
+        tickets = []
+        for job in jobs:
+            tickets.append(self.send(SubmitJob(queue=job.queue, job_id=job.job_id, spec=job.spec, awaits=awaits)))
+            if len(tickets) % 500 == 0:
+                # Answers come while we still send; read late, they would pile up in the consumer.
+                self._hear(0)
+                if progress:
+                    progress(self._acknowledged)
+        self.confirm(progress)
+        return tickets
+
+    def confirm(self, progress: Progress | None = None) -> None:
+        """Wait until the log has everything that was sent. Raises as `submit_many`."""
+        self._wait_for_log(0, progress)
+
+    def _wait_for_log(self, under_way_max: int, progress: Progress | None = None) -> None:
+        seen, since = self._acknowledged, time.monotonic()
+        while True:
+            with self._changed:
+                self._changed.wait(0 if self._sent - self._acknowledged <= under_way_max else TICK_SECONDS)
+            if progress:
+                progress(self._acknowledged)
+            if self._failure is not None:
+                raise FtjmError(
+                    "Kafka to take every command",
+                    f"{self._failure.str()}; {self._so_far()}",
+                    "mend the cause and run the same again: nothing is doubled",
+                )
+            if self._sent - self._acknowledged <= under_way_max:
+                return
+            if self._acknowledged != seen:
+                seen, since = self._acknowledged, time.monotonic()
+            elif time.monotonic() - since > self._patience:
+                raise self._unreachable(f"no acknowledgement for {self._patience:g} s; {self._so_far()}")
+
+    def _so_far(self) -> str:
+        return f"{self._acknowledged} of {self._sent} commands are in the log"
+
+    def _delivered(self, ticket: Ticket, error: KafkaError | None) -> None:
+        """Called from the outlet's thread."""
+        with self._changed:
+            if error is None:
+                ticket.acknowledged = True
+                self._acknowledged += 1
+            else:
+                self._failure = error
+            if error or self._sent == self._acknowledged or self._acknowledged % 500 == 0:
+                self._changed.notify_all()
+
+    # ---- hearing
+
+    def decided(self, tickets: Iterable[Ticket], timeout_seconds: float) -> bool:
+        """Wait until each is decided; False if `timeout_seconds` pass without any answer."""
+        return self._hear_until(tickets, lambda ticket: ticket.reply is None, timeout_seconds)
+
+    def ended(self, tickets: Iterable[Ticket], timeout_seconds: float) -> bool:
+        """Wait until each submission (sent with `awaits`) is refused or its run has ended; False after the time."""
+        return self._hear_until(tickets, lambda ticket: not ticket.refused and ticket.outcome is None, timeout_seconds)
+
+    def _hear_until(self, tickets: Iterable[Ticket], is_open: Callable[[Ticket], bool], timeout_seconds: float) -> bool:
+        still = [ticket for ticket in tickets if is_open(ticket)]
+        deadline = time.monotonic() + timeout_seconds
+        while still:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if self._hear(min(left, TICK_SECONDS)):
+                deadline = time.monotonic() + timeout_seconds
+                still = [ticket for ticket in still if is_open(ticket)]
+        return True
+
+    def _hear(self, timeout_seconds: float) -> bool:
+        """Take in the answers that have arrived; True if one of them was for us."""
+        if self._reader is None:
+            return False
+        ours = [self._take(message) for message in self._reader.read(timeout_seconds)]
+        return any(ours)
+
+    def _take(self, message: Message) -> bool:
+        # Others share the lane: the key tells them apart without decoding.
+        if message.key() != self.session.encode():
+            return False
+        try:
+            answer = codec.decode(message.value() or b"")
+        except UndecodableError:
+            return False
+        ticket = self._waiting.get(answer.correlation) if isinstance(answer, CommandReply | JobOutcome) else None
+        if ticket is None:
+            return False
+        if isinstance(answer, CommandReply):
+            ticket.reply = answer
+        else:
+            ticket.outcome = answer
+        awaits = isinstance(ticket.command, SubmitJob) and ticket.command.awaits
+        if ticket.refused or (ticket.reply and (ticket.outcome or not awaits)):
+            del self._waiting[answer.correlation]
+        return True
+
+    def _listen(self) -> LaneReader:
+        settings, topic = self._settings.kafka_settings("client"), self._settings.topic("replies")
+        lanes = self._outlet.warm(topic, 5.0)
+        self._lane = partition_for(self.session, lanes)
+        return LaneReader(settings, topic, [self._lane])
+
+    # ---- waiting for Kafka
+
+    def _patiently(self, make: Callable[[], Made]) -> Made:
+        """Call `make` until Kafka answers. Raises Unreachable when patience is over, FtjmError if it says no."""
+        trying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_may_come_back),
+            wait=tenacity.wait_random_exponential(0.1, max=2.0),
+            stop=tenacity.stop_after_delay(self._patience),
+            reraise=True,
+        )
+        try:
+            return trying(make)
+        except KafkaException as error:
+            cause: KafkaError = error.args[0]
+            if _may_come_back(error):
+                raise self._unreachable(cause.str()) from error
+            if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                todo = "make the topics with `ftjm topics create`, or name the right --cluster"
+                raise FtjmError(f"the topics of the cluster {self._settings.cluster}", cause.str(), todo) from error
+            todo = "see the settings under kafka.*, and the brokers' access rules"
+            raise FtjmError("Kafka to let this client in", cause.str(), todo) from error
+
+    def _unreachable(self, found: str) -> Unreachable:
+        where = self._settings.bootstrap
+        return Unreachable(
+            f"Kafka to answer at {where}", found, "see that it runs (`ftjm up`), then run the same again"
+        )
+
+
+def _may_come_back(error: BaseException) -> bool:
+    """Whether Kafka may answer later: it is away, or about to make what is missing."""
+    if not isinstance(error, KafkaException):
+        return False
+    cause: KafkaError = error.args[0]
+    return cause.retriable() or cause.code() in {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+    }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in many containers
+        return "unknown"

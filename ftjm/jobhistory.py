@@ -1,0 +1,109 @@
+"""What the log says of single jobs: their events, and the state that these make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException
+
+from ftjm.adapters import codec
+from ftjm.adapters.kafka_scan import Scan
+from ftjm.adapters.memory import MemoryStore
+from ftjm.config import Settings
+from ftjm.core import events as e
+from ftjm.core.evolve import evolve
+from ftjm.core.identity import partition_for
+from ftjm.core.model import Job, JobSpec, Outcome, job_key
+from ftjm.core.state import State
+from ftjm.errors import FtjmError, Unreachable
+
+Name = tuple[str, str]
+"""Queue and job id."""
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """An event with its place in the log."""
+
+    partition: int
+    offset: int
+    event: e.Event
+
+
+class JobView(msgspec.Struct, frozen=True):
+    """A job as of its newest event."""
+
+    queue: str
+    job_id: str
+    job: Job
+    spec: JobSpec
+    outcome: Outcome
+    forgotten_at: int = 0
+    """When its retention ended and it left the schedulers' state, ms; 0 if it has not."""
+
+
+def read_jobs(settings: Settings, names: Iterable[Name]) -> dict[Name, list[Recorded]]:
+    """The events of each job, in order; an empty list for one that the log does not know.
+
+    Reads the partitions of their queues from the beginning; only records under the jobs' keys are decoded.
+    Raises Unreachable, FtjmError.
+    """
+    found: dict[Name, list[Recorded]] = {name: [] for name in names}
+    keys = {job_key(*name).encode(): name for name in found}
+    with open_scan(settings, "events") as scan:
+        starts = {partition_for(queue, scan.partitions): 0 for queue, _ in found}
+        for message in scan.read(starts):
+            name = keys.get(message.key())
+            if name is not None:
+                event = codec.decode(message.value())
+                found[name].append(Recorded(message.partition(), message.offset(), event))
+    return found
+
+
+def open_scan(settings: Settings, kind: str, *, committed: bool = True) -> Scan:
+    """A look at one of the cluster's topics. Raises Unreachable, or FtjmError where there is no such topic."""
+    try:
+        return Scan(settings.kafka_settings("reader"), settings.topic(kind), committed=committed)
+    except KafkaException as error:
+        cause: KafkaError = error.args[0]
+        if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            todo = "make the topics with `ftjm topics create`, or name the right --cluster"
+            raise FtjmError(f"the topic {settings.topic(kind)}", cause.str(), todo) from error
+        todo = "see that it runs (`ftjm up`), then run the same again"
+        raise Unreachable(f"Kafka to answer at {settings.bootstrap}", cause.str(), todo) from error
+
+
+def view(events: Iterable[e.Event]) -> JobView | None:
+    """The job that these events (of one job, in order) make; None if it was never submitted."""
+    state = State(MemoryStore())
+    forgotten: e.JobForgotten | None = None
+    name: Name | None = None
+    for event in events:
+        if isinstance(event, e.JobSubmitted):
+            if forgotten is not None:
+                evolve(state, forgotten)
+            forgotten, name = None, (event.queue, event.job_id)
+        if isinstance(event, e.JobForgotten):
+            # People still want to see how it ended.
+            forgotten = event
+        elif name is not None:
+            evolve(state, event)
+    if name is None:
+        return None
+    key = job_key(*name)
+    job = state.job(key)
+    assert job is not None
+    return JobView(*name, job, state.spec(key), state.outcome(key), forgotten.at if forgotten else 0)
+
+
+def outputs(events: Iterable[e.Event]) -> Iterator[e.AttemptSucceeded | e.AttemptFailed]:
+    """The events that hold an attempt's output, oldest first."""
+    return (event for event in events if isinstance(event, e.AttemptSucceeded | e.AttemptFailed))
+
+
+def details(event: e.Event | e.BatchClosed) -> Mapping[str, Any]:
+    """What an event says beyond its envelope, without what is empty."""
+    envelope = set(e.Event.__struct_fields__)
+    fields = msgspec.structs.asdict(event)
+    return {name: value for name, value in fields.items() if name not in envelope and value not in ("", b"", 0, False)}
