@@ -53,11 +53,10 @@ def read_jobs(settings: Settings, names: Iterable[Name]) -> dict[Name, list[Reco
     keys = {job_key(*name).encode(): name for name in found}
     with open_scan(settings, "events") as scan:
         starts = {partition_for(queue, scan.partitions): 0 for queue, _ in found}
-        for message in scan.read(starts):
-            name = keys.get(message.key())
+        for record in scan.read(starts):
+            name = keys.get(record.key)
             if name is not None:
-                event = codec.decode(message.value())
-                found[name].append(Recorded(message.partition(), message.offset(), event))
+                found[name].append(Recorded(record.partition, record.offset, codec.decode(record.value)))
     return found
 
 

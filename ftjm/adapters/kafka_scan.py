@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -10,6 +11,18 @@ from ftjm.adapters.kafka import ADMIN_TIMEOUT_SECONDS, CONSUMER, partition_count
 
 BATCH = 1_000
 WAIT_SECONDS = 0.2
+
+
+class Record(NamedTuple):
+    """A record as the log has it."""
+
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    time_ms: int
+    """When the log took it."""
+    headers: list[tuple[str, bytes]]
 
 
 class Scan:
@@ -58,7 +71,7 @@ class Scan:
             raise KafkaException(found.error)
         return int(found.offset) if found.offset >= 0 else self.bounds(partition)[1]
 
-    def read(self, starts: Mapping[int, int], *, follow: bool = False) -> Iterator[Message]:
+    def read(self, starts: Mapping[int, int], *, follow: bool = False) -> Iterator[Record]:
         """Records from `starts` (partition to offset) to the end of each partition as it is reached, or for ever.
 
         Records of one partition come in order, those of several as they arrive.
@@ -72,8 +85,20 @@ class Scan:
             for message in self._consumer.consume(BATCH, WAIT_SECONDS):
                 error = message.error()
                 if error is None:
-                    yield message
+                    yield _record(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    open_partitions.discard(message.partition())
+                    open_partitions.discard(message.partition() or 0)
                 elif not error.retriable():
                     raise KafkaException(error)
+
+
+def _record(message: Message) -> Record:
+    headers: Any = message.headers() or ()  # the library's own annotation fits producers only
+    return Record(
+        message.partition() or 0,
+        message.offset() or 0,
+        message.key() or b"",
+        message.value() or b"",
+        message.timestamp()[1],
+        [(name, value or b"") for name, value in headers],
+    )
