@@ -7,6 +7,7 @@ group in `kafka_group`.
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 from confluent_kafka import (
@@ -139,14 +140,21 @@ def partition_count(client: Producer | Consumer, topic: str, timeout_seconds: fl
     return len(found.partitions)
 
 
-def topic_id(settings: Mapping[str, object], topic: str) -> str:
+def topic_id(settings: Mapping[str, Any], topic: str) -> str:
     """The id that Kafka gave the topic at its birth: a topic made anew under its name has another.
 
     Raises: KafkaException if it cannot be told in time, or there is no such topic.
     """
-    admin = AdminClient(dict(settings))
+    admin = AdminClient({**settings})
     asked = admin.describe_topics(TopicCollection([topic]), request_timeout=ADMIN_TIMEOUT_SECONDS)
     return str(asked[topic].result().topic_id)
+
+
+def offset_of(message: Message) -> int:
+    """The offset of a record that was read or delivered; only records still to be sent have none."""
+    offset = message.offset()
+    assert offset is not None
+    return offset
 
 
 def end_offsets(consumer: Consumer, topic: str, partitions: Sequence[int]) -> dict[int, int]:
@@ -185,7 +193,7 @@ class LaneReader:
             return []
         found = [m for m in (first, *self._consumer.consume(1_000, 0)) if m.error() is None]
         for message in found:
-            self._next[message.partition()] = message.offset() + 1
+            self._next[message.partition() or 0] = offset_of(message) + 1
         return found
 
     def ends(self) -> dict[int, int]:

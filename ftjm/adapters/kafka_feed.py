@@ -8,7 +8,7 @@ from typing import Literal
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from ftjm.adapters.kafka import CONSUMER, say_errors
+from ftjm.adapters.kafka import CONSUMER, offset_of, say_errors
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +29,8 @@ class Channel:
         self._lock = threading.Lock()
         self.reached = start
         """Everything before this offset has arrived (or will never: markers and gaps)."""
+        self.ended = False
+        """Whether the end of the log was reached at least once."""
         self.fault: KafkaError | None = None
         """Why nothing more will come: the position is not in the log."""
 
@@ -37,13 +39,14 @@ class Channel:
         with self._lock:
             self._records.append(message)
             self._bytes += len(message)
-            self.reached = message.offset() + 1
+            self.reached = offset_of(message) + 1
             held = self._bytes
         self._wake()
         return held
 
     def at_end(self, offset: int) -> None:
         self.reached = max(self.reached, offset)
+        self.ended = True
         self._wake()
 
     def fail(self, error: KafkaError) -> None:
@@ -128,14 +131,14 @@ class Feed:
                     self._sort(message)
 
     def _sort(self, message: Message) -> None:
-        key = (message.topic(), message.partition())
-        channel = self._channels.get(key)  # type: ignore[arg-type]  # an assigned partition's messages name it
+        key = (message.topic() or "", message.partition() or 0)
+        channel = self._channels.get(key)
         if channel is None:
             return
         error = message.error()
         if error is None:
             if channel.put(message) > HELD_BYTES_MAX and key not in self._paused:
-                self._paused.add(key)  # type: ignore[arg-type]  # as above
+                self._paused.add(key)
                 self._consumer.pause([TopicPartition(*key)])
         elif error.code() == KafkaError._PARTITION_EOF:
             channel.at_end(message.offset() or 0)

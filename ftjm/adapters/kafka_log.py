@@ -3,10 +3,11 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from ftjm.adapters.kafka import ADMIN_TIMEOUT_SECONDS, CONSUMER, PRODUCER, Headers, say_errors
+from ftjm.adapters.kafka import ADMIN_TIMEOUT_SECONDS, CONSUMER, PRODUCER, Headers, offset_of, say_errors
 from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced
 
 FENCED = frozenset(
@@ -27,14 +28,19 @@ PATIENCE_SECONDS = 1.0
 REPLY_TO = re.compile(r"(\d{1,4})/[A-Za-z0-9][A-Za-z0-9._-]{0,127}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
 
+def event_record(message: Message) -> EventRecord:
+    """A committed event as it came."""
+    return EventRecord(offset_of(message), message.value() or b"")
+
+
 def command_record(message: Message, lanes: int) -> CommandRecord:
     """A command as it came. Headers that make no sense are taken as absent: the sender then gets no answer."""
-    headers = dict(message.headers() or ())
+    headers: dict[str, Any] = dict(message.headers() or ())
     reply_to = (headers.get("ftjm-reply-to") or b"").decode("ascii", "replace")
     found = REPLY_TO.match(reply_to)
     source = _number(headers.get("ftjm-source"))
     return CommandRecord(
-        message.offset(),
+        offset_of(message),
         message.value() or b"",
         reply_to=reply_to if found and int(found[1]) < lanes else "",
         source=-1 if source is None else source,
@@ -69,7 +75,7 @@ class KafkaWriter:
 
         def last(error: KafkaError | None, message: Message) -> None:
             if error is None:
-                delivered.append(message.offset())
+                delivered.append(offset_of(message))
 
         try:
             self._producer.begin_transaction()
@@ -89,9 +95,7 @@ class KafkaWriter:
     def _produce(self, key: str, value: bytes, delivered: Callable[..., None] | None) -> None:
         while True:
             try:
-                self._producer.produce(
-                    self._topic, value, key or None, self._partition, **({"on_delivery": delivered} if delivered else {})
-                )
+                self._producer.produce(self._topic, value, key or None, self._partition, on_delivery=delivered)
                 return
             except BufferError:
                 self._producer.poll(PATIENCE_SECONDS)
@@ -209,8 +213,9 @@ class KafkaLog:
                         if error.code() == KafkaError._PARTITION_EOF:
                             return
                         raise KafkaException(error)
-                    if end is not None and message.offset() >= end:
+                    record = event_record(message)
+                    if end is not None and record.offset >= end:
                         return
-                    yield EventRecord(message.offset(), message.value() or b"")
+                    yield record
         finally:
             consumer.close()

@@ -89,9 +89,7 @@ class MemoryLog:
         self._ends[partition] = end + len(records) + 1
         return end + len(records) - 1
 
-    def send(
-        self, partition: int, value: bytes, *, reply_to: str = "", source: int = -1, number: int = 0
-    ) -> int:
+    def send(self, partition: int, value: bytes, *, reply_to: str = "", source: int = -1, number: int = 0) -> int:
         """Append a command; returns its offset."""
         records = self._commands[partition]
         records.append(CommandRecord(len(records), value, reply_to, source, number))

@@ -44,7 +44,7 @@ class RocksStore:
                 todo="stop the process that has it open; a store that is damaged may be deleted, and is rebuilt",
             ) from error
         self._write_options = WriteOptions()
-        self._write_options.disable_wal = True
+        self._write_options.disable_wal(True)
 
     def get(self, key: bytes) -> bytes | None:
         found: bytes | None = self._db.get(key)

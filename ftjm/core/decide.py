@@ -123,7 +123,7 @@ def _fault(spec: JobSpec, policy: Policy) -> str | None:
         (bool(spec.command and spec.command[0]), "command: expected at least the program to run, but found none"),
         (0 <= spec.priority <= PRIORITY_MAX, f"priority: expected 0 to {PRIORITY_MAX}, but found {spec.priority}"),
         (spec.max_attempts >= 1, f"max_attempts: expected 1 or more, but found {spec.max_attempts}"),
-        (spec.backoff_factor >= 1, f"backoff_factor: expected 1 or more, but found {spec.backoff_factor}"),
+        (1 <= spec.backoff_factor <= 1_000, f"backoff_factor: expected 1 to 1000, but found {spec.backoff_factor}"),
         (spec.worker_losses_max >= 0, f"worker_losses_max: expected 0 or more, but found {spec.worker_losses_max}"),
         (len(spec.payload) <= limit, f"payload: expected at most {limit} bytes, but found {len(spec.payload)}"),
         (size <= limit, f"command, environment and labels: expected at most {limit} bytes, but found {size}"),
@@ -379,9 +379,7 @@ def _decline(state: State, command: c.DeclineAttempt, now: int, policy: Policy) 
     if not may(e.AttemptDeclined, job.state):
         return _wrong_state(command, job, "DISPATCHED")
     key = job_key(command.queue, command.job_id)
-    declined = e.AttemptDeclined(
-        **_of(key, job), attempt=job.attempt, session=job.session, reason=command.reason
-    )
+    declined = e.AttemptDeclined(**_of(key, job), attempt=job.attempt, session=job.session, reason=command.reason)
     if not job.stopping:
         return [declined]
     return [declined, _given_up(key, job, job.stopping, "")]
@@ -390,12 +388,13 @@ def _decline(state: State, command: c.DeclineAttempt, now: int, policy: Policy) 
 # -- what time brings
 
 
-def decide_timer(state: State, timer: Timer) -> Events:
+def decide_timer(state: State, timer: Timer, now: int) -> Events:
     """What follows from a timer that is due. Timers that no longer apply do not exist: evolve clears them."""
     if timer.kind is TimerKind.COMMAND_ID:
         return [e.CommandIdForgotten(command_id=timer.key)]
     if timer.kind is TimerKind.SESSION:
-        return [e.WorkerForgotten(session=timer.key)]
+        # An attempt that was to go on through a longer cut than sessions are remembered is given up with its own.
+        return [*_lost_with(state, timer.key, "LAPSED", now), e.WorkerForgotten(session=timer.key)]
     key = timer.key
     job = state.job(key)
     assert job is not None, f"a timer of {key}, which does not exist"
@@ -428,11 +427,19 @@ def decide_lapse(state: State, name: str, silent_ms: int, now: int, closed: bool
     happened: Events = []
     if not session.lost:
         happened.append(e.WorkerLost(session=name, closed=closed))
-    for key in state.attempts(name):
+    past_lease_ms = None if closed else silent_ms - session.lease_ms
+    return happened + _lost_with(state, name, "CLOSED" if closed else "LAPSED", now, past_lease_ms)
+
+
+def _lost_with(state: State, session: str, reason: str, now: int, past_lease_ms: int | None = None) -> Events:
+    """The loss of the session's attempts: of all, or of those that may not go on so long past its lease."""
+    happened: Events = []
+    for key in state.attempts(session):
         job = state.job(key)
-        assert job is not None and job.session == name
-        if closed or silent_ms >= session.lease_ms + job.continue_for_ms:
-            happened += _lost(state, key, job, "CLOSED" if closed else "LAPSED", now)
+        assert job is not None
+        assert job.session == session
+        if past_lease_ms is None or past_lease_ms >= job.continue_for_ms:
+            happened += _lost(state, key, job, reason, now)
     return happened
 
 

@@ -6,7 +6,6 @@ from typing import Any
 from ftjm.core import events as e
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.model import (
-    LIVE,
     TERMINAL,
     Job,
     JobState,
@@ -147,7 +146,7 @@ def _tell_outcome(state: State, event: e.Event, job: Job, waiter: str) -> None:
 
 
 def _answer(state: State, event: e.Event) -> None:
-    rejected = isinstance(event, e.CommandRejected)
+    code, text = (event.code, event.text) if isinstance(event, e.CommandRejected) else ("", "")
     job = state.job(job_key(event.queue, event.job_id))
     state.push(
         Message(
@@ -157,8 +156,8 @@ def _answer(state: State, event: e.Event) -> None:
             queue=event.queue,
             job_id=event.job_id,
             run=job.run if job else event.run,
-            code=event.code if rejected else "",
-            text=event.text if rejected else "",
+            code=code,
+            text=text,
             state=job.state if job else 0,
         )
     )
@@ -232,7 +231,8 @@ def _released(state: State, event: e.JobReleased) -> None:
 
 def _stop_requested(state: State, event: e.JobStopRequested) -> None:
     job = _job(state, event)
-    assert job.state in LIFECYCLE[type(event)] and job.attempt == event.attempt
+    assert job.state in LIFECYCLE[type(event)]
+    assert job.attempt == event.attempt
     key = job_key(event.queue, event.job_id)
     job.stopping = event.reason
     if job.deadline_at:
@@ -307,9 +307,7 @@ def _dispatched(state: State, event: e.AttemptDispatched) -> None:
     job.dispatched_at = event.at
     job.started_at = 0
     _move(state, event, job, JobState.DISPATCHED)
-    _tell_session(
-        state, event.session, MessageKind.RUN, queue=event.queue, job_id=event.job_id, attempt=event.attempt
-    )
+    _tell_session(state, event.session, MessageKind.RUN, queue=event.queue, job_id=event.job_id, attempt=event.attempt)
 
 
 def _tell_session(state: State, name: str, kind: MessageKind, **fields: Any) -> None:
@@ -323,7 +321,7 @@ def _tell_session(state: State, name: str, kind: MessageKind, **fields: Any) -> 
 def _current(state: State, event: Any) -> Job:
     """The job of an event that speaks of its current attempt."""
     job = _job(state, event)
-    assert job.attempt == event.attempt and job.session == event.session, f"stale attempt in {event}"
+    assert (job.attempt, job.session) == (event.attempt, event.session), f"a stale attempt in {event}"
     return job
 
 
@@ -378,7 +376,8 @@ def _declined(state: State, event: e.AttemptDeclined) -> None:
 
 def _worker_lost(state: State, event: e.WorkerLost) -> None:
     session = state.session(event.session)
-    assert session is not None and not session.lost
+    assert session is not None
+    assert not session.lost
     session.lost = True
     state.save_session(event.session, session)
     if not event.closed:
@@ -399,9 +398,7 @@ def _forwarded(state: State, event: e.CommandForwarded) -> None:
     peer = state.peer(event.partition)
     peer.sent += 1
     state.save_peer(event.partition, peer)
-    state.push(
-        Message(MessageKind.FORWARD, str(event.partition), peer.sent, body=event.body, reply=event.reply_to)
-    )
+    state.push(Message(MessageKind.FORWARD, str(event.partition), peer.sent, body=event.body, reply=event.reply_to))
 
 
 def _forward_received(state: State, event: e.ForwardReceived) -> None:

@@ -22,9 +22,9 @@ Everything that grows with the backlog is a sorted key, read from a remembered c
 of one batch and a bounded cache.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -51,7 +51,7 @@ Row = TypeVar("Row", Job, Session, Queue, Peer, Counters)
 Changes = list[tuple[bytes, bytes | None]]
 
 encode = msgspec.msgpack.Encoder().encode
-_decoders = {
+_decoders: dict[type, Callable[[bytes], Any]] = {
     kind: msgspec.msgpack.Decoder(kind).decode
     for kind in (Job, JobSpec, Outcome, Session, Queue, Peer, Counters, Timer, Message, Position)
 }
@@ -67,10 +67,12 @@ class Rows(Protocol):
 
 
 def ready_key(queue: str, priority: int, order: int) -> bytes:
+    """The key of a READY job: keys sort as jobs are served."""
     return b"r%b\0%c%b" % (queue.encode(), TOP - priority, order.to_bytes(8))
 
 
 def timer_key(timer: Timer) -> bytes:
+    """The key of a timer: keys sort as timers fall due."""
     return b"t%b%c%b\0%b" % (
         timer.due_at.to_bytes(8),
         timer.kind,
@@ -80,6 +82,7 @@ def timer_key(timer: Timer) -> bytes:
 
 
 def outbox_key(number: int) -> bytes:
+    """The key of an outbox entry: keys sort as entries are sent."""
     return b"o" + number.to_bytes(8)
 
 
@@ -91,7 +94,8 @@ def after(prefix: bytes) -> bytes:
 def load_position(rows: Rows) -> Position:
     """Where the rows stand; a fresh `Position` if they are empty."""
     raw = rows.get(POSITION_KEY)
-    return Position() if raw is None else _decoders[Position](raw)
+    found: Position = Position() if raw is None else _decoders[Position](raw)
+    return found
 
 
 class State:
@@ -104,7 +108,7 @@ class State:
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self.position = load_position(rows)
-        self._cache: dict[bytes, Job | Session | Queue | Peer | Counters | None] = {}
+        self._cache: dict[bytes, Any] = {}
         self._dirty: dict[bytes, Job | Session | Queue | Peer | Counters] = {}
         self._changes: dict[bytes, bytes | None] = {}
         self._fresh: set[bytes] = set()
@@ -118,12 +122,12 @@ class State:
 
     def _draft(self, key: bytes, kind: type[Row]) -> Row | None:
         try:
-            return self._cache[key]  # type: ignore[return-value]  # a key's prefix tells its kind
+            return self._cache[key]  # type: ignore[no-any-return]  # a key's prefix tells its kind
         except KeyError:
             raw = self.rows.get(key)
-            row = None if raw is None else _decoders[kind](raw)
+            row: Row | None = None if raw is None else _decoders[kind](raw)
             self._cache[key] = row
-            return row  # type: ignore[no-any-return]
+            return row
 
     def _save(self, key: bytes, row: Job | Session | Queue | Peer | Counters) -> None:
         self._cache[key] = row
@@ -180,14 +184,16 @@ class State:
     def spec(self, key: str) -> JobSpec:
         raw = self._get(b"s" + key.encode())
         assert raw is not None, f"job {key} has no spec"
-        return _decoders[JobSpec](raw)  # type: ignore[no-any-return]
+        spec: JobSpec = _decoders[JobSpec](raw)
+        return spec
 
     def save_spec(self, key: str, spec: JobSpec) -> None:
         self._changes[b"s" + key.encode()] = encode(spec)
 
     def outcome(self, key: str) -> Outcome:
         raw = self._get(b"v" + key.encode())
-        return Outcome() if raw is None else _decoders[Outcome](raw)
+        outcome: Outcome = Outcome() if raw is None else _decoders[Outcome](raw)
+        return outcome
 
     def save_outcome(self, key: str, outcome: Outcome) -> None:
         self._changes[b"v" + key.encode()] = encode(outcome)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from ftjm.core import messages as m
 from ftjm.core.model import LIVE, JobState, Message, MessageKind, StopReason, job_key
@@ -58,14 +59,14 @@ class Outbox:
         return Parcel("dispatch", message.lane, message.destination, value)
 
     def _dispatch(self, state: State, message: Message) -> m.Dispatch:
-        to = {"session": message.destination, "partition": self.partition, "number": message.number}
+        to: dict[str, Any] = {"session": message.destination, "partition": self.partition, "number": message.number}
         if message.kind is MessageKind.CLOSE:
             return m.SessionClosed(**to)
         key = job_key(message.queue, message.job_id)
         job = state.job(key)
         if job is None or job.attempt != message.attempt or job.state not in LIVE:
             return m.Skipped(**to)
-        about = {"queue": message.queue, "job_id": message.job_id, "attempt": message.attempt}
+        about: dict[str, Any] = {"queue": message.queue, "job_id": message.job_id, "attempt": message.attempt}
         if message.kind is MessageKind.STOP:
             return m.StopAttempt(**to, **about, reason=StopReason(message.code), grace_ms=message.grace_ms)
         return m.RunAttempt(
@@ -79,7 +80,7 @@ class Outbox:
 
     def _answer(self, message: Message) -> Parcel:
         lane, session, correlation = message.destination.split("/", 2)
-        about = {
+        about: dict[str, Any] = {
             "session": session,
             "correlation": correlation,
             "queue": message.queue,

@@ -8,6 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import msgspec
 
@@ -205,7 +206,7 @@ class _Batch:
         for timer in list(islice(self.state.due(self.now), BATCH_ROWS_MAX // 4)):
             # One that came before it in this batch may have cleared it.
             if self.state.has_timer(timer):
-                self._record(decide_timer(self.state, timer), e.Cause.TIMER, str(timer.due_at))
+                self._record(decide_timer(self.state, timer, self.now), e.Cause.TIMER, str(timer.due_at))
         for lapse in lapses:
             happened = decide_lapse(self.state, lapse.session, lapse.silent_ms, self.now, lapse.closed)
             self._record(happened, e.Cause.LAPSE, lapse.session)
@@ -244,11 +245,11 @@ class _Batch:
                 return "", [*arrived, e.CommandRejected(code="NOT_A_COMMAND", text=text)]
         except UndecodableError as error:
             return "", [*arrived, e.CommandRejected(code=error.code, text=error.text[:REJECTED_TEXT_MAX])]
-        return command.actor, [*arrived, *self._decide(command, record)]
+        return command.actor[:NAME_MAX], [*arrived, *self._decide(command, record)]
 
     def _decide(self, command: c.Command, record: CommandRecord) -> Events:
         policy = self.partition.policy
-        name = {
+        name: dict[str, Any] = {
             "queue": command.queue[:NAME_MAX],
             "job_id": command.job_id[:NAME_MAX],
             "shard_key": command.shard_key[:NAME_MAX],
@@ -258,7 +259,7 @@ class _Batch:
             if to != policy.partition and record.source < 0:
                 return [e.CommandForwarded(**name, partition=to, body=record.value, reply_to=record.reply_to)]
             decided = decide(self.state, command, self.now, policy)
-        except Exception:
+        except Exception:  # noqa: BLE001  (whatever it raises, the partition goes on)
             # A bug of ours; yet one command must not take down owner after owner.
             text = traceback.format_exc()[-REJECTED_TEXT_MAX:]
             self.partition.alarms.append(f"the command at offset {record.offset} was skipped: {text}")

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from ftjm import logs
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import LaneReader, Outlet, partition_count, topic_id
+from ftjm.adapters.kafka import LaneReader, Outlet, topic_id
 from ftjm.adapters.kafka_feed import Feed
 from ftjm.adapters.kafka_group import Membership
 from ftjm.adapters.kafka_log import KafkaLog
@@ -20,6 +20,7 @@ from ftjm.core.errors import UndecodableError
 from ftjm.core.identity import partition_for
 from ftjm.core.messages import SchedulerHeartbeat, WorkerHeartbeat
 from ftjm.engine.liveness import Liveness
+from ftjm.errors import FtjmError
 from ftjm.locks import DirectoryLock
 from ftjm.scheduler.context import Context
 from ftjm.scheduler.runner import Role, Runner
@@ -85,8 +86,6 @@ class Scheduler:
         return None
 
     def _no_topics(self) -> Exception:
-        from ftjm.errors import FtjmError
-
         return FtjmError(
             f"the topics of cluster {self._settings.cluster}", "none of that name", "make them: ftjm topics create"
         )
@@ -176,9 +175,7 @@ class Scheduler:
 
     def _others(self) -> bool:
         now = time.monotonic()
-        return any(
-            now - at < PEER_SECONDS for name, at in list(self._peers.items()) if name != self._context.instance
-        )
+        return any(now - at < PEER_SECONDS for name, at in list(self._peers.items()) if name != self._context.instance)
 
     # -- heartbeats
 

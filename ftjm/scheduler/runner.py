@@ -8,16 +8,18 @@ from enum import StrEnum
 from confluent_kafka import KafkaException
 
 from ftjm import logs
+from ftjm.adapters.kafka import offset_of
 from ftjm.adapters.kafka_feed import Channel
-from ftjm.adapters.kafka_log import KafkaWriter, command_record
+from ftjm.adapters.kafka_log import KafkaWriter, command_record, event_record
 from ftjm.adapters.rocks import RocksStore
 from ftjm.clock import boot_ms, wall_ms
 from ftjm.core.decide import Policy
 from ftjm.core.messages import OfferTaken, PartitionReport, QueueDemand
 from ftjm.core.model import JobState
+from ftjm.core.state import load_position
 from ftjm.engine.outbox import Outbox
 from ftjm.engine.partition import Diverged, Partition, lineage
-from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced, Store
+from ftjm.engine.ports import CommandRecord, CommitUnknown, Fenced, Store
 from ftjm.scheduler.context import CLOCK_ERROR_MAX_MS, Context
 
 TICK_SECONDS = 0.1
@@ -43,6 +45,11 @@ class Role(StrEnum):
 
 class LostPosition(Exception):
     """The log no longer holds what this store would have to read next."""
+
+
+def _check(channel: Channel, topic: str, offset: int) -> None:
+    if channel.fault is not None:
+        raise LostPosition(f"expected offset {offset} of {topic} to be in the log, but {channel.fault.str()}")
 
 
 class Runner:
@@ -97,7 +104,7 @@ class Runner:
             began = time.monotonic()
             try:
                 self._live()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  (whatever stops a partition, the process and the others go on)
                 self.role = Role.BROKEN
                 self._log.exception("partition_stopped", todo="rebuilding it from the log", again_in_s=pause)
                 self._close(discard=isinstance(error, Diverged) or pause > RETRY_SECONDS)
@@ -135,8 +142,6 @@ class Runner:
         return store
 
     def _why_foreign(self, store: RocksStore) -> str | None:
-        from ftjm.core.state import load_position
-
         at = load_position(store).applied_offset
         log = self._context.log
         try:
@@ -159,26 +164,16 @@ class Runner:
     def _fold_some(self) -> bool:
         """Fold what has arrived; whether there was anything."""
         assert self._events is not None
-        if self._events.fault is not None:
-            raise LostPosition(
-                f"expected offset {self._partition.position.applied_offset + 1} of {self._context.settings.topic('events')} "
-                f"partition {self.number} to be in the log, but it is not ({self._events.fault.str()})"
-            )
+        _check(self._events, "events", self._partition.position.applied_offset + 1)
         messages = self._events.take(TAKE_MAX)
         for message in messages:
-            record = EventRecord(message.offset(), message.value())
+            record = event_record(message)
             if record.offset > self._partition.position.applied_offset:
                 self._partition.fold(record)
-        if self.role is Role.OPENING and not messages and self._reached(self._events):
+        if self.role is Role.OPENING and self._events.ended and not messages:
             self.role = Role.STANDBY
-            self._tell()
-        elif messages:
-            self._tell()
+        self._tell()
         return bool(messages)
-
-    @staticmethod
-    def _reached(channel: Channel) -> bool:
-        return len(channel) == 0
 
     # -- taking over
 
@@ -269,7 +264,7 @@ class Runner:
             self._follow()
             return False
         applied = self._partition.position.applied_offset
-        return any(message.offset() > applied for message in self._events.take(TAKE_MAX))
+        return any(offset_of(message) > applied for message in self._events.take(TAKE_MAX))
 
     def _tell(self) -> None:
         """Keep the report that heartbeats carry up to date."""
@@ -322,11 +317,7 @@ class _Leader:
 
     def step(self) -> bool:
         """One batch; whether there may be more to do at once."""
-        if self._channel.fault is not None:
-            raise LostPosition(
-                f"expected offset {self._partition.position.next_command} of the commands of partition "
-                f"{self._runner.number} to be in the log, but it is not ({self._channel.fault.str()})"
-            )
+        _check(self._channel, "commands", self._partition.position.next_command)
         room = TAKE_MAX - len(self._waiting)
         self._waiting += [command_record(m, self._context.lanes) for m in self._channel.take(room)]
         now = boot_ms()
