@@ -44,7 +44,8 @@ class RocksStore:
                 todo="stop the process that has it open; a store that is damaged may be deleted, and is rebuilt",
             ) from error
         self._write_options = WriteOptions()
-        self._write_options.disable_wal(True)
+        # A property, although the package's stub calls it a method.
+        self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]
 
     def get(self, key: bytes) -> bytes | None:
         found: bytes | None = self._db.get(key)

@@ -124,8 +124,7 @@ class Runner:
 
     def _live(self) -> None:
         self.role = Role.OPENING
-        self._store = self._open()
-        self._partition = Partition(self._policy, self._store, self._context.codec, self._context.log.log_id)
+        self._partition = Partition(self._policy, self._open(), self._context.codec, self._context.log.log_id)
         self._events: Channel | None = None
         self._follow()
         while not self._context.stopping.is_set():
@@ -134,7 +133,8 @@ class Runner:
 
     def _open(self) -> RocksStore:
         log = self._context.log
-        store = RocksStore(self._context.stores / f"partition-{self.number}")
+        # Known before it is checked, so that whatever the check raises, it is closed.
+        store = self._store = RocksStore(self._context.stores / f"partition-{self.number}")
         reason = self._why_foreign(store)
         if reason is not None:
             self._log.warning("store_discarded", reason=reason, todo="rebuilding it from the log", log_id=log.log_id)
