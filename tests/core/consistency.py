@@ -1,0 +1,211 @@
+"""Everything that the rows of a partition must agree on: indexes are recomputed from the jobs, and compared.
+
+For tests, of single stories and of whole histories: it reads rows and events, and trusts no code that made them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from ftjm.core import events as e
+from ftjm.core.evolve import SESSION_MEMORY_MS, WAITERS_MAX
+from ftjm.core.model import (
+    LIVE,
+    TERMINAL,
+    Counters,
+    Job,
+    JobSpec,
+    JobState,
+    Message,
+    MessageKind,
+    Outcome,
+    Peer,
+    Position,
+    Queue,
+    Session,
+    Timer,
+    TimerKind,
+)
+from ftjm.core.state import Rows, encode, outbox_key, ready_key, timer_key
+
+FIRST, LAST = b"\0", b"\xff"
+KINDS = {b"j": Job, b"s": JobSpec, b"v": Outcome, b"w": Session, b"q": Queue, b"f": Peer, b"t": Timer, b"o": Message}
+
+
+def all_rows(rows: Rows) -> dict[bytes, bytes]:
+    return dict(rows.scan(FIRST, LAST))
+
+
+def state_rows(rows: Rows) -> dict[bytes, bytes]:
+    """All rows but the position, which tells of batches and not of jobs."""
+    return {key: value for key, value in all_rows(rows).items() if key != b"p"}
+
+
+def check_state(rows: Rows) -> None:
+    """Raises AssertionError where the rows disagree with each other."""
+    _Checker(all_rows(rows)).check()
+
+
+class _Checker:
+    def __init__(self, rows: dict[bytes, bytes]) -> None:
+        self.rows = rows
+        self.jobs: dict[str, Job] = self._decoded(b"j")
+        self.sessions: dict[str, Session] = self._decoded(b"w")
+
+    def _keys(self, prefix: bytes) -> set[bytes]:
+        return {key for key in self.rows if key.startswith(prefix)}
+
+    def _decoded(self, prefix: bytes) -> dict[str, Any]:
+        kind = KINDS[prefix]
+        return {key[1:].decode(): msgspec.msgpack.decode(self.rows[key], type=kind) for key in self._keys(prefix)}
+
+    def check(self) -> None:
+        strange = {key for key in self.rows if key[:1] not in b"jsvrtowlqfcxp"}
+        assert not strange, strange
+        for prefix, kind in KINDS.items():
+            for key in self._keys(prefix):
+                value = msgspec.msgpack.decode(self.rows[key], type=kind)
+                assert encode(value) == self.rows[key], f"{key!r} is not encoded canonically"
+        for key, job in self.jobs.items():
+            self._check_job(key, job)
+        names = {name.encode() for name in self.jobs}
+        assert {key[1:] for key in self._keys(b"s")} == names, "specs and jobs differ"
+        assert {key[1:] for key in self._keys(b"v")} <= names, "outcomes of jobs that do not exist"
+        self._check_ready()
+        self._check_timers()
+        self._check_sessions()
+        self._check_queues()
+        self._check_outbox()
+
+    def _check_job(self, key: str, job: Job) -> None:
+        live = job.state in LIVE
+        assert bool(job.session) == live, f"{key} is {job.state.name} with session {job.session!r}"
+        assert live or not job.stopping, f"{key} is {job.state.name} and is being stopped"
+        assert not (job.stopping and job.deadline_at), f"{key} is being stopped and has a deadline"
+        assert bool(job.ended_at) == (job.state in TERMINAL), f"{key} is {job.state.name}, ended {job.ended_at}"
+        assert job.attempt >= live, f"{key} runs its attempt 0"
+        assert job.attempt >= job.failures + job.losses, f"{key} failed more often than it was dispatched"
+        assert len(job.waiters) <= WAITERS_MAX, f"{key} has {len(job.waiters)} waiters"
+        assert not (job.waiters and job.state in TERMINAL), f"{key} has ended, and somebody waits"
+        assert job.state is not JobState.READY or job.due_at == 0, f"{key} is ready and not due"
+
+    def _check_ready(self) -> None:
+        expected = {}
+        for key, job in self.jobs.items():
+            if job.state is JobState.READY:
+                queue, _, job_id = key.partition("/")
+                expected[ready_key(queue, job.priority, job.order)] = job_id.encode()
+        assert {key: self.rows[key] for key in self._keys(b"r")} == expected, "the ready queue differs from the jobs"
+        orders = [job.order for job in self.jobs.values()]
+        assert len(set(orders)) == len(orders), "two jobs have the same place"
+
+    def _check_timers(self) -> None:
+        expected = set()
+        for key, job in self.jobs.items():
+            if job.state in TERMINAL:
+                expected.add(Timer(job.ended_at + job.retention_ms, TimerKind.RETENTION, key, job.run))
+                continue
+            if job.deadline_at:
+                expected.add(Timer(job.deadline_at, TimerKind.DEADLINE, key, job.run))
+            if job.state in {JobState.SCHEDULED, JobState.RETRY_WAIT}:
+                assert job.due_at, f"{key} waits for no time"
+                expected.add(Timer(job.due_at, TimerKind.DUE, key, job.attempt))
+        stored: list[Timer] = []
+        for key_bytes in self._keys(b"t"):
+            timer = msgspec.msgpack.decode(self.rows[key_bytes], type=Timer)
+            assert timer_key(timer) == key_bytes, f"{timer} is stored elsewhere"
+            stored.append(timer)
+        of_jobs = {t for t in stored if t.kind not in {TimerKind.COMMAND_ID, TimerKind.SESSION}}
+        assert of_jobs == expected, f"timers differ from the jobs: {of_jobs ^ expected}"
+        remembered = sorted(key[1:].decode() for key in self._keys(b"c"))
+        assert sorted(t.key for t in stored if t.kind is TimerKind.COMMAND_ID) == remembered, "command ids and timers"
+        lost = sorted(name for name, session in self.sessions.items() if session.lost)
+        assert sorted(t.key for t in stored if t.kind is TimerKind.SESSION) == lost, "lost sessions and timers"
+        assert all(t.due_at > SESSION_MEMORY_MS for t in stored if t.kind is TimerKind.SESSION)
+
+    def _check_sessions(self) -> None:
+        held = {(job.session, key) for key, job in self.jobs.items() if job.state in LIVE}
+        assert self._keys(b"l") == {b"l%b\0%b" % (s.encode(), k.encode()) for s, k in held}, "live attempts differ"
+        live = Counter(session for session, _ in held)
+        assert live == +Counter({name: session.live for name, session in self.sessions.items()}), "slots differ"
+        assert all(session.live >= 0 for session in self.sessions.values())
+
+    def _check_queues(self) -> None:
+        counted: dict[str, list[int]] = {}
+        for key, job in self.jobs.items():
+            counted.setdefault(key.partition("/")[0], [0] * (max(JobState) + 1))[job.state] += 1
+        stored = {name: row.counts for name, row in self._decoded(b"q").items()}
+        assert {name: counts for name, counts in stored.items() if any(counts)} == counted, "counts differ"
+
+    def _check_outbox(self) -> None:
+        counters = msgspec.msgpack.decode(self.rows.get(b"x", encode(Counters())), type=Counters)
+        position = msgspec.msgpack.decode(self.rows.get(b"p", encode(Position())), type=Position)
+        numbers = range(position.outbox_sent + 1, counters.outbox + 1)
+        assert sorted(self._keys(b"o")) == [outbox_key(n) for n in numbers], "the outbox has gaps"
+        messages = [msgspec.msgpack.decode(self.rows[outbox_key(n)], type=Message) for n in numbers]
+        last: dict[tuple[bool, str], int] = {}
+        for message in messages:
+            if message.kind in {MessageKind.REPLY, MessageKind.OUTCOME}:
+                assert message.number == 0
+                continue
+            to = (message.kind is MessageKind.FORWARD, message.destination)
+            assert message.number == last.get(to, message.number - 1) + 1, f"numbers to {to} are not consecutive"
+            last[to] = message.number
+        for (forward, name), number in last.items():
+            if forward:
+                peer = msgspec.msgpack.decode(self.rows[b"f" + name.encode()], type=Peer)
+                assert peer.sent == number, f"the last number to partition {name}"
+            elif name in self.sessions:
+                assert self.sessions[name].sent == number, f"the last number to session {name}"
+
+
+def check_history(events: Iterable[e.Event | e.BatchClosed], commands: int | None = None) -> None:
+    """What must hold of a partition's whole history, whoever wrote it.
+
+    Args:
+        commands: how many commands were consumed, if each must have been answered.
+    """
+    attempts: dict[tuple[str, str], int] = {}
+    ended: set[tuple[str, str, int]] = set()
+    outcomes: set[tuple[str, str, int]] = set()
+    answered: set[str] = set()
+    batch, in_batch, epoch, now, next_command = 0, 0, 0, 0, 0
+    for event in events:
+        if isinstance(event, e.BatchClosed):
+            assert event.batch_no == batch + 1, f"batch {event.batch_no} follows batch {batch}"
+            assert event.events == in_batch, f"batch {event.batch_no} holds {in_batch} events, not {event.events}"
+            assert event.owner_epoch >= epoch, "an owner of an earlier epoch decided"
+            assert event.now >= now, "time went back"
+            assert event.next_command >= next_command, "the position went back"
+            batch, in_batch = event.batch_no, 0
+            epoch, now, next_command = event.owner_epoch, event.now, event.next_command
+            continue
+        in_batch += 1
+        if event.cause is e.Cause.COMMAND:
+            answered.add(event.cause_ref)
+        about = (event.queue, event.job_id)
+        match event:
+            case e.JobForgotten():
+                # The identity is free again: what comes is another job.
+                attempts.pop(about, None)
+                ended -= {run for run in ended if run[:2] == about}
+                outcomes -= {outcome for outcome in outcomes if outcome[:2] == about}
+            case e.AttemptDispatched():
+                assert event.attempt == attempts.get(about, 0) + 1, f"{about}: attempt {event.attempt} again"
+                attempts[about] = event.attempt
+                assert (*about, event.run) not in ended, f"{about}: dispatched after the end of run {event.run}"
+            case e.AttemptSucceeded() | e.AttemptFailed() | e.AttemptLost() | e.AttemptDeclined():
+                assert event.attempt == attempts[about], f"{about}: an outcome of an old attempt"
+                assert (*about, event.attempt) not in outcomes, f"{about}: attempt {event.attempt} has two outcomes"
+                outcomes.add((*about, event.attempt))
+            case _:
+                pass
+        if isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled):
+            assert (*about, event.run) not in ended, f"{about}: run {event.run} ended twice"
+            ended.add((*about, event.run))
+    if commands is not None:
+        assert answered >= {str(offset) for offset in range(commands)}, "commands without an answer"

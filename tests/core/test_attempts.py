@@ -1,0 +1,282 @@
+"""Attempts: dispatched, started, ended in every way that there is, and lost with their workers."""
+
+import pytest
+
+from ftjm.core import commands as c
+from ftjm.core import events as e
+from ftjm.core.evolve import SESSION_MEMORY_MS
+from ftjm.core.model import LOSSES, FailureReason, JobState, MessageKind, OnWorkerLoss
+from ftjm.core.retry import LOSS_BACKOFF_MS
+from tests.core.story import (
+    NOW,
+    TOLD,
+    attempt_failed,
+    attempt_lost,
+    command,
+    declined,
+    dispatched,
+    given,
+    like,
+    report,
+    started,
+    stop_requested,
+    submitted,
+    succeeded,
+    worker_lost,
+)
+
+REPORTS = (c.StartAttempt, c.CompleteAttempt, c.FailAttempt, c.DeclineAttempt)
+
+
+def test_a_dispatch_binds_the_job_to_a_slot_and_tells_the_session():
+    story = given(submitted(), dispatched()).tells(MessageKind.RUN)
+    story.job_is(JobState.DISPATCHED, attempt=1, session="s1", dispatched_at=NOW)
+    message = story.said[0]
+    assert (message.destination, message.number, message.lane, message.attempt) == ("s1", 1, 3, 1)
+    session = story.state.session("s1")
+    assert session is not None
+    assert (session.worker, session.lane, session.lease_ms, session.live) == ("w", 3, 5_000, 1)
+    assert list(story.state.attempts("s1")) == ["q/a"]
+
+
+def test_an_attempt_starts_and_succeeds():
+    story = given(submitted(), dispatched()).when(report(c.StartAttempt))
+    story.then(like(e.AttemptStarted, attempt=1, session="s1", started_at=NOW)).job_is(JobState.RUNNING)
+    story.when(report(c.CompleteAttempt, result=b"42", exit_code=0, stdout=b"out", stderr=b"err", stdout_cut=7))
+    story.then(
+        like(e.AttemptSucceeded, run=1, attempt=1, result=b"42", stdout=b"out", stderr=b"err", stdout_cut=7)
+    ).job_is(JobState.SUCCEEDED, session="", reason="", ended_at=NOW)
+    assert story.state.outcome("q/a").result == b"42"
+    assert list(story.state.attempts("s1")) == []
+
+
+def test_an_attempt_may_succeed_before_its_start_was_told():
+    given(submitted(), dispatched()).when(report(c.CompleteAttempt)).job_is(JobState.SUCCEEDED)
+
+
+def test_a_start_is_told_once():
+    given(submitted(), dispatched(), started()).when(report(c.StartAttempt)).refused("WRONG_STATE", "DISPATCHED")
+
+
+@pytest.mark.parametrize("kind", REPORTS)
+def test_a_report_of_a_job_that_is_gone_is_refused(kind):
+    given().when(report(kind)).refused("UNKNOWN_JOB")
+
+
+@pytest.mark.parametrize("kind", REPORTS)
+@pytest.mark.parametrize("stale", [{"attempt": 2}, {"attempt": 0}, {"session": "s2"}], ids=str)
+def test_a_report_of_another_attempt_is_stale(kind, stale):
+    given(submitted(), dispatched()).when(report(kind, **stale)).refused("STALE_ATTEMPT", "DISPATCHED")
+
+
+@pytest.mark.parametrize("kind", REPORTS)
+def test_a_report_after_the_outcome_is_stale(kind):
+    given(submitted(), dispatched(), succeeded()).when(report(kind)).refused("STALE_ATTEMPT", "SUCCEEDED")
+    given(submitted(), dispatched(), attempt_lost(retry_at=NOW)).when(report(kind)).refused("STALE_ATTEMPT", "READY")
+
+
+# -- failures
+
+
+def test_a_failure_waits_for_its_backoff_and_runs_again():
+    story = given(submitted(max_attempts=2), dispatched(), started())
+    story.when(report(c.FailAttempt, error="sad", exit_code=3, signal=0, stderr=b"err"))
+    story.then(like(e.AttemptFailed, attempt=1, error="sad", exit_code=3, stderr=b"err"))
+    story.job_is(JobState.RETRY_WAIT, failures=1, session="", reason="EXIT_CODE")
+    assert NOW < story.job().due_at <= NOW + 1_000
+    story.when_due(NOW + 1_000).then(like(e.JobQueued)).job_is(JobState.READY)
+    assert story.state.outcome("q/a").error == "sad", "so that it can be told while the job waits"
+
+
+def test_a_failure_without_backoff_is_ready_at_once_and_keeps_its_place():
+    story = given(submitted(max_attempts=2, backoff_ms=0), dispatched(), submitted(job_id="b"))
+    story.when(report(c.FailAttempt)).job_is(JobState.READY)
+    assert [job_id for _, _, job_id in story.state.ready("q")] == ["a", "b"]
+
+
+def test_the_last_failure_is_the_jobs():
+    story = given(submitted(), dispatched()).when(report(c.FailAttempt, error="sad", exit_code=3, signal=9))
+    story.then(
+        like(e.AttemptFailed, retry_at=0, signal=9, exit_code=3),
+        like(e.JobFailed, run=1, reason="EXIT_CODE", error="sad"),
+    ).job_is(JobState.FAILED, reason="EXIT_CODE")
+    outcome = story.state.outcome("q/a")
+    assert (outcome.error, outcome.exit_code) == ("sad", 3)
+
+
+def test_a_failure_that_says_nothing_leaves_no_outcome():
+    story = given(submitted(), dispatched()).when(report(c.FailAttempt)).job_is(JobState.FAILED)
+    assert story.store.get(b"vq/a") is None
+
+
+def test_who_waits_is_told_why_it_failed():
+    story = given(submitted(awaits=True, reply=TOLD), dispatched()).when(report(c.FailAttempt, error="sad", exit_code=3))
+    story.tells(MessageKind.OUTCOME)
+    message = story.said[0]
+    assert (message.code, message.text, message.attempt, message.state) == ("EXIT_CODE", "sad", 3, JobState.FAILED)
+
+
+def test_a_success_after_a_failure_takes_its_error_away():
+    before = [submitted(max_attempts=2), dispatched(), attempt_failed(error="sad", retry_at=NOW)]
+    story = given(*before, dispatched(attempt=2)).when(report(c.CompleteAttempt, attempt=2))
+    story.job_is(JobState.SUCCEEDED, failures=1, reason="")
+    assert story.store.get(b"vq/a") is None
+
+
+def test_a_result_over_the_limit_is_refused_and_says_what_to_do():
+    story = given(submitted(), dispatched()).when(report(c.CompleteAttempt, result=b"x" * 1_001))
+    story.then(
+        like(e.AttemptFailed, reason=FailureReason.RESULT_REFUSED, signal=0), like(e.JobFailed, reason="RESULT_REFUSED")
+    )
+    assert "expected a result of at most 1000 bytes, but found 1001" in story.state.outcome("q/a").error
+
+
+@pytest.mark.parametrize("kind", [c.CompleteAttempt, c.FailAttempt])
+def test_output_is_cut_to_its_tail_and_says_so(kind):
+    story = given(submitted(max_attempts=2), dispatched())
+    story.when(report(kind, stdout=b"a" * 500 + b"b" * 1_000, stdout_cut=3, stderr=b"short", stderr_cut=4))
+    expected = e.AttemptSucceeded if kind is c.CompleteAttempt else e.AttemptFailed
+    story.then(like(expected, stdout=b"b" * 1_000, stdout_cut=503, stderr=b"short", stderr_cut=4))
+
+
+# -- a job that is being stopped
+
+
+def test_a_stopped_attempt_ends_its_job_as_cancelled():
+    story = given(submitted(max_attempts=5), dispatched(), started(), stop_requested())
+    story.when(report(c.FailAttempt, reason=FailureReason.STOPPED, signal=15))
+    story.then(like(e.AttemptFailed, retry_at=0), like(e.JobCancelled, reason="CANCELLED"))
+    story.job_is(JobState.CANCELLED, stopping="")
+
+
+def test_a_stopped_attempt_ends_its_job_as_failed_at_the_deadline():
+    story = given(submitted(max_attempts=5, deadline_at=NOW + 9), dispatched(), started()).when_due(NOW + 9)
+    story.when(report(c.FailAttempt, reason=FailureReason.STOPPED)).then(
+        like(e.AttemptFailed, retry_at=0), like(e.JobFailed, reason="DEADLINE")
+    )
+
+
+def test_an_outcome_that_is_reached_before_the_stop_wins():
+    given(submitted(), dispatched(), stop_requested()).when(report(c.CompleteAttempt)).job_is(JobState.SUCCEEDED)
+
+
+def test_a_job_may_be_asked_to_stop_again():
+    story = given(submitted(), dispatched(), stop_requested()).when(command(c.CancelJob)).tells(MessageKind.STOP)
+    assert story.said[0].number == 3
+
+
+def test_a_job_that_is_being_stopped_is_not_run_again_when_its_worker_is_lost():
+    story = given(submitted(), dispatched(), stop_requested()).when_silent("s1", 5_000)
+    story.then(like(e.WorkerLost), like(e.AttemptLost, retry_at=0), like(e.JobCancelled))
+
+
+def test_a_job_that_is_to_be_held_on_loss_is_cancelled_if_it_is_being_stopped():
+    story = given(submitted(on_worker_loss=OnWorkerLoss.HOLD), dispatched(), stop_requested())
+    story.when_silent("s1", 5_000).job_is(JobState.CANCELLED)
+
+
+# -- declined
+
+
+def test_a_declined_attempt_goes_back_uncharged():
+    story = given(submitted(), dispatched()).when(report(c.DeclineAttempt, reason="full"))
+    story.then(like(e.AttemptDeclined, attempt=1, reason="full"))
+    story.job_is(JobState.READY, failures=0, losses=0, attempt=1, session="")
+
+
+def test_only_an_attempt_that_has_not_started_is_declined():
+    given(submitted(), dispatched(), started()).when(report(c.DeclineAttempt)).refused("WRONG_STATE", "RUNNING")
+
+
+def test_a_declined_attempt_that_was_to_stop_is_the_end():
+    story = given(submitted(), dispatched(), stop_requested()).when(report(c.DeclineAttempt))
+    story.then(like(e.AttemptDeclined), like(e.JobCancelled)).job_is(JobState.CANCELLED)
+
+
+def test_the_next_attempt_of_a_declined_one_has_the_next_number():
+    given(submitted(), dispatched(), declined(), dispatched(attempt=2)).job_is(JobState.DISPATCHED, attempt=2)
+
+
+# -- lost with the worker
+
+
+def test_a_silent_session_is_given_up_at_its_lease_and_not_before():
+    story = given(submitted(), dispatched(), started()).when_silent("s1", 4_999).then_nothing()
+    story.when_silent("s1", 5_000).then(
+        like(e.WorkerLost, session="s1", closed=False), like(e.AttemptLost, reason="LAPSED", retry_at=NOW)
+    ).job_is(JobState.READY, losses=1, failures=0, reason="LAPSED", session="")
+    story.tells(MessageKind.CLOSE)
+    story.when_silent("s1", 6_000).then_nothing()
+
+
+def test_a_session_that_nobody_knows_is_nobodys_loss():
+    given().when_silent("s1", 1_000_000).then_nothing()
+
+
+def test_a_session_that_left_in_good_order_needs_no_word_of_it():
+    story = given(submitted(), dispatched()).when_silent("s1", 0, closed=True)
+    story.then(like(e.WorkerLost, closed=True), like(e.AttemptLost, reason="CLOSED")).tells()
+
+
+def test_an_attempt_that_may_continue_is_lost_that_much_later():
+    story = given(submitted(continue_for_ms=60_000), dispatched(), started(), submitted(job_id="b"))
+    story.evolve(dispatched(job_id="b")).written()
+    story.when_silent("s1", 5_000).then(like(e.WorkerLost), like(e.AttemptLost, job_id="b"))
+    story.when_silent("s1", 64_999).then_nothing()
+    story.when(report(c.StartAttempt)).refused("WRONG_STATE")
+    story.when_silent("s1", 65_000).then(like(e.AttemptLost, job_id="a")).job_is(JobState.READY)
+
+
+def test_an_attempt_that_may_continue_is_accepted_after_the_cut():
+    story = given(submitted(continue_for_ms=60_000), dispatched(), started(), worker_lost())
+    story.when(report(c.CompleteAttempt)).job_is(JobState.SUCCEEDED)
+
+
+def test_a_session_is_forgotten_after_a_day_with_what_it_still_held():
+    story = given(submitted(continue_for_ms=1_000 * SESSION_MEMORY_MS), dispatched(), started(), worker_lost())
+    story.has_timers(NOW + SESSION_MEMORY_MS).when_due(NOW + SESSION_MEMORY_MS)
+    story.then(like(e.AttemptLost, reason="LAPSED"), like(e.WorkerForgotten, session="s1")).has_timers()
+    assert story.state.session("s1") is None
+    story.when(report(c.CompleteAttempt)).refused("STALE_ATTEMPT")
+
+
+def test_a_session_that_is_over_is_never_given_work():
+    with pytest.raises(AssertionError, match="over"):
+        given(submitted(), submitted(job_id="b"), dispatched(), worker_lost()).evolve(dispatched(job_id="b"))
+
+
+@pytest.mark.parametrize("reason", sorted(LOSSES))
+def test_a_failure_that_is_the_workers_is_not_charged(reason):
+    story = given(submitted(max_attempts=1), dispatched(), started()).when(report(c.FailAttempt, reason=reason))
+    story.then(like(e.AttemptLost, reason=reason, retry_at=NOW)).job_is(JobState.READY, failures=0, losses=1)
+
+
+def test_the_second_loss_waits():
+    story = given(submitted(), dispatched(), attempt_lost(retry_at=NOW), dispatched(attempt=2))
+    story.when(report(c.FailAttempt, attempt=2, reason=FailureReason.GUARD_LOST))
+    story.then(like(e.AttemptLost, retry_at=NOW + LOSS_BACKOFF_MS)).job_is(JobState.RETRY_WAIT, losses=2)
+
+
+def test_too_many_losses_are_the_end_and_the_text_counts_them():
+    story = given(submitted(worker_losses_max=1), dispatched(), attempt_lost(retry_at=NOW), dispatched(attempt=2))
+    story.when_silent("s1", 5_000).then(
+        like(e.WorkerLost),
+        like(e.AttemptLost, retry_at=0),
+        like(e.JobFailed, reason="WORKER_LOST", error="its worker was lost (LAPSED), 2 of 1 times"),
+    )
+
+
+def test_a_job_that_must_not_run_twice_fails_with_its_worker():
+    story = given(submitted(on_worker_loss=OnWorkerLoss.FAIL), dispatched()).when_silent("s1", 5_000)
+    story.then(
+        like(e.WorkerLost),
+        like(e.AttemptLost, retry_at=0),
+        like(e.JobFailed, reason="WORKER_LOST", error="its worker was lost (LAPSED)"),
+    )
+
+
+def test_a_job_that_asks_for_it_is_held_when_its_worker_is_lost():
+    story = given(submitted(on_worker_loss=OnWorkerLoss.HOLD), dispatched()).when_silent("s1", 5_000)
+    story.then(like(e.WorkerLost), like(e.AttemptLost, retry_at=0), like(e.JobHeld, reason="WORKER_LOST"))
+    story.job_is(JobState.HELD, reason="WORKER_LOST", due_at=0).has_timers(NOW + SESSION_MEMORY_MS)
+    story.when(command(c.ReleaseJob)).job_is(JobState.READY)
