@@ -7,12 +7,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
 import msgspec
-import tenacity
 import uuid_utils
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, Message
 
 from ftjm.adapters import codec
 from ftjm.adapters.kafka import LaneReader, Outlet
@@ -21,15 +19,15 @@ from ftjm.core.commands import Command, SubmitJob
 from ftjm.core.errors import UndecodableError
 from ftjm.core.identity import partition_for
 from ftjm.core.messages import CommandReply, JobOutcome
-from ftjm.errors import FtjmError, Unreachable
+from ftjm.errors import FtjmError
 from ftjm.inputs import JobRequest
+from ftjm.patience import patiently, unreachable
 
 UNCONFIRMED_MAX = 20_000
 """Commands under way at a time: what a dead Kafka can make a client hold."""
 LINGER_MS = 2
 TICK_SECONDS = 0.2
 
-Made = TypeVar("Made")
 Progress = Callable[[int], None]
 """Told how many commands the log has acknowledged so far."""
 
@@ -56,7 +54,8 @@ class Ticket(msgspec.Struct, eq=False):
 
     @property
     def refused(self) -> bool:
-        return self.reply is not None and not self.reply.accepted
+        """Whether the answer is no. A wish that was carried out before, and is repeated, is not refused by it."""
+        return self.reply is not None and not self.reply.accepted and self.reply.code != "REPEATED"
 
 
 class Client:
@@ -83,9 +82,9 @@ class Client:
         self._outlet = Outlet(settings.kafka_settings("client"), **{"linger.ms": LINGER_MS})
         self._reader: LaneReader | None = None
         try:
-            self._partitions = self._patiently(lambda: self._outlet.warm(self._topic, 5.0))
+            self._partitions = patiently(lambda: self._outlet.warm(self._topic, 5.0), settings, patience_seconds)
             if listen:
-                self._reader = self._patiently(self._listen)
+                self._reader = patiently(self._listen, settings, patience_seconds)
         except BaseException:
             self.close()
             raise
@@ -177,7 +176,7 @@ class Client:
             if self._acknowledged != seen:
                 seen, since = self._acknowledged, time.monotonic()
             elif time.monotonic() - since > self._patience:
-                raise self._unreachable(f"no acknowledgement for {self._patience:g} s; {self._so_far()}")
+                raise unreachable(self._settings, f"no acknowledgement for {self._patience:g} s; {self._so_far()}")
 
     def _so_far(self) -> str:
         return f"{self._acknowledged} of {self._sent} commands are in the log"
@@ -199,12 +198,23 @@ class Client:
         """Wait until each is decided; False if `timeout_seconds` pass without any answer."""
         return self._hear_until(tickets, lambda ticket: ticket.reply is None, timeout_seconds)
 
-    def ended(self, tickets: Iterable[Ticket], timeout_seconds: float) -> bool:
-        """Wait until each submission (sent with `awaits`) is refused or its run has ended; False after the time."""
-        return self._hear_until(tickets, lambda ticket: not ticket.refused and ticket.outcome is None, timeout_seconds)
+    def ended(self, tickets: Iterable[Ticket], timeout_seconds: float, progress: Progress | None = None) -> bool:
+        """Wait until each submission (sent with `awaits`) is refused or its run has ended; False as in `decided`."""
 
-    def _hear_until(self, tickets: Iterable[Ticket], is_open: Callable[[Ticket], bool], timeout_seconds: float) -> bool:
-        still = [ticket for ticket in tickets if is_open(ticket)]
+        def is_open(ticket: Ticket) -> bool:
+            return not ticket.refused and ticket.outcome is None
+
+        return self._hear_until(tickets, is_open, timeout_seconds, progress)
+
+    def _hear_until(
+        self,
+        tickets: Iterable[Ticket],
+        is_open: Callable[[Ticket], bool],
+        timeout_seconds: float,
+        progress: Progress | None = None,
+    ) -> bool:
+        everything = list(tickets)
+        still = [ticket for ticket in everything if is_open(ticket)]
         deadline = time.monotonic() + timeout_seconds
         while still:
             left = deadline - time.monotonic()
@@ -213,6 +223,8 @@ class Client:
             if self._hear(min(left, TICK_SECONDS)):
                 deadline = time.monotonic() + timeout_seconds
                 still = [ticket for ticket in still if is_open(ticket)]
+                if progress:
+                    progress(len(everything) - len(still))
         return True
 
     def _hear(self, timeout_seconds: float) -> bool:
@@ -247,50 +259,6 @@ class Client:
         lanes = self._outlet.warm(topic, 5.0)
         self._lane = partition_for(self.session, lanes)
         return LaneReader(settings, topic, [self._lane])
-
-    # ---- waiting for Kafka
-
-    def _patiently(self, make: Callable[[], Made]) -> Made:
-        """Call `make` until Kafka answers. Raises Unreachable when patience is over, FtjmError if it says no."""
-        trying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_may_come_back),
-            wait=tenacity.wait_random_exponential(0.1, max=2.0),
-            stop=tenacity.stop_after_delay(self._patience),
-            reraise=True,
-        )
-        try:
-            return trying(make)
-        except KafkaException as error:
-            cause: KafkaError = error.args[0]
-            if _may_come_back(error):
-                raise self._unreachable(cause.str()) from error
-            if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                todo = "make the topics with `ftjm topics create`, or name the right --cluster"
-                raise FtjmError(f"the topics of the cluster {self._settings.cluster}", cause.str(), todo) from error
-            todo = "see the settings under kafka.*, and the brokers' access rules"
-            raise FtjmError("Kafka to let this client in", cause.str(), todo) from error
-
-    def _unreachable(self, found: str) -> Unreachable:
-        where = self._settings.bootstrap
-        return Unreachable(
-            f"Kafka to answer at {where}", found, "see that it runs (`ftjm up`), then run the same again"
-        )
-
-
-def _may_come_back(error: BaseException) -> bool:
-    """Whether Kafka may answer later: it is away, or about to make what is missing."""
-    if not isinstance(error, KafkaException):
-        return False
-    cause: KafkaError = error.args[0]
-    return cause.retriable() or cause.code() in {
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TIMED_OUT,
-        KafkaError._RESOLVE,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.REQUEST_TIMED_OUT,
-    }
 
 
 def _user() -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException
 
 from ftjm.adapters import codec
 from ftjm.adapters.kafka_scan import Scan
@@ -17,7 +16,9 @@ from ftjm.core.evolve import evolve
 from ftjm.core.identity import partition_for
 from ftjm.core.model import Job, JobSpec, Outcome, job_key
 from ftjm.core.state import State
-from ftjm.errors import FtjmError, Unreachable
+from ftjm.patience import patiently
+
+READ_PATIENCE_SECONDS = 15.0
 
 Name = tuple[str, str]
 """Queue and job id."""
@@ -62,15 +63,11 @@ def read_jobs(settings: Settings, names: Iterable[Name]) -> dict[Name, list[Reco
 
 def open_scan(settings: Settings, kind: str, *, committed: bool = True) -> Scan:
     """A look at one of the cluster's topics. Raises Unreachable, or FtjmError where there is no such topic."""
-    try:
-        return Scan(settings.kafka_settings("reader"), settings.topic(kind), committed=committed)
-    except KafkaException as error:
-        cause: KafkaError = error.args[0]
-        if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            todo = "make the topics with `ftjm topics create`, or name the right --cluster"
-            raise FtjmError(f"the topic {settings.topic(kind)}", cause.str(), todo) from error
-        todo = "see that it runs (`ftjm up`), then run the same again"
-        raise Unreachable(f"Kafka to answer at {settings.bootstrap}", cause.str(), todo) from error
+    return patiently(
+        lambda: Scan(settings.kafka_settings("reader"), settings.topic(kind), committed=committed),
+        settings,
+        READ_PATIENCE_SECONDS,
+    )
 
 
 def view(events: Iterable[e.Event]) -> JobView | None:

@@ -1,0 +1,61 @@
+"""Waiting for a Kafka that is away, and saying what is wrong where waiting does not help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import tenacity
+from confluent_kafka import KafkaError, KafkaException
+
+from ftjm.config import Settings
+from ftjm.errors import FtjmError, Unreachable
+
+Made = TypeVar("Made")
+
+AWAY = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+    }
+)
+
+
+def patiently(make: Callable[[], Made], settings: Settings, patience_seconds: float) -> Made:
+    """Call `make` again and again, with backoff, until Kafka answers.
+
+    Raises:
+        Unreachable: when patience is over.
+        FtjmError: at once, where Kafka answers that it will not.
+    """
+    trying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_away),
+        wait=tenacity.wait_random_exponential(0.1, max=2.0),
+        stop=tenacity.stop_after_delay(patience_seconds),
+        reraise=True,
+    )
+    try:
+        return trying(make)
+    except KafkaException as error:
+        cause: KafkaError = error.args[0]
+        if _is_away(error):
+            raise unreachable(settings, cause.str()) from error
+        if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            todo = "make them with `ftjm topics create`, or name the right --cluster"
+            raise FtjmError(f"the topics of the cluster {settings.cluster}", cause.str(), todo) from error
+        todo = "see the settings under kafka.*, and the brokers' access rules"
+        raise FtjmError("Kafka to let this client in", cause.str(), todo) from error
+
+
+def unreachable(settings: Settings, found: str) -> Unreachable:
+    """The error for a Kafka that was away for too long."""
+    todo = "see that it runs (`ftjm up`), then run the same again"
+    return Unreachable(f"Kafka to answer at {settings.bootstrap}", found, todo)
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and (error.args[0].retriable() or error.args[0].code() in AWAY)
