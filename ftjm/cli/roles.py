@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Annotated
 
 import typer
@@ -11,12 +10,18 @@ from ftjm.cli import common
 
 
 def register(app: typer.Typer) -> None:
-    """Add this group's verbs to the command line."""
-    app.command()(scheduler)
+    """Add `worker`."""
+    app.command()(worker)
 
 
-def scheduler(
-    name: Annotated[str, typer.Option(help="Names its store directory; one process at a time.")] = "scheduler-1",
+def worker(
+    queue: Annotated[list[str] | None, typer.Option("--queue", "-q", help="A queue to serve; may be repeated.")] = None,
+    slots: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs that it runs at once.")] = 4,
+    name: Annotated[str, typer.Option(help="Of the worker, the same over restarts (default: the host's).")] = "",
+    lease: Annotated[
+        float | None,
+        typer.Option("--lease", min=1.0, help="Seconds without contact after which its attempts are given up."),
+    ] = None,
     bootstrap: common.Bootstrap = None,
     cluster: common.Cluster = None,
     data_dir: common.DataDir = None,
@@ -24,16 +29,7 @@ def scheduler(
     log_format: common.LogFormat = None,
     log_level: common.LogLevel = None,
 ) -> None:
-    """Run one scheduler until SIGTERM or Ctrl-C.
-
-    Any number of them share the partitions of a cluster: start more to scale out, stop them in any way to scale in.
-    """
-    from ftjm.core.identity import is_name
-    from ftjm.errors import UsageError
-    from ftjm.scheduler.process import Scheduler
-
-    if not is_name(name):
-        raise UsageError("a name of letters, digits, '.', '_' or '-'", repr(name), "choose another --name")
+    """Run jobs of some queues until told to leave: SIGTERM or Ctrl-C finishes what runs, a second one stops it."""
     settings = common.settings(
         bootstrap=bootstrap,
         cluster=cluster,
@@ -41,8 +37,8 @@ def scheduler(
         kafka=kafka,
         log_format=log_format,
         log_level=log_level,
+        lease_seconds=lease,
     )
-    process = Scheduler(settings, name)
-    for which in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(which, lambda *_: process.stop())
-    process.run()
+    from ftjm.worker import process
+
+    raise typer.Exit(process.run(settings, queues=queue or ["default"], slots=slots, name=name))

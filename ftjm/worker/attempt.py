@@ -11,8 +11,9 @@ from pathlib import Path
 
 import msgspec
 
+from ftjm.clock import wall_ms
 from ftjm.core.model import FailureReason
-from ftjm.worker.processes import kill_group, wall_ms
+from ftjm.worker.processes import kill_group
 from ftjm.worker.protocol import Ended, Start
 
 _CHUNK = 1 << 16

@@ -12,21 +12,20 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from ftjm.clock import boot_ms, wall_ms
 from ftjm.core.model import FailureReason
 from ftjm.worker.attempt import Attempt, StartFailed, Tail, remove, stop_group
 from ftjm.worker.processes import (
     MemoryKiller,
     attempt_of,
     become_subreaper,
-    boot_ms,
     children,
     dead_child,
     kill,
     kill_all_children,
     kill_group,
-    wall_ms,
 )
-from ftjm.worker.protocol import Channel, Disconnected, Ended, Forget, Frame, Renew, Start, Started, Stop
+from ftjm.worker.protocol import Channel, Disconnected, Ended, Forget, Frame, Ping, Pong, Renew, Start, Started, Stop
 
 LOOK_MS = 200
 """At most so long between looks at the clock while something runs: the selector's own timer stops while the host
@@ -92,6 +91,8 @@ class Guard:
             self._deadlines[frame.session] = frame.deadline_ms
         elif isinstance(frame, Forget):
             self._deadlines.pop(frame.session, None)
+        elif isinstance(frame, Ping):
+            self._channel.send(Pong())
 
     def _start(self, order: Start) -> None:
         deadline = self._deadlines.get(order.session)

@@ -33,10 +33,17 @@ class GuardLink:
                 start_new_session=True,
             )
         self.channel = Channel(ours)
+        self.fileno = self.channel.fileno
+        self.flush = self.channel.flush
+        self.receive = self.channel.receive
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def wants_write(self) -> bool:
+        return self.channel.wants_write
 
     def send(self, frame: Frame) -> None:
         """Tell the guard; one that has died is noticed by `receive`."""

@@ -12,16 +12,6 @@ _OOM_RECENT_MS = 5_000
 """A large process may take long to give its memory back before its death is seen."""
 
 
-def boot_ms() -> int:
-    """CLOCK_BOOTTIME in ms: goes on while the host sleeps, and is the same for all its processes."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-
-
-def wall_ms() -> int:
-    """The wall clock, ms since the Unix epoch."""
-    return time.time_ns() // 1_000_000
-
-
 def become_subreaper() -> None:
     """From now on orphaned descendants become this process's children. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -57,6 +57,14 @@ class Forget(msgspec.Struct, kw_only=True, tag=True):
     session: str
 
 
+class Ping(msgspec.Struct, tag=True):
+    """Are you there? A guard that is stopped or hangs must not keep attempts running."""
+
+
+class Pong(msgspec.Struct, tag=True):
+    """I am."""
+
+
 class Started(msgspec.Struct, kw_only=True, tag=True):
     key: str
     started_at: int
@@ -84,7 +92,7 @@ class Ended(msgspec.Struct, kw_only=True, tag=True):
     """Its directory, where something is left to remove: too slow for the guard, whose timers must run."""
 
 
-Frame = Start | Stop | Renew | Forget | Started | Ended
+Frame = Start | Stop | Renew | Forget | Ping | Pong | Started | Ended
 
 
 class Disconnected(Exception):

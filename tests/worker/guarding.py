@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ftjm.clock import boot_ms
 from ftjm.core.model import FailureReason
 from ftjm.worker.guardlink import GuardLink
-from ftjm.worker.processes import boot_ms
 from ftjm.worker.protocol import Disconnected, Ended, Frame, Renew, Start, Started, Stop
 
 LIMIT = 4096
@@ -90,7 +90,7 @@ class Guarded:
         if readable:
             self.frames += channel.receive()
 
-    def _wait(self, kind: type, key: str) -> Frame:
+    def _wait(self, kind: type[Started] | type[Ended], key: str) -> Frame:
         end = time.monotonic() + WAIT_SECONDS
         while True:
             for frame in self.frames:

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ftjm.clock import boot_ms
 from ftjm.core.model import FailureReason
-from ftjm.worker.processes import MemoryKiller, boot_ms
+from ftjm.worker.processes import MemoryKiller
 from tests.worker.guarding import LIMIT, Guarded, alive, guarded, pid_in, until
 
 ESCAPE = """
@@ -41,8 +42,7 @@ def guard(tmp_path: Path):
 
 
 def test_success_with_output_of_both_kinds(guard: Guarded) -> None:
-    end = guard.python("import sys; print('out'); print('err', file=sys.stderr)")
-    end = guard.ended(end)
+    end = guard.ended(guard.python("import sys; print('out'); print('err', file=sys.stderr)"))
     assert (end.reason, end.exit_code, end.signal) == (None, 0, 0)
     assert (end.stdout, end.stderr, end.stdout_cut, end.stderr_cut) == (b"out\n", b"err\n", 0, 0)
     assert 0 < end.started_at <= end.ended_at

@@ -1,0 +1,182 @@
+"""The worker's wire over Kafka: one producer, a reader for the lane of each session, one for the schedulers."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from ftjm.adapters import codec
+from ftjm.adapters.kafka import LaneReader, Outlet
+from ftjm.core.commands import AttemptReport
+from ftjm.core.errors import UndecodableError
+from ftjm.core.identity import partition_for
+from ftjm.core.messages import DISPATCHES, SchedulerHeartbeat, WorkerHeartbeat
+from ftjm.worker.inbox import Acknowledged, Confirmed, Inbox, Item, Opened
+
+log = structlog.get_logger(__name__)
+
+READ_SECONDS = 0.2
+"""A reader that is told to stop notices within this."""
+RETRY_SECONDS_MIN = 0.1
+RETRY_SECONDS_MAX = 3.0
+
+
+class Topics:
+    """Names of the topics, and how many partitions and lanes Kafka says that they have."""
+
+    def __init__(self, name: Callable[[str], str], partitions: int, lanes: int) -> None:
+        self.commands, self.dispatch, self.heartbeats = name("commands"), name("dispatch"), name("heartbeats")
+        self.partitions = partitions
+        self.lanes = lanes
+
+
+def discover(outlet: Outlet, name: Callable[[str], str], wanted: Callable[[], bool]) -> Topics | None:
+    """Ask Kafka for the topics, for as long as it takes, saying so; None once it is not `wanted` any more."""
+    pause = RETRY_SECONDS_MIN
+    while wanted():
+        try:
+            lanes = outlet.warm(name("dispatch"))
+            outlet.warm(name("heartbeats"))
+            return Topics(name, outlet.warm(name("commands")), lanes)
+        except KafkaException as error:
+            todo = "waiting, and trying again; is it running, and were the topics made (`ftjm topics create`)?"
+            log.warning("kafka_not_ready", error=str(error.args[0]), retry_seconds=pause, todo=todo)
+        time.sleep(pause)
+        pause = min(2 * pause, RETRY_SECONDS_MAX)
+    return None
+
+
+class KafkaWire:
+    """See `inbox.Wire`. Made once the topics are known."""
+
+    def __init__(self, settings: Mapping[str, object], topics: Topics, outlet: Outlet, inbox: Inbox) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._outlet = outlet
+        self._inbox = inbox
+        self._listeners: dict[str, _Listener] = {}
+        self._schedulers = _Listener(settings, topics.heartbeats, range(topics.lanes), self._heard_scheduler)
+        self._schedulers.start()
+
+    def report(self, session: str, command: AttemptReport) -> None:
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is None:
+                self._inbox.put(Confirmed(session))
+            else:
+                # Only what Kafka will never take comes here: the outlet tries again for ever.
+                log.error("report_refused", job=f"{command.queue}/{command.job_id}", error=error.str())
+
+        key = command.shard_key or command.queue
+        self._outlet.send(
+            self._topics.commands,
+            codec.encode(command),
+            partition=partition_for(key, self._topics.partitions),
+            key=key.encode(),
+            delivered=delivered,
+        )
+
+    def beat(self, session: str, token: int, heartbeat: WorkerHeartbeat) -> None:
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is None:
+                self._inbox.put(Acknowledged(session, token))
+
+        self._outlet.send(
+            self._topics.heartbeats,
+            codec.encode(heartbeat),
+            partition=partition_for(session, self._topics.lanes),
+            key=session.encode(),
+            delivered=delivered,
+        )
+
+    def listen(self, session: str, lane: int) -> None:
+        def dispatched(message: Message) -> Item | None:
+            # The lane is shared with other sessions, whose messages need not be decoded.
+            return _decoded(message, DISPATCHES) if message.key() == session.encode() else None
+
+        listener = _Listener(self._settings, self._topics.dispatch, [lane], self._into_inbox(dispatched))
+        listener.ready = lambda: self._inbox.put(Opened(session))
+        self._listeners[session] = listener
+        listener.start()
+
+    def leave(self, session: str) -> None:
+        if listener := self._listeners.pop(session, None):
+            listener.stop()
+
+    def close(self, limit_seconds: float) -> int:
+        readers = [self._schedulers, *self._listeners.values()]
+        for reader in readers:
+            reader.stop()
+        left = self._outlet.close(limit_seconds)
+        for reader in readers:
+            reader.join(limit_seconds)
+        return left
+
+    def _heard_scheduler(self, message: Message) -> None:
+        # Workers meet in the same lanes; their heartbeats are not for us.
+        if item := _decoded(message, (SchedulerHeartbeat,)):
+            self._inbox.put(item)
+
+    def _into_inbox(self, read: Callable[[Message], Item | None]) -> Callable[[Message], None]:
+        def put(message: Message) -> None:
+            if item := read(message):
+                self._inbox.put(item)
+
+        return put
+
+
+class _Listener(threading.Thread):
+    """Reads lanes from their ends on, as they are when Kafka first answers."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, object],
+        topic: str,
+        lanes: Sequence[int],
+        heard: Callable[[Message], None],
+    ) -> None:
+        super().__init__(name=f"listener-{topic}", daemon=True)
+        self.ready: Callable[[], None] = lambda: None
+        self._settings = settings
+        self._topic = topic
+        self._lanes = list(lanes)
+        self._heard = heard
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Stop soon; safe in any thread."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        reader = self._open()
+        if reader is None:
+            return
+        self.ready()
+        while not self._stopped.is_set():
+            for message in reader.read(READ_SECONDS):
+                self._heard(message)
+        reader.close()
+
+    def _open(self) -> LaneReader | None:
+        pause = RETRY_SECONDS_MIN
+        while not self._stopped.is_set():
+            try:
+                return LaneReader(self._settings, self._topic, self._lanes)
+            except KafkaException as error:
+                log.warning("lane_not_readable", topic=self._topic, error=str(error.args[0]), retry_seconds=pause)
+            self._stopped.wait(pause)
+            pause = min(2 * pause, RETRY_SECONDS_MAX)
+        return None
+
+
+def _decoded(message: Message, types: tuple[type, ...]) -> Item | None:
+    value = message.value() or b""
+    if codec.type_of(value) not in types:
+        return None
+    try:
+        item: Item = codec.decode(value)
+    except UndecodableError as error:
+        log.warning("undecodable", topic=message.topic(), offset=message.offset(), error=str(error))
+        return None
+    return item
