@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
@@ -10,8 +11,42 @@ from ftjm.cli import common
 
 
 def register(app: typer.Typer) -> None:
-    """Add `worker`."""
+    """Add this group's verbs to the command line."""
+    app.command()(scheduler)
     app.command()(worker)
+
+
+def scheduler(
+    name: Annotated[str, typer.Option(help="Names its store directory; one process at a time.")] = "scheduler-1",
+    bootstrap: common.Bootstrap = None,
+    cluster: common.Cluster = None,
+    data_dir: common.DataDir = None,
+    kafka: common.KafkaSetting = None,
+    log_format: common.LogFormat = None,
+    log_level: common.LogLevel = None,
+) -> None:
+    """Run one scheduler until SIGTERM or Ctrl-C.
+
+    Any number of them share the partitions of a cluster: start more to scale out, stop them in any way to scale in.
+    """
+    from ftjm.core.identity import is_name
+    from ftjm.errors import UsageError
+    from ftjm.scheduler.process import Scheduler
+
+    if not is_name(name):
+        raise UsageError("a name of letters, digits, '.', '_' or '-'", repr(name), "choose another --name")
+    settings = common.settings(
+        bootstrap=bootstrap,
+        cluster=cluster,
+        data_dir=data_dir,
+        kafka=kafka,
+        log_format=log_format,
+        log_level=log_level,
+    )
+    process = Scheduler(settings, name)
+    for which in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(which, lambda *_: process.stop())
+    process.run()
 
 
 def worker(
