@@ -93,6 +93,14 @@ class Settings(BaseSettings):
         """The full name of a topic: `ftjm.commands` for `commands`."""
         return f"{self.cluster}.{kind}"
 
+    def environment(self) -> dict[str, str]:
+        """Variables that give a child process exactly these settings."""
+        values = self.model_dump(mode="json", exclude={"kafka"}, exclude_none=True)
+        variables = {f"FTJM_{name.upper()}": str(value) for name, value in values.items()}
+        for name, value in self.kafka.items():
+            variables[KAFKA_ENV_PREFIX + name.upper().replace(".", "_")] = str(value)
+        return variables
+
     def kafka_settings(self, role: str) -> dict[str, Any]:
         """Settings of every Kafka client of this process; `role` names it in the brokers' logs (`client.id`).
 
@@ -165,6 +173,8 @@ class _EndpointFile(_Source):
             "bootstrap": found.bootstrap,
             "cluster": found.cluster,
             "own_brokers": found.own_brokers,
+            "partitions": found.partitions,
+            "lanes": found.lanes,
             "lease_seconds": found.lease_seconds,
             "session_timeout_ms": found.session_timeout_ms,
             "heartbeat_interval_ms": found.heartbeat_interval_ms,

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import msgspec
+import psutil
 
 FILE_NAME = "endpoint.json"
 
@@ -17,6 +18,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bootstrap: str
     cluster: str
     own_brokers: bool
+    partitions: int
+    lanes: int
     lease_seconds: float
     session_timeout_ms: int
     heartbeat_interval_ms: int
@@ -32,11 +35,12 @@ def write(data_dir: Path, endpoint: Endpoint) -> Path:
 
 
 def read(data_dir: Path) -> Endpoint | None:
-    """The endpoint, or None where there is no readable file (none written, or one of another version)."""
+    """The endpoint; None where no `up` runs there: no file, one of another version, or one left by a killed `up`."""
     try:
-        return msgspec.json.decode((data_dir / FILE_NAME).read_bytes(), type=Endpoint)
+        found = msgspec.json.decode((data_dir / FILE_NAME).read_bytes(), type=Endpoint)
     except (OSError, msgspec.DecodeError):
         return None
+    return found if psutil.pid_exists(found.up_pid) else None
 
 
 def remove(data_dir: Path) -> None:

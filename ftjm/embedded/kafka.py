@@ -26,6 +26,11 @@ STOP_SECONDS_MAX = 10.0
 log = logs.get(__name__)
 
 
+def addresses(brokers: int, base_port: int = DEFAULT_PORT) -> str:
+    """The bootstrap servers of a cluster of so many brokers."""
+    return ",".join(f"{settings.HOST}:{base_port + index}" for index in range(brokers))
+
+
 class Identity(msgspec.Struct, frozen=True):
     """What is fixed when the data directory is made."""
 
@@ -43,7 +48,7 @@ class EmbeddedKafka:
         if brokers not in {1, 3}:
             raise FtjmError("1 or 3 brokers", str(brokers), "take 3 for replication, or 1")
         self.directory = data_dir / "kafka"
-        self.bootstrap = ",".join(f"{settings.HOST}:{base_port + i}" for i in range(brokers))
+        self.bootstrap = addresses(brokers, base_port)
         self._base_port = base_port
         self._count = brokers
         self._brokers: list[Broker] = []

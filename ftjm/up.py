@@ -1,0 +1,126 @@
+"""`ftjm up`: a whole cluster on this machine, as child processes that are kept alive and stopped in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+import tenacity
+
+from ftjm import children, endpoint, logs
+from ftjm.adapters import topics
+from ftjm.children import Child
+from ftjm.config import Settings
+from ftjm.embedded.kafka import EmbeddedKafka
+from ftjm.errors import Unreachable
+from ftjm.locks import DirectoryLock
+
+WATCH_SECONDS = 0.1
+STOP_SECONDS_MAX = 10.0
+
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to run. `brokers` 0 means a Kafka that is there already; ours listen from `port` on."""
+
+    brokers: int
+    port: int
+    schedulers: int
+    workers: int
+    slots: int
+    queues: tuple[str, ...]
+
+
+def run(plan: Plan, settings: Settings, announce: Callable[[], None]) -> None:
+    """Run a cluster until SIGINT or SIGTERM; each further signal ends the wait for one group of children.
+
+    `announce` is called once all has started. Raises FtjmError where a part cannot start; what had started is stopped.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts its background jobs with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), started(plan, settings) as everything:
+        announce()
+        while True:
+            for watch in everything:
+                watch()
+            time.sleep(WATCH_SECONDS)
+
+
+@contextmanager
+def started(plan: Plan, settings: Settings) -> Iterator[list[Callable[[], None]]]:
+    """Start all in order, and stop all in the opposite one: workers drain, schedulers leave, brokers close.
+
+    Yields what is to be called now and then, so that each part is kept alive.
+    """
+    watches: list[Callable[[], None]] = []
+    with ExitStack() as stack:
+        lock = DirectoryLock(settings.data_dir, "up.lock")
+        lock.acquire()
+        stack.callback(lock.release)
+        if plan.brokers:
+            kafka = stack.enter_context(EmbeddedKafka(settings.data_dir, plan.brokers, plan.port))
+            watches.append(kafka.watch)
+        _create_topics(settings)
+        stack.callback(endpoint.remove, settings.data_dir)
+        endpoint.write(settings.data_dir, _endpoint(settings))
+        queues = [part for queue in plan.queues for part in ("--queue", queue)]
+        watches += _start_group(stack, settings, "scheduler", plan.schedulers, [])
+        watches += _start_group(stack, settings, "worker", plan.workers, ["--slots", str(plan.slots), *queues])
+        yield watches
+
+
+def _start_group(
+    stack: ExitStack, settings: Settings, role: str, count: int, options: list[str]
+) -> list[Callable[[], None]]:
+    environment = {**os.environ, **settings.environment()}
+    group: list[Child] = []
+    stack.callback(_stop_group, role, group)
+    for index in range(count):
+        name = f"{role}-{index}"
+        command = [sys.executable, "-m", "ftjm", role, "--name", name, *options]
+        child = Child(name, partial(children.spawn, command, env=environment))
+        group.append(child)
+        child.start()
+    return [child.watch for child in group]
+
+
+def _stop_group(role: str, group: list[Child]) -> None:
+    for child in group:
+        child.give_up()
+    running = [child.process for child in group if child.process and child.running]
+    if running:
+        log.info("stopping", role=role, count=len(running), at_most_seconds=STOP_SECONDS_MAX)
+    children.stop(running, within_seconds=STOP_SECONDS_MAX)
+
+
+def _create_topics(settings: Settings) -> None:
+    """Make the topics; a Kafka that is not there yet is waited for, saying so."""
+
+    def say(state: tenacity.RetryCallState) -> None:
+        log.warning("waiting for Kafka", problem=str(state.outcome and state.outcome.exception()))
+
+    tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(Unreachable), wait=tenacity.wait_exponential(max=15), before_sleep=say
+    )(topics.create, settings)
+
+
+def _endpoint(settings: Settings) -> endpoint.Endpoint:
+    return endpoint.Endpoint(
+        bootstrap=settings.bootstrap,
+        cluster=settings.cluster,
+        own_brokers=settings.own_brokers,
+        partitions=settings.partitions,
+        lanes=settings.lanes,
+        lease_seconds=settings.lease_seconds,
+        session_timeout_ms=settings.session_timeout_ms,
+        heartbeat_interval_ms=settings.heartbeat_interval_ms,
+        up_pid=os.getpid(),
+    )
