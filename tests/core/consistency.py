@@ -70,8 +70,8 @@ class _Checker:
             for key in self._keys(prefix):
                 value = msgspec.msgpack.decode(self.rows[key], type=kind)
                 assert encode(value) == self.rows[key], f"{key!r} is not encoded canonically"
-        for key, job in self.jobs.items():
-            self._check_job(key, job)
+        for name, job in self.jobs.items():
+            self._check_job(name, job)
         names = {name.encode() for name in self.jobs}
         assert {key[1:] for key in self._keys(b"s")} == names, "specs and jobs differ"
         assert {key[1:] for key in self._keys(b"v")} <= names, "outcomes of jobs that do not exist"

@@ -110,7 +110,9 @@ def test_a_failure_that_says_nothing_leaves_no_outcome():
 
 
 def test_who_waits_is_told_why_it_failed():
-    story = given(submitted(awaits=True, reply=TOLD), dispatched()).when(report(c.FailAttempt, error="sad", exit_code=3))
+    story = given(submitted(awaits=True, reply=TOLD), dispatched()).when(
+        report(c.FailAttempt, error="sad", exit_code=3)
+    )
     story.tells(MessageKind.OUTCOME)
     message = story.said[0]
     assert (message.code, message.text, message.attempt, message.state) == ("EXIT_CODE", "sad", 3, JobState.FAILED)
