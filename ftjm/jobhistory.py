@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -98,8 +98,13 @@ def outputs(events: Iterable[e.Event]) -> Iterator[e.AttemptSucceeded | e.Attemp
     return (event for event in events if isinstance(event, e.AttemptSucceeded | e.AttemptFailed))
 
 
-def details(event: e.Event | e.BatchClosed) -> Mapping[str, Any]:
-    """What an event says beyond its envelope, without what is empty."""
-    envelope = set(e.Event.__struct_fields__)
-    fields = msgspec.structs.asdict(event)
-    return {name: value for name, value in fields.items() if name not in envelope and value not in ("", b"", 0, False)}
+def details(event: e.Event) -> dict[str, Any]:
+    """What an event says beyond its envelope, without what is empty; of a spec, what is not the default."""
+    said = {name: getattr(event, name) for name in event.__struct_fields__ if name not in _ENVELOPE}
+    if isinstance(event, e.JobSubmitted):
+        said["spec"] = {n: v for n, v in msgspec.structs.asdict(event.spec).items() if v != getattr(_DEFAULTS, n)}
+    return {name: value for name, value in said.items() if value not in ("", b"", 0)}
+
+
+_ENVELOPE = frozenset((*e.Event.__struct_fields__, "content"))
+_DEFAULTS = JobSpec()

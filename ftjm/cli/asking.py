@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DECISION_SECONDS = 5.0
 
-Jobs = Annotated[list[str], typer.Argument(metavar="JOB...", help="QUEUE/ID; a bare ID is in the queue default.")]
+Jobs = Annotated[list[str], typer.Argument(metavar="JOB", help="QUEUE/ID; a bare ID is in the queue default.")]
 Patience = Annotated[str, typer.Option(help="How long to wait for a silent Kafka, such as 30s.")]
 PATIENCE = "2m"
 
@@ -46,7 +46,8 @@ def names(jobs: Iterable[str]) -> list[tuple[str, str]]:
         try:
             found[parse_job(job)] = None
         except ValueError as error:
-            raise UsageError("jobs as QUEUE/ID", str(error), "copy the name from what `ftjm submit` printed") from None
+            expected, _, found_instead = str(error).removeprefix("expected ").partition(", but ")
+            raise UsageError(expected, found_instead, "copy the name from what `ftjm submit` printed") from None
     return list(found)
 
 

@@ -35,10 +35,9 @@ def logs(
     kafka: common.KafkaSetting = None,
     output: common.OutputFormat = Output.table,
 ) -> None:
-    """Print what the newest ended attempt of each job wrote: its output to standard output, its errors to standard
-    error, byte for byte.
+    """Print what the newest ended attempt of each job wrote.
 
-    The log holds the tail of each, up to a limit; if more was written, a line on standard error says so.
+    Output goes to standard output and errors to standard error, byte for byte. The log holds the tail of each.
 
     \b
     Examples:

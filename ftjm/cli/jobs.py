@@ -281,6 +281,9 @@ def _command(
         tickets = [client.send(make(queue, job_id)) for queue, job_id in names]
         asking.ask(client, tickets)
     rows = [asking.row(ticket) for ticket in tickets]
-    common.emit(rows if len(rows) > 1 else rows[0], output, columns=["job", "answer", "state", "run", "why"])
+    if len(rows) > 1:
+        common.emit(rows, output, columns=["job", "answer", "state", "run", "why"])
+    else:
+        common.emit({name: value for name, value in rows[0].items() if value not in ("", None)}, output)
     if any(ticket.refused for ticket in tickets):
         raise typer.Exit(1)

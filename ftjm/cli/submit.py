@@ -22,29 +22,35 @@ if TYPE_CHECKING:
 
 HELP = """Submit one job, or many from a file. Returns when the replicated log has them.
 
-A job is known by its queue and its id: submitting the same one again gives the same job, and other content under
-a known identity is refused.
+A job is known by its queue and its id: submitting the same one again gives the same job, and other content under a
+known identity is refused.
 
 \b
 Examples:
   ftjm submit -- ffmpeg -i a.avi a.mp4
-  ftjm submit --queue thumbnails --job-id a-200 --max-attempts 3 -- convert a.png -resize 200 a.jpg
+  ftjm submit --queue thumbnails --job-id a-200 -- convert a.png a.jpg
   echo '{"width": 200}' | ftjm submit --payload - --wait -- ./resize
   ftjm submit -f jobs.yaml
   make-jobs | ftjm submit -f - --wait
 
 A file is YAML (a list of jobs, or one under `jobs:`) or JSON lines (one job a line). Fields of a job: command (a
 list, or a text that is split into words as a shell does, without running one), queue, job_id, payload, env, labels,
-cwd, priority, hold, delay, start_at, timeout, deadline, max_attempts, backoff {initial, factor, max},
-on_worker_loss, worker_losses_max, disconnect {continue_for}, cancel_grace, retention.
+cwd, priority, hold, delay, start_at, timeout, deadline, max_attempts, backoff {initial, factor, max}, on_worker_loss,
+worker_losses_max, disconnect {continue_for}, cancel_grace, retention.
 
-The whole file is checked first: if anything in it is wrong, nothing is submitted. Jobs without a job_id get one
-from their content, so that an interrupted submit can be run again without doubling anything; to run the same file
-once more on purpose, give another --batch.
+The whole file is checked first: if anything in it is wrong, nothing is submitted. Jobs without a job_id get one from
+their content, so that an interrupted submit can be run again without doubling anything; to run the same file once
+more on purpose, give another --batch.
 
-A job's environment, command and payload are public: they stay in the log, for all who may read it. Pass the names
-of secrets, not secrets.
-"""
+A job's environment, command and payload are public: they stay in the log, for all who may read it. Pass the names of
+secrets, not secrets."""
+
+
+def _folded(text: str) -> str:
+    """Each paragraph on one line, since the help is folded to the terminal; but for those that begin with \\b."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(part if part.startswith("\b") else " ".join(part.split()) for part in paragraphs)
+
 
 JOB_FLAGS = (
     *("queue", "job_id", "priority", "cwd", "timeout", "deadline", "delay", "start_at", "max_attempts"),
@@ -53,8 +59,8 @@ JOB_FLAGS = (
 """Flags that are fields of a job, as they are."""
 
 
-def _flag(text: str, **options: Any) -> Any:
-    return typer.Option(help=text, rich_help_panel="One job", show_default=False, **options)
+def _flag(text: str, *names: str, **options: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel="One job", show_default=False, **options)
 
 
 Text = str | None
@@ -78,19 +84,19 @@ LossesMax = Annotated[Text, _flag("How often it is requeued so; by default 3.")]
 ContinueFor = Annotated[Text, _flag("How long it goes on while its worker is cut off from Kafka.")]
 CancelGrace = Annotated[Text, _flag("From SIGTERM to SIGKILL; by default 10s.")]
 Retention = Annotated[Text, _flag("How long the ended job is kept.")]
-Hold = Annotated[bool, _flag("It waits for `ftjm release`.")]
+Hold = Annotated[bool, _flag("It waits for `ftjm release`.", "--hold")]
 FileName = Annotated[
     Text, typer.Option("-f", "--file", help="YAML or JSON lines; - is standard input.", rich_help_panel="Many jobs")
 ]
 Batch = Annotated[Text, typer.Option(help="Tells equal files apart.", rich_help_panel="Many jobs")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow to the end; the exit status is the job's.")]
-Command = Annotated[list[str] | None, typer.Argument(metavar="[--] COMMAND...", show_default=False)]
+Command = Annotated[list[str] | None, typer.Argument(metavar="[--] COMMAND", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
     """Add `submit`."""
     # What follows the program's name belongs to the program, with or without `--`.
-    app.command(help=HELP, context_settings={"allow_interspersed_args": False})(submit)
+    app.command(help=_folded(HELP), context_settings={"allow_interspersed_args": False})(submit)
 
 
 def submit(
