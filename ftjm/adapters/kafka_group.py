@@ -1,10 +1,14 @@
 """Membership of the schedulers' consumer group: who is nominated for which partition. Nothing is read here."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from ftjm.adapters.kafka import CONSUMER, say_errors
+
+PROOF_SECONDS_MAX = 5.0
 
 
 class Membership:
@@ -15,7 +19,7 @@ class Membership:
 
     def __init__(
         self,
-        settings: Mapping[str, object],
+        settings: Mapping[str, Any],
         cluster: str,
         session_timeout_ms: int,
         heartbeat_interval_ms: int,
@@ -24,6 +28,8 @@ class Membership:
     ) -> None:
         """`revoked` is told the partition, and whether it was lost (the group has given this member up)."""
         self._topic = f"{cluster}.commands"
+        self._group = cluster
+        self._admin = AdminClient({**settings})
         self._nominated = nominated
         self._revoked = revoked
         self._consumer = Consumer(
@@ -66,13 +72,22 @@ class Membership:
         """Serve the group's callbacks."""
         self._consumer.poll(timeout_seconds)
 
-    def prove(self, partition: int, next_command: int) -> bool:
-        """Whether this is still a member, by a synchronous commit: the local assignment lies after a pause."""
+    def prove(self, partition: int) -> bool:
+        """Whether the group, asked afresh, gives us `partition`: the local assignment lies after a pause.
+
+        Asked of the coordinator and not proved by a synchronous commit: in librdkafka that call has no time-out,
+        and was seen to hang for ever when made during a rebalance.
+        """
+        asked = self._admin.describe_consumer_groups([self._group], request_timeout=PROOF_SECONDS_MAX)
         try:
-            self._consumer.commit(offsets=[TopicPartition(self._topic, partition, next_command)], asynchronous=False)
+            group = asked[self._group].result()
         except KafkaException:
             return False
-        return True
+        mine = self._consumer.memberid()
+        return any(
+            member.member_id == mine and any(tp.partition == partition for tp in member.assignment.topic_partitions)
+            for member in group.members
+        )
 
     def tell(self, positions: Mapping[int, int]) -> None:
         """Commit positions lazily, only so that standard tools show the lag."""

@@ -22,6 +22,7 @@ FENCED = frozenset(
 TRANSACTION_TIMEOUT_MS = 15_000
 """How long a dead owner's open transaction could hide what follows it, were it never fenced."""
 FIRST_TRY_SECONDS = 0.04
+FENCE_GROWTH = 1.5
 PATIENCE_SECONDS = 1.0
 """Between looks at whether the process is stopping, while Kafka does not answer."""
 
@@ -138,28 +139,21 @@ class KafkaLog:
     def fence(self, partition: int) -> KafkaWriter:
         """Take the right to extend the partition from whoever has it.
 
-        In two steps: where the old owner left a transaction open, the first `init_transactions` is told to try
-        again, and librdkafka does so only after a hard-coded 500 ms. A producer that is thrown away bears that
-        answer, and the second one finds the transaction aborted.
+        While the coordinator aborts what the old owner left open, `init_transactions` is told to try again, and
+        librdkafka does so only after a hard-coded 500 ms. So a producer that has no answer in a shorter time is
+        thrown away, and a new one asks, with more patience each time.
         """
-        try:
-            producer = self._producer(partition)
-            producer.init_transactions(FIRST_TRY_SECONDS)
-        except KafkaException:
-            del producer
-            producer = self._producer(partition)
-            self._init(producer)
-        return KafkaWriter(producer, self._topic, partition, self._stopping)
-
-    def _init(self, producer: Producer) -> None:
         deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
+        patience = FIRST_TRY_SECONDS
         while True:
+            producer = self._producer(partition)
             try:
-                producer.init_transactions(PATIENCE_SECONDS)
-                return
+                producer.init_transactions(patience)
+                return KafkaWriter(producer, self._topic, partition, self._stopping)
             except KafkaException as raised:
                 if not raised.args[0].retriable() or self._stopping() or time.monotonic() > deadline:
                     raise
+                patience = min(PATIENCE_SECONDS, patience * FENCE_GROWTH)
 
     def _producer(self, partition: int) -> Producer:
         return Producer(

@@ -30,6 +30,7 @@ SETTLE_MS = 200
 FLUSH_MS = 30_000
 """A hard exit costs the folding of at most this much."""
 RETRY_SECONDS = 0.25
+PROOF_EVERY_SECONDS = 0.05
 BROKEN_SECONDS_MAX = 30.0
 
 
@@ -191,7 +192,7 @@ class Runner:
                 self._wait(1.0)
             return False
         if self._prove and not self._still_member():
-            self._wait(RETRY_SECONDS)
+            self._wait(PROOF_EVERY_SECONDS)
             return False
         began = time.monotonic()
         self.role = Role.TAKING_OVER
@@ -215,7 +216,7 @@ class Runner:
 
     def _still_member(self) -> bool:
         assert self._context.membership is not None
-        return self._context.membership.prove(self.number, self._partition.position.next_command)
+        return self._context.membership.prove(self.number)
 
     def _fold_to(self, end: int) -> None:
         assert self._events is not None
