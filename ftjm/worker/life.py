@@ -68,7 +68,7 @@ class Life:
             return []
         # The old deadline is judged first: an answer that comes after it must not undo it.
         duties = self._lapse(session, now)
-        session.acknowledged(token)
+        session.acknowledged(token, now)
         deadline = session.deadline_ms
         assert deadline is not None
         return [*duties, Extend(name, deadline)]
@@ -134,7 +134,7 @@ class Life:
                     ended_at=wall_ms,
                 )
                 duties += self.ended(end)
-            session.retired = True
+            session.retire()
         return duties
 
     def drain(self) -> list[Duty]:
@@ -166,8 +166,8 @@ class Life:
         duties += self._worth_telling(now)
         offers_changed = self._offer(now)
         for session in list(self.sessions.values()):
-            if session.empty and (session.retired or self.draining):
-                # Only now that the log has its reports: an owner may take the farewell to mean that none will come.
+            closes_at = session.closes_at()
+            if (session.retired or self.draining) and closes_at is not None and now >= closes_at:
                 duties += [self._beat(session, now, SessionState.CLOSED)] if session.opened else []
                 duties.append(Leave(session.name))
                 del self.sessions[session.name]
@@ -185,6 +185,9 @@ class Life:
         for session in self.sessions.values():
             if session.opened:
                 times.append(session.heartbeat_due() or now)
+            closes_at = session.closes_at()
+            if (session.retired or self.draining) and closes_at is not None:
+                times.append(closes_at)
             deadline = session.deadline_ms
             if deadline is not None and not session.lapsed:
                 times.append(deadline)

@@ -36,7 +36,7 @@ class Offers:
                 changed = True
         spare = slots - sum(credit.committed for credit in self._credits.values())
         # Who has least gets what is spare first, so that nobody waits for another's second slot.
-        for credit in sorted(self._credits.values(), key=lambda credit: (credit.slots, credit.granted_at)):
+        for credit in sorted(self._credits.values(), key=lambda credit: (credit.slots, credit.since)):
             room = max(0, credit.committed + spare)
             raised = min(wanted[credit.partition], room)
             if raised > credit.slots:
@@ -65,19 +65,11 @@ class Offers:
         ]
 
     def _standing(self, now_ms: int) -> "dict[int, Standing]":
-        return {
-            partition: (
-                # Within its turn it stays; past it, those without a slot come first, longest without first.
-                0 if credit.slots and now_ms - credit.granted_at < TURN_MS else 1,
-                credit.granted_at,
-                credit.slots,
-            )
-            for partition, credit in self._credits.items()
-        }
+        return {partition: credit.standing(now_ms) for partition, credit in self._credits.items()}
 
 
 Standing = tuple[int, int, int]
-"""Where a partition stands in the line for a slot (lower first): within its turn, last granted (ms), slots now."""
+"""Where a partition stands in the line for a slot (first two, lower first), and how many slots it has now."""
 
 
 def allocate(slots: int, standing: Mapping[int, Standing], demand: Collection[int]) -> dict[int, int]:
@@ -109,15 +101,15 @@ def allocate(slots: int, standing: Mapping[int, Standing], demand: Collection[in
 class _Credit:
     """One partition's offer: its newest size, and the larger ones that its owner may still act on."""
 
-    __slots__ = ("granted_at", "live", "number", "older", "partition", "slots")
+    __slots__ = ("live", "number", "older", "partition", "since", "slots")
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.number = 0
         self.slots = 0
         self.live = 0
-        self.granted_at = 0
-        """When it last went from no slot to some, ms."""
+        self.since = 0
+        """When it last went from no slot to some or back, ms."""
         self.older: list[tuple[int, int]] = []
         """(number, slots) of offers that the owner may hold to be the newest, each larger than all that follow:
         a smaller one adds nothing, so at most `slots` are kept."""
@@ -126,9 +118,16 @@ class _Credit:
     def committed(self) -> int:
         return max(self.live, self.slots, self.older[0][1] if self.older else 0)
 
+    def standing(self, now_ms: int) -> Standing:
+        """Within its turn it stays. Then come those without a slot, longest without first; then those whose turn is
+        over, longest with last."""
+        if not self.slots:
+            return 1, self.since, 0
+        return (0 if now_ms - self.since < TURN_MS else 2), -self.since, self.slots
+
     def set(self, slots: int, now_ms: int) -> None:
-        if slots and not self.slots:
-            self.granted_at = now_ms
+        if bool(slots) != bool(self.slots):
+            self.since = now_ms
         self.older.append((self.number, self.slots))
         while self.older and self.older[-1][1] <= slots:
             self.older.pop()

@@ -14,6 +14,9 @@ GUARD_MARGIN_MS = 500
 CLOCK_RATE = 0.99
 """The worker's clock may be this much slower than the owner's."""
 HEARTBEATS_PER_LEASE = 5
+LINGER_MS = 500
+"""How long a session that takes nothing new still listens, once the log has said so: an owner may have dispatched to
+it just before, and an attempt that nobody declines waits for a whole lease."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +78,13 @@ class Session:
         self._last: dict[int, int] = {}
         self._closed_by: set[int] = set()
         self._acknowledged: int | None = None
+        self._silent_from: int | None = None
+        """The token of the first heartbeat that offered nothing any more."""
+        self._silent_known_at: int | None = None
+        """When that one was acknowledged."""
         self._beaten: int | None = None
+        self._told = False
+        """Whether anybody may have heard of it."""
 
     @property
     def deadline_ms(self) -> int | None:
@@ -94,8 +103,15 @@ class Session:
         deadline = self.deadline_ms
         if self.lapsed or deadline is None or now < deadline:
             return False
-        self.lapsed = self.retired = True
+        self.lapsed = True
+        self.retire()
         return True
+
+    def retire(self) -> None:
+        """Take nothing new any more, and say so at once."""
+        if not self.retired:
+            self.retired = True
+            self.hasten()
 
     def overdue(self, now: int) -> list[Held]:
         """The attempts whose own deadline has passed, each told once."""
@@ -123,7 +139,10 @@ class Session:
         `now` must be read before the produce call.
         """
         self._beaten = now
+        self._told = True
         silent = self.retired or state is not SessionState.OPEN
+        if silent and self._silent_from is None:
+            self._silent_from = now
         return now, WorkerHeartbeat(
             session=self.name,
             worker=self.identity.worker,
@@ -138,9 +157,11 @@ class Session:
             offers=_nothing(self.offers.messages()) if silent else self.offers.messages(),
         )
 
-    def acknowledged(self, token: int) -> None:
+    def acknowledged(self, token: int, now: int) -> None:
         """The log has the heartbeat of this token. Older ones that come late change nothing."""
         self._acknowledged = token if self._acknowledged is None else max(token, self._acknowledged)
+        if self._silent_from is not None and token >= self._silent_from and self._silent_known_at is None:
+            self._silent_known_at = now
 
     def accept(self, message: Dispatch) -> bool:
         """Whether this message is for us and the next of its partition; repeats and gaps are not."""
@@ -155,7 +176,7 @@ class Session:
     def closed_by(self, partition: int) -> list[Held]:
         """The owner of `partition` has given this session up; what must stop because of that."""
         self._closed_by.add(partition)
-        self.retired = True
+        self.retire()
         lost = [
             held
             for held in self.held.values()
@@ -172,10 +193,21 @@ class Session:
             count[held.order.partition] = count.get(held.order.partition, 0) + 1
         return count
 
-    @property
-    def empty(self) -> bool:
-        """Nothing runs, and the log has every report."""
-        return not self.held and not self.unconfirmed
+    def closes_at(self) -> int | None:
+        """When it may say farewell; None while it may not: something runs, or the log lacks a report.
+
+        Only for a session that is retired or draining. An owner may take the farewell to mean that no report will
+        come.
+        """
+        if self.held or self.unconfirmed:
+            return None
+        if not self._told:
+            return 0
+        if self._silent_from is None:
+            return None
+        if self._silent_known_at is not None:
+            return self._silent_known_at + LINGER_MS
+        return self._silent_from + self.identity.lease_ms
 
 
 def _nothing(offers: list[SlotOffer]) -> list[SlotOffer]:

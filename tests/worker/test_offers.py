@@ -1,0 +1,140 @@
+"""Offers: never more than the slots, and nobody starves."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ftjm.core.messages import SlotOffer
+from ftjm.worker.offers import TURN_MS, Offers
+
+
+def sizes(offers: Offers) -> dict[int, int]:
+    return {offer.partition: offer.slots for offer in offers.messages()}
+
+
+def answer(offers: Offers) -> None:
+    for offer in offers.messages():
+        offers.taken(offer.partition, offer.number)
+
+
+def test_one_partition_gets_all() -> None:
+    offers = Offers([3])
+    assert offers.update(8, {}, set(), 0)
+    assert offers.messages() == [SlotOffer(partition=3, number=1, slots=8)]
+    assert not offers.update(8, {3: 8}, {3}, 10)
+
+
+def test_no_demand_is_an_even_spread() -> None:
+    offers = Offers([0, 1, 2])
+    offers.update(8, {}, set(), 0)
+    assert sorted(sizes(offers).values()) == [2, 3, 3]
+
+
+def test_an_unused_offer_moves_only_after_the_answer() -> None:
+    offers = Offers([0, 1])
+    offers.update(4, {}, set(), 0)
+    assert sizes(offers) == {0: 2, 1: 2}
+    offers.update(4, {}, {1}, 10)
+    assert sizes(offers) == {0: 0, 1: 2}
+    offers.update(4, {}, {1}, 20)
+    assert sizes(offers) == {0: 0, 1: 2}
+    offers.taken(0, 1)
+    assert not offers.update(4, {}, {1}, 30)
+    offers.taken(0, 2)
+    offers.update(4, {}, {1}, 40)
+    assert sizes(offers) == {0: 0, 1: 4}
+
+
+def test_a_lowered_offer_counts_what_still_runs() -> None:
+    offers = Offers([0, 1])
+    offers.update(4, {0: 2}, {1}, 0)
+    answer(offers)
+    offers.update(4, {0: 2}, {1}, 10)
+    assert sizes(offers).get(1) == 2
+    offers.update(4, {0: 1}, {1}, 20)
+    assert sizes(offers).get(1) == 3
+
+
+def test_an_answer_to_a_number_that_was_never_given_is_nothing() -> None:
+    offers = Offers([0, 1])
+    offers.update(2, {}, {0}, 0)
+    offers.update(2, {}, {1}, 1)
+    offers.taken(0, 99)
+    offers.taken(7, 1)
+    offers.update(2, {}, {1}, 2)
+    assert sizes(offers).get(1, 0) == 0
+
+
+class Owner:
+    """Dispatches to whatever it has heard, as late as it likes."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.slots = 0
+        self.live = 0
+        self.ready = 0
+
+    def hear(self, offer: SlotOffer) -> None:
+        if offer.number > self.number:
+            self.number, self.slots = offer.number, offer.slots
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_owners_that_hear_late_never_exceed_the_slots(data: st.DataObject) -> None:
+    slots = data.draw(st.integers(1, 9))
+    partitions = data.draw(st.integers(1, 5))
+    offers = Offers(range(partitions))
+    owners = [Owner() for _ in range(partitions)]
+    wire: list[list[SlotOffer]] = [[] for _ in range(partitions)]
+    answers: list[list[int]] = [[] for _ in range(partitions)]
+    now = 0
+    for _ in range(data.draw(st.integers(1, 60))):
+        step = data.draw(st.sampled_from(["update", "hear", "answer", "dispatch", "end", "submit", "wait"]))
+        p = data.draw(st.integers(0, partitions - 1))
+        owner = owners[p]
+        if step == "update":
+            demand = {q for q in range(partitions) if owners[q].ready}
+            if offers.update(slots, {q: owners[q].live for q in range(partitions)}, demand, now):
+                for offer in offers.messages():
+                    wire[offer.partition].append(offer)
+        elif step == "hear" and wire[p]:
+            # The newest may come first: an older one is dropped by its number.
+            owner.hear(wire[p].pop(data.draw(st.integers(0, len(wire[p]) - 1))))
+            answers[p].append(owner.number)
+        elif step == "answer" and answers[p]:
+            offers.taken(p, answers[p].pop(0))
+        elif step == "dispatch" and owner.live < owner.slots:
+            owner.live += 1
+            owner.ready = max(0, owner.ready - 1)
+        elif step == "end" and owner.live:
+            owner.live -= 1
+        elif step == "submit":
+            owner.ready += 1
+        elif step == "wait":
+            now += data.draw(st.integers(1, 2 * TURN_MS))
+        assert sum(owner.live for owner in owners) <= slots
+        assert sum(offer.slots for offer in offers.messages()) <= slots
+
+
+@settings(max_examples=25, deadline=None)
+@given(slots=st.integers(1, 6), partitions=st.integers(1, 16), lasts_ms=st.sampled_from([1, 100, 5_000]))
+def test_every_partition_with_demand_gets_its_turn(slots: int, partitions: int, lasts_ms: int) -> None:
+    """Owners dispatch whenever they may; attempts take `lasts_ms`; everybody has work without end."""
+    offers = Offers(range(partitions))
+    credit = [0] * partitions
+    running: list[list[int]] = [[] for _ in range(partitions)]
+    served = [0] * partitions
+    demand = set(range(partitions))
+    tick_ms = 100
+    for now in range(0, (partitions // slots + 2) * (TURN_MS + lasts_ms) * 2, tick_ms):
+        for p in range(partitions):
+            running[p] = [end for end in running[p] if end > now]
+            while len(running[p]) < credit[p]:
+                running[p].append(now + lasts_ms)
+                served[p] += 1
+        offers.update(slots, {p: len(running[p]) for p in range(partitions)}, demand, now)
+        for offer in offers.messages():
+            credit[offer.partition] = offer.slots
+        answer(offers)
+        assert sum(map(len, running)) <= slots
+    assert all(served)
