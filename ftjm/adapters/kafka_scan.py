@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -71,7 +71,7 @@ class Scan:
             raise KafkaException(found.error)
         return int(found.offset) if found.offset >= 0 else self.bounds(partition)[1]
 
-    def read(self, starts: Mapping[int, int], *, follow: bool = False) -> Iterator[Record]:
+    def read(self, starts: Mapping[int, int], *, follow: bool = False) -> Generator[Record, None, None]:
         """Records from `starts` (partition to offset) to the end of each partition as it is reached, or for ever.
 
         Records of one partition come in order, those of several as they arrive.

@@ -32,6 +32,7 @@ class RocksStore:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Raises FtjmError if another process has it open, or it is no database."""
         self.path = path
+        self._read_only = read_only
         access = AccessType.read_only() if read_only else AccessType.read_write()
         if not read_only:
             path.mkdir(parents=True, exist_ok=True)
@@ -81,5 +82,6 @@ class RocksStore:
         self._db = Rdict(str(self.path), _options())
 
     def close(self) -> None:
-        self._db.flush()
+        if not self._read_only:
+            self._db.flush()
         self._db.close()

@@ -46,12 +46,12 @@ def get(
 
     names, found = _read(jobs, bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
     views = {name: view(recorded.event for recorded in found[name]) for name in names}
-    shown = [_shown(found_view) for found_view in views.values() if found_view]
-    if len(names) == 1 and shown:
-        common.emit({name: value for name, value in shown[0].items() if value not in ("", None, {}, [])}, output)
-    elif shown:
+    rows = [shown(found_view) for found_view in views.values() if found_view]
+    if len(names) == 1 and rows:
+        common.emit({name: value for name, value in rows[0].items() if value not in ("", None, {}, [])}, output)
+    elif rows:
         common.emit(
-            shown, output, columns=["job", "state", "run", "attempt", "priority", "submitted", "ended", "reason"]
+            rows, output, columns=["job", "state", "run", "attempt", "priority", "submitted", "ended", "reason"]
         )
     _missing([name for name, found_view in views.items() if found_view is None])
 
@@ -101,7 +101,8 @@ def _missing(names: list[tuple[str, str]]) -> None:
         raise typer.Exit(1)
 
 
-def _shown(view: JobView) -> dict[str, Any]:
+def shown(view: JobView) -> dict[str, Any]:
+    """A job for printing; what is empty is empty."""
     from ftjm.durations import format_duration, format_time
 
     job, spec = view.job, view.spec
