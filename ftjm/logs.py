@@ -27,10 +27,12 @@ def configure(log_format: str = "console", level: str = "info") -> None:
         tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         last = [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
     else:
-        last = [structlog.dev.ConsoleRenderer(
+        last = [
+            structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
                 exception_formatter=structlog.dev.plain_traceback,
-            )]
+            )
+        ]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -51,8 +53,8 @@ def configure(log_format: str = "console", level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # librdkafka repeats every connection attempt at level info and below.
-    logging.getLogger("ftjm.kafka").setLevel(max(logging.WARNING, root.level))
+    # librdkafka repeats every refused connection; our clients report errors by their callbacks, and not so often.
+    logging.getLogger("ftjm.kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
 
 
 def get(name: str, **fields: Any) -> structlog.stdlib.BoundLogger:

@@ -85,11 +85,11 @@ class Broker:
         return children.spawn([*self._java, *options, *arguments], output=self.directory / output, env=clean)
 
 
-def require_free_port(port: int) -> None:
+def require_free_port(port: int, patience_seconds: float = PORT_PATIENCE_SECONDS) -> None:
     """Raise FtjmError, naming the holder where that can be seen, unless the port of this machine can be bound."""
-    deadline = time.monotonic() + PORT_PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while not _bindable(port):
-        if time.monotonic() > deadline:
+        if time.monotonic() >= deadline:
             raise FtjmError(
                 f"port {port} of {settings.HOST} to be free",
                 f"it taken{_holder(port)}",
@@ -128,4 +128,6 @@ def _size(path: Path) -> int:
 
 def _tail(path: Path) -> str:
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    return "\n".join(lines[-LOG_TAIL_LINES:]) or "(empty)"
+    # A failing broker reports its own orderly end at length, after the reason.
+    telling = [line for line in lines if "] INFO " not in line] or lines
+    return "\n".join(telling[-LOG_TAIL_LINES:]) or "(empty)"

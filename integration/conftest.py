@@ -1,0 +1,49 @@
+"""A real Kafka for the whole run, and a cluster of its own for every test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ftjm.config import Settings
+from ftjm.embedded.kafka import EmbeddedKafka
+from integration.clusters import cluster_on, free_base_port
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither variables, nor `ftjm.toml`, nor a running `up` of whoever runs the tests is seen by them."""
+    for name in list(os.environ):
+        if name.startswith("FTJM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg-data"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """One broker, shared by all tests: do not stop it."""
+    with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), 1, free_base_port()) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def kafka3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """Three brokers, shared by the tests of one file: whoever kills one starts it again."""
+    with EmbeddedKafka(tmp_path_factory.mktemp("kafka3"), 3, free_base_port()) as started:
+        yield started
+
+
+@pytest.fixture
+def cluster(kafka: EmbeddedKafka, tmp_path: Path) -> Settings:
+    """A cluster that no other test has: settings to connect with, topics created (4 partitions, 2 lanes)."""
+    return cluster_on(kafka, tmp_path / "data")
+
+
+@pytest.fixture
+def cluster3(kafka3: EmbeddedKafka, tmp_path: Path) -> Settings:
+    """The same, on three brokers."""
+    return cluster_on(kafka3, tmp_path / "data")

@@ -1,0 +1,116 @@
+"""`ftjm up` as a user runs it: it keeps its children alive, and none of them outlives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ftjm import endpoint
+from integration.clusters import free_base_port
+from integration.waiting import until
+
+
+@dataclass
+class Running:
+    """An `up` with a scheduler and a worker."""
+
+    process: subprocess.Popen[bytes]
+    data_dir: Path
+
+    def tree(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def child(self, word: str) -> psutil.Process | None:
+        """Its direct child that has this word in its command line."""
+        for child in psutil.Process(self.process.pid).children():
+            try:
+                if word in child.cmdline():
+                    return child
+            except psutil.NoSuchProcess:
+                continue
+        return None
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Running]:
+    data_dir = tmp_path / "data"
+    options = ["--schedulers", "1", "--workers", "1", "--slots", "1", "--partitions", "2"]
+    with (tmp_path / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ftjm", "up", "--data-dir", data_dir, "--port", str(free_base_port()), *options],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        running = Running(process, data_dir)
+
+        def complete() -> bool:
+            assert process.poll() is None, Path(log.name).read_text()
+            # The worker's guard is the last to come: Kafka, scheduler, worker, guard.
+            return len(running.tree()) >= 4 and endpoint.read(data_dir) is not None
+
+        try:
+            until(complete, f"up to start; see {log.name}")
+            yield running
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_everything_in_order(up: Running, number: signal.Signals) -> None:
+    tree = up.tree()
+    assert endpoint.read(up.data_dir) is not None
+    up.process.send_signal(number)
+    assert up.process.wait(40) == 0
+    _assert_gone(tree)
+    assert not (up.data_dir / endpoint.FILE_NAME).exists()
+
+
+def test_nothing_outlives_a_killed_up(up: Running) -> None:
+    tree = up.tree()
+    up.process.kill()
+    up.process.wait()
+    _assert_gone(tree)
+    assert endpoint.read(up.data_dir) is None  # the file is there, and its writer is not
+
+
+def test_a_second_up_on_the_same_directory_names_the_first(up: Running) -> None:
+    command = [sys.executable, "-m", "ftjm", "up", "--data-dir", str(up.data_dir), "--port", str(free_base_port())]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode == 1
+    assert f"in use by process {up.process.pid}" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert up.process.poll() is None
+
+
+@pytest.mark.parametrize("role", ["scheduler", "kafka.Kafka"])
+def test_a_child_that_dies_is_started_again(up: Running, role: str) -> None:
+    first = up.child(role)
+    assert first is not None
+    first.kill()
+
+    def next_life() -> bool:
+        child = up.child(role)
+        return child is not None and child.pid != first.pid
+
+    until(next_life, f"a new {role}")
+
+
+def test_clients_find_it_by_its_directory(up: Running) -> None:
+    command = [sys.executable, "-m", "ftjm", "topics", "check", "--data-dir", str(up.data_dir)]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def _assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=15)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
