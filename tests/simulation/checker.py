@@ -1,0 +1,218 @@
+"""The judge: from the logs, what truly ran, and what clients were told. It shares no rule with what it judges."""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from ftjm.adapters import codec
+from ftjm.adapters.memory import MemoryStore
+from ftjm.core import commands as c
+from ftjm.core import events as e
+from ftjm.core.decide import Policy
+from ftjm.core.model import JobSpec, JobState
+from ftjm.engine import partition as engine
+from tests.simulation.executions import check_executions
+from tests.simulation.world import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+Name = tuple[str, str]
+OUTCOMES = (e.AttemptSucceeded, e.AttemptFailed, e.AttemptLost, e.AttemptDeclined)
+
+
+def expect(holds: bool, *what: object) -> None:
+    if not holds:
+        raise Violation(" ".join(str(part) for part in what))
+
+
+class Told:
+    """What the events tell of one job."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.spec = spec
+        self.run = 1
+        self.attempts = 0
+        self.open: e.AttemptDispatched | None = None
+        self.failures = self.losses = 0
+        self.not_before = 0
+        self.ended: str = ""
+        self.ends: dict[int, str] = {}
+        """How each run ended, by its number."""
+
+    def take(self, event: e.Event) -> None:
+        match event:
+            case e.AttemptDispatched():
+                expect(not self.ended and self.open is None, "dispatched in the wrong state:", event)
+                expect(event.attempt == self.attempts + 1, "attempt numbers jump:", event)
+                expect(event.at >= self.not_before, "dispatched before its time:", event)
+                self.attempts, self.open = event.attempt, event
+            case e.AttemptStarted():
+                expect(self.open is not None and self.open.attempt == event.attempt, "stale start:", event)
+            case e.AttemptSucceeded() | e.AttemptFailed() | e.AttemptLost() | e.AttemptDeclined():
+                self._outcome(event)
+            case e.JobFailed() | e.JobCancelled():
+                expect(not self.ended and self.open is None, "ended in the wrong state:", event)
+                self._end("FAILED" if isinstance(event, e.JobFailed) else "CANCELLED")
+            case e.JobRerun():
+                expect(bool(self.ended), "a rerun of what has not ended:", event)
+                expect(event.run == self.run + 1, "run numbers jump:", event)
+                self.run, self.ended, self.failures, self.losses = event.run, "", 0, 0
+            case _:
+                pass
+        expect(event.run == self.run, "of another run:", event)
+
+    def _outcome(self, event: e.AttemptSucceeded | e.AttemptFailed | e.AttemptLost | e.AttemptDeclined) -> None:
+        expect(self.open is not None, "an outcome of no attempt:", event)
+        assert self.open is not None
+        mine = (self.open.attempt, self.open.session) == (event.attempt, event.session)
+        expect(mine, "an outcome of another attempt:", event, "while", self.open)
+        self.open = None
+        if isinstance(event, e.AttemptSucceeded):
+            expect(not self.ended, "a second success:", event)
+            self._end("SUCCEEDED")
+        elif isinstance(event, e.AttemptFailed):
+            self.failures += 1
+            expect(not event.retry_at or self.failures < self.spec.max_attempts, "too many attempts:", event)
+            self.not_before = event.retry_at
+        elif isinstance(event, e.AttemptLost):
+            self.losses += 1
+            expect(not event.retry_at or self.losses <= self.spec.worker_losses_max, "too many losses:", event)
+            self.not_before = event.retry_at
+
+    def _end(self, how: str) -> None:
+        self.ended = how
+        self.ends[self.run] = how
+
+
+class Log:
+    """One partition's events, judged batch by batch, and folded afresh beside the stores of all instances."""
+
+    def __init__(self, cluster: "Cluster", number: int) -> None:
+        self.number = number
+        self.log = cluster.broker.log
+        self.jobs: dict[Name, Told] = {}
+        self.forwarded: dict[int, int] = defaultdict(int)
+        self.received: dict[int, list[int]] = defaultdict(list)
+        self.dispatches: dict[tuple[str, str, int], e.AttemptDispatched] = {}
+        self.successes: list[e.AttemptSucceeded] = []
+        self.reruns: set[str] = set()
+        self._stores: dict[int, list[tuple[str, MemoryStore]]] = defaultdict(list)
+        for instance in cluster.instances:
+            for seat in instance.seats.values():
+                if seat.number == number:
+                    at = seat.partition.position.applied_offset
+                    self._stores[at].append((instance.name, instance.disk[number]))
+
+    def check(self) -> None:
+        rows = MemoryStore()
+        policy = Policy(self.number, self.log.partitions, retention_ms=86_400_000)
+        fresh = engine.Partition(policy, rows, codec, self.log.log_id)
+        batch: list[e.Event] = []
+        last = e.BatchClosed(
+            batch_no=0,
+            now=0,
+            next_command=0,
+            owner_epoch=0,
+            owner="",
+            outbox_sent=0,
+            events=0,
+            state_version=0,
+            state_hash=b"",
+        )
+        for record in self.log.events(self.number, 0):
+            try:
+                fresh.fold(record)
+            except (AssertionError, engine.Diverged) as stop:
+                raise Violation(f"partition {self.number} cannot be folded: {type(stop).__name__} {stop}") from stop
+            event = codec.decode(record.value)
+            if not isinstance(event, e.BatchClosed):
+                batch.append(event)
+                continue
+            self._check_batch(last, batch, event)
+            batch, last = [], event
+            for name, store in self._stores.pop(record.offset, ()):
+                same = list(store.scan(b"", b"\xff")) == list(rows.scan(b"", b"\xff"))
+                expect(same, f"the store of {name} for partition {self.number} differs from the log")
+        empty = self._stores.pop(-1, ())
+        expect(not self._stores, "stores stand at offsets that close no batch:", dict(self._stores))
+        expect(not empty or last.batch_no == 0, "stores are empty:", empty)
+        commands = len(self.log.commands(self.number, 0))
+        expect(last.next_command == commands, f"{commands} commands, decided up to {last.next_command}")
+
+    def _check_batch(self, last: e.BatchClosed, batch: list[e.Event], closed: e.BatchClosed) -> None:
+        at = f"partition {self.number} batch {closed.batch_no}:"
+        expect(closed.batch_no == last.batch_no + 1, at, "follows", last.batch_no)
+        expect(closed.events == len(batch), at, "says", closed.events, "events, and has", len(batch))
+        expect(closed.now >= last.now, at, "time goes back")
+        expect(closed.owner_epoch >= last.owner_epoch, at, "an owner that was replaced wrote")
+        expect(closed.owner_epoch > last.owner_epoch or closed.owner == last.owner, at, "two owners of one epoch")
+        expect(closed.outbox_sent >= last.outbox_sent, at, "the outbox goes back")
+        answered = {int(event.cause_ref) for event in batch if event.cause is e.Cause.COMMAND}
+        wanted = set(range(last.next_command, closed.next_command))
+        expect(answered == wanted, at, "answers", answered, "and not", wanted)
+        for event in batch:
+            self._take(event)
+
+    def _take(self, event: e.Event) -> None:
+        name = event.queue, event.job_id
+        if isinstance(event, e.JobSubmitted):
+            expect(name not in self.jobs, "submitted twice:", event)
+            self.jobs[name] = Told(event.spec)
+            self.jobs[name].not_before = event.due_at
+            return
+        if isinstance(event, e.CommandForwarded):
+            self.forwarded[event.partition] += 1
+        elif isinstance(event, e.ForwardReceived):
+            self.received[event.source].append(event.number)
+        elif isinstance(event, e.AttemptDispatched):
+            self.dispatches[*name, event.attempt] = event
+        elif isinstance(event, e.AttemptSucceeded):
+            self.successes.append(event)
+        elif isinstance(event, e.JobRerun):
+            expect(event.command_id not in self.reruns, "carried out twice:", event)
+            self.reruns.add(event.command_id)
+        if name in self.jobs and not isinstance(event, e.CommandRejected | e.CommandForwarded):
+            self.jobs[name].take(event)
+
+
+def check(cluster: "Cluster") -> None:
+    """Raises Violation."""
+    logs = [Log(cluster, p) for p in range(cluster.broker.log.partitions)]
+    for log in logs:
+        log.check()
+    for log in logs:
+        for to, count in log.forwarded.items():
+            arrived = logs[to].received[log.number]
+            expect(arrived == list(range(1, count + 1)), f"{count} forwarded {log.number} -> {to}, applied {arrived}")
+        for source, numbers in log.received.items():
+            sent = logs[source].forwarded[log.number]
+            expect(len(numbers) == sent, f"{sent} forwarded {source} -> {log.number}, applied {numbers}")
+    jobs = {name: told for log in logs for name, told in log.jobs.items()}
+    for name, told in jobs.items():
+        expect(bool(told.ended) and told.open is None, "never ended:", name)
+    dispatches = {key: event for log in logs for key, event in log.dispatches.items()}
+    successes = [event for log in logs for event in log.successes]
+    check_executions(cluster.workers, dispatches, successes)
+    _check_clients(cluster, jobs)
+
+
+def _check_clients(cluster: "Cluster", jobs: dict[Name, Told]) -> None:
+    submitted: dict[Name, JobSpec] = {}
+    for client in cluster.clients:
+        for request in client.requests:
+            command, reply = request.command, request.reply
+            assert reply is not None
+            name = command.queue, command.job_id
+            expect((reply.queue, reply.job_id) == name, "the answer speaks of another job:", reply)
+            if isinstance(command, c.SubmitJob):
+                expect(name in jobs, "acknowledged, and lost:", name)
+                if reply.accepted:
+                    first = submitted.setdefault(name, command.spec)
+                    expect(first == command.spec, "two contents of one job were accepted:", name)
+                else:
+                    expect(reply.code == "IDENTITY_TAKEN", "refused for no reason:", reply)
+            if request.outcome is not None:
+                outcome = request.outcome
+                ended = jobs[name].ends.get(outcome.run)
+                expect(outcome.state == ended, "told", outcome.state, "of a run that ended", ended, outcome)
+                JobState[outcome.state]

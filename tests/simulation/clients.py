@@ -1,0 +1,149 @@
+"""Clients: they ask until they are answered, sometimes twice, sometimes in the wrong place."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from ftjm.adapters import codec
+from ftjm.core import commands as c
+from ftjm.core.identity import partition_for
+from ftjm.core.messages import CommandReply, JobOutcome
+from ftjm.core.model import JobSpec, OnWorkerLoss
+from tests.simulation.network import Broker
+from tests.simulation.world import Host, Process, World
+
+
+class Request:
+    """One wish, asked for until it is answered."""
+
+    def __init__(self, command: c.Command, at: float) -> None:
+        self.command = command
+        self.next_at = at
+        self.asked = 0
+        self.acknowledged = False
+        """Whether the log has it: from then on it may not be lost."""
+        self.reply: CommandReply | None = None
+        self.outcome: JobOutcome | None = None
+
+    @property
+    def awaits(self) -> bool:
+        return isinstance(self.command, c.SubmitJob) and self.command.awaits
+
+    @property
+    def done(self) -> bool:
+        if self.reply is None:
+            return False
+        return not self.awaits or not self.reply.accepted or self.outcome is not None
+
+
+class Client(Process):
+    """A user's program; killed and run again, it asks again for what it has no answer to."""
+
+    def __init__(self, world: World, host: Host, name: str, broker: Broker, lanes: int) -> None:
+        super().__init__(world, host, name)
+        self.broker = broker
+        self.requests: list[Request] = []
+        self.lane = partition_for(name, lanes)
+
+    def on_start(self) -> None:
+        self._read_to = self.broker.end("replies", self.lane)
+        self.later(self.world.delay(1, 100), self._step)
+
+    def on_crash(self) -> None:
+        self.world.later(self.world.delay(100, 2_000), self.start)
+
+    def ask(self, command: c.Command, at: float) -> None:
+        self.requests.append(Request(command, at))
+
+    @property
+    def session(self) -> str:
+        return f"{self.name}.{self.life}"
+
+    def _step(self) -> None:
+        for value in self.broker.read(self.host, "replies", self.lane, self._read_to, 50):
+            self._read_to += 1
+            self._answered(codec.decode(value))
+        for number, request in enumerate(self.requests):
+            if not request.done and self.world.now >= request.next_at:
+                self._send(number, request)
+                request.next_at = self.world.now + self.world.delay(700, 3_000)
+        self.later(self.world.delay(20, 150), self._step)
+
+    def _answered(self, answer: CommandReply | JobOutcome) -> None:
+        if answer.session != self.session:
+            return
+        request = self.requests[int(answer.correlation)]
+        if isinstance(answer, CommandReply):
+            request.reply = request.reply or answer
+        else:
+            request.outcome = request.outcome or answer
+
+    def _send(self, number: int, request: Request) -> None:
+        draw, partitions = self.world.random, self.broker.log.partitions
+        request.asked += 1
+        command = request.command
+        partition = partition_for(command.queue, partitions)
+        if draw.random() < 0.15:
+            partition = draw.randrange(partitions)
+        reply_to = f"{self.lane}/{self.session}/{number}"
+        value = codec.encode(command)
+        for _ in range(2 if self.world.chance(0.1) else 1):
+            self.broker.send(
+                self,
+                "commands",
+                partition,
+                self._append(partition, value, reply_to),
+                lambda: setattr(request, "acknowledged", True),
+            )
+
+    def _append(self, partition: int, value: bytes, reply_to: str) -> Callable[[], None]:
+        def append() -> None:
+            self.broker.log.send(partition, value, reply_to=reply_to)
+
+        return append
+
+
+def plan(client: Client, queues: tuple[str, ...], until: float) -> None:
+    """What this client wants over the whole history."""
+    world = client.world
+    draw = world.random
+    for number in range(draw.randint(3, 9)):
+        queue, job_id = draw.choice(queues), f"{client.name}-{number}"
+        at = draw.uniform(0, until)
+        spec = _spec(world)
+        client.ask(c.SubmitJob(queue=queue, job_id=job_id, spec=spec, awaits=draw.random() < 0.5), at)
+        if draw.random() < 0.1:
+            other = msgspec.structs.replace(spec, labels={"other": "1"})
+            client.ask(c.SubmitJob(queue=queue, job_id=job_id, spec=other), at + draw.uniform(0, 1_000))
+        lot, then = draw.random(), at + draw.expovariate(1 / 800)
+        if lot < 0.12:
+            client.ask(c.CancelJob(queue=queue, job_id=job_id, reason="enough"), then)
+        elif lot < 0.24:
+            client.ask(c.HoldJob(queue=queue, job_id=job_id), then)
+            client.ask(c.ReleaseJob(queue=queue, job_id=job_id), then + draw.uniform(100, 2_000))
+        elif lot < 0.4:
+            for again in range(draw.randint(1, 2)):
+                name = f"{job_id}-again{again}"
+                rerun = c.RerunJob(queue=queue, job_id=job_id, command_id=name)
+                client.ask(rerun, then + draw.uniform(500, 6_000))
+    if draw.random() < 0.3:
+        client.ask(c.CancelJob(queue=queues[0], job_id="no-such-job"), draw.uniform(0, until))
+
+
+def _spec(world: World) -> JobSpec:
+    draw = world.random
+    return JobSpec(
+        command=["work", str(draw.random())],
+        priority=draw.choice((10, 50, 50, 90)),
+        held=draw.random() < 0.05,
+        delay_ms=draw.choice((0, 0, 0, draw.randint(1, 3_000))),
+        timeout_ms=draw.choice((0, 0, 0, draw.randint(200, 3_000))),
+        deadline_ms=draw.choice((0, 0, 0, 0, draw.randint(1_000, 15_000))),
+        max_attempts=draw.choice((1, 2, 3, 4)),
+        backoff_ms=draw.choice((10, 200, 1_000)),
+        backoff_max_ms=2_000,
+        on_worker_loss=draw.choice((*[OnWorkerLoss.REQUEUE] * 5, OnWorkerLoss.FAIL, OnWorkerLoss.HOLD)),
+        worker_losses_max=draw.choice((0, 1, 2, 3)),
+        continue_for_ms=draw.choice((0, 0, 0, draw.randint(500, 5_000))),
+        cancel_grace_ms=draw.choice((0, 100, 400)),
+    )

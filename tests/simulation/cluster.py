@@ -1,0 +1,133 @@
+"""A whole cluster from one seed: built, run through its faults, healed, and judged."""
+
+from ftjm.core import commands as c
+from ftjm.core.model import JobState
+from ftjm.core.state import State
+from tests.simulation.checker import check
+from tests.simulation.clients import Client, plan
+from tests.simulation.faults import Faults
+from tests.simulation.group import Group
+from tests.simulation.network import Broker
+from tests.simulation.scheduler import Instance
+from tests.simulation.workers import Supervisor
+from tests.simulation.world import Host, Violation, World
+
+HEAL_MS_MAX = 60_000
+LOOK_MS = 1_000
+QUEUES = ("a", "b", "c", "d")
+
+
+class Failure(Exception):  # noqa: N818 - what a test reports
+    """A seed that broke a promise, with the story of its last steps."""
+
+    def __init__(self, seed: int, what: str, story: str) -> None:
+        super().__init__(seed, what, story)
+        self.seed = seed
+        self.what = what
+        self.story = story
+
+    def __str__(self) -> str:
+        return (
+            f"{self.story}\n\nseed {self.seed}: {self.what}\n"
+            f"once more: pytest tests/simulation/test_simulation.py --seed {self.seed}"
+        )
+
+
+class Cluster:
+    """All actors of one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.world = world = World(seed)
+        draw = world.random
+        partitions, lanes = draw.choice((2, 2, 3)), 2
+        self.until = draw.choice((4_000, 8_000, 8_000, 14_000))
+        self.broker = Broker(world, partitions, lanes)
+        self.instances = [
+            Instance(world, Host(world, f"host-s{i}"), f"s{i}", self.broker) for i in range(draw.randint(2, 3))
+        ]
+        self.workers = [
+            Supervisor(world, Host(world, f"host-w{i}"), f"w{i}", self.broker, self._serves(i), lanes)
+            for i in range(draw.randint(2, 3))
+        ]
+        self.clients = [Client(world, Host(world, f"host-c{i}"), f"c{i}", self.broker, lanes) for i in range(2)]
+        self.group = Group(world, self.broker, self.instances)
+        for instance in self.instances:
+            instance.group = self.group
+        for client in self.clients:
+            plan(client, QUEUES, self.until * 0.9)
+        self.faults = Faults(world, self.broker, self.group, self.instances, self.workers, self.clients)
+
+    def _serves(self, number: int) -> tuple[str, ...]:
+        if number == 0:
+            return QUEUES
+        draw = self.world.random
+        return tuple(draw.sample(QUEUES, draw.randint(1, len(QUEUES))))
+
+    def run(self) -> None:
+        """Live through it all. Raises Violation."""
+        for process in (*self.instances, *self.workers, *self.clients):
+            process.start()
+        self.group.tick()
+        self.world.later(500, self.faults.strike)
+        self.world.run(self.until)
+        self.faults.stop()
+        end = self.until + HEAL_MS_MAX
+        while self.world.now < end:
+            self.world.run(self.world.now + LOOK_MS)
+            if (stuck := self._unfinished()) is None:
+                break
+        else:
+            raise Violation(f"{HEAL_MS_MAX} ms after everything has healed: {stuck}")
+        check(self)
+
+    def _unfinished(self) -> str | None:
+        """What is not done yet, if anything. Holds are released, as a person would."""
+        log, seats = self.broker.log, [s for i in self.instances for s in i.seats.values()]
+        for client in self.clients:
+            for request in client.requests:
+                if not request.done:
+                    return f"{client.name} has no answer to {request.command}, asked {request.asked} times"
+        for p in range(log.partitions):
+            owners = [s for s in seats if s.number == p and s.role == "owner"]
+            if not owners:
+                return f"partition {p} has no owner"
+            # A zombie may still think that it owns it: who can write is told by the newest epoch.
+            owner = max(owners, key=lambda s: s.partition.position.owner_epoch)
+            if why := self._busy(p, owner.partition.state):
+                return why
+        behind = [s for s in seats if s.partition.position.applied_offset + 2 != log.end(s.number)]
+        if behind and behind[0].role != "owner":
+            return f"{behind[0].instance.name} is behind on partition {behind[0].number}"
+        for worker in self.workers:
+            if worker.kernel.running:
+                return f"{worker.name} still runs {list(worker.kernel.running)}"
+        return None
+
+    def _busy(self, p: int, state: State) -> str | None:
+        log, position = self.broker.log, state.position
+        if position.next_command < len(log.commands(p, 0)):
+            return f"partition {p} has commands from {position.next_command} to decide"
+        if position.outbox_sent < state.counters.outbox:
+            return f"partition {p} has sent {position.outbox_sent} of {state.counters.outbox} messages"
+        for key, _ in state.rows.scan(b"j", b"k"):
+            name = key[1:].decode()
+            job = state.job(name)
+            assert job is not None
+            if job.state is JobState.HELD:
+                queue, _, job_id = name.partition("/")
+                held = self.clients[0]
+                if not any(isinstance(r.command, c.ReleaseJob) and not r.done for r in held.requests):
+                    held.ask(c.ReleaseJob(queue=queue, job_id=job_id), self.world.now)
+            if not job.ended_at:
+                return f"{name} is {job.state.name}, attempt {job.attempt}"
+        return None
+
+
+def play(seed: int) -> Cluster:
+    """One seed from start to end. Raises Failure."""
+    cluster = Cluster(seed)
+    try:
+        cluster.run()
+    except Violation as violation:
+        raise Failure(seed, str(violation), cluster.world.story()) from violation
+    return cluster

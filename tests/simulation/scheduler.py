@@ -1,0 +1,312 @@
+"""A scheduler instance: the product's partitions, outboxes and liveness, driven step by step."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ftjm.adapters import codec
+from ftjm.adapters.memory import MemoryStore
+from ftjm.core.decide import Policy
+from ftjm.core.messages import OfferTaken, PartitionReport, QueueDemand, SchedulerHeartbeat, WorkerHeartbeat
+from ftjm.core.model import JobState
+from ftjm.core.state import Changes
+from ftjm.engine import partition as engine
+from ftjm.engine.liveness import Liveness
+from ftjm.engine.outbox import Outbox
+from ftjm.engine.ports import CommitUnknown, Fenced, Parcel
+from tests.simulation.network import Broker, SimWriter
+from tests.simulation.world import Crash, Host, Process, Violation, World
+
+if TYPE_CHECKING:
+    from tests.simulation.group import Group
+
+CRASH = 0.0015
+"""The chance of a crash at each step that matters."""
+
+
+class SimStore:
+    """A disk that outlives the process, which may die just before or after a write."""
+
+    def __init__(self, rows: MemoryStore, crash: Callable[[str], None]) -> None:
+        self.rows = rows
+        self.get = rows.get
+        self._crash = crash
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self.rows.scan(start, end)
+
+    def write(self, changes: Changes) -> None:
+        self._crash("before the store's write")
+        self.rows.write(changes)
+        self._crash("after the store's write")
+
+    def clear(self) -> None:
+        self.rows.clear()
+
+    def close(self) -> None:
+        """The disk stays."""
+
+
+class Seat:
+    """One partition in one instance: standby, on the way to ownership, or owner."""
+
+    def __init__(self, instance: "Instance", number: int) -> None:
+        self.instance = instance
+        self.broker = instance.broker
+        self.number = number
+        self.role = "standby"
+        log = self.broker.log
+        store = SimStore(instance.disk[number], instance.maybe_crash)
+        position = engine.load_position(store)
+        why = engine.lineage(store, log.log_id, log.events(number, max(0, position.applied_offset)), codec)
+        if why is not None:
+            instance.say("discards store", number, why)
+            store.clear()
+        policy = Policy(number, log.partitions, retention_ms=86_400_000)
+        self.partition = engine.Partition(policy, store, codec, log.log_id)
+        self.cursor = self.partition.position.applied_offset + 1
+        self.end = 0
+        self.owned_since = 0
+        self.shipped = 0
+        self.writer: SimWriter | None = None
+        self.outbox: Outbox | None = None
+        self._steps = {
+            "standby": self._follow,
+            "prove": self._prove,
+            "fence": self._fence,
+            "end": self._read_end,
+            "fold": self._catch_up,
+            "lead": self._lead,
+            "owner": self._own,
+        }
+
+    def step(self) -> None:
+        try:
+            self._steps[self.role]()
+        except Fenced as fenced:
+            self._step_down(str(fenced))
+        except CommitUnknown as unknown:
+            self._step_down(str(unknown))
+        except (AssertionError, engine.Diverged) as stop:
+            raise Violation(
+                f"{self.instance.name} stops partition {self.number} ({self.role}): {type(stop).__name__} {stop}"
+            ) from stop
+
+    def nominate(self) -> None:
+        if self.role == "standby":
+            self.role = "prove"
+
+    def _step_down(self, why: str) -> None:
+        self.instance.say("steps down", self.number, why)
+        self.partition.reopen()
+        self.cursor = self.partition.position.applied_offset + 1
+        self.role = "prove" if self.number in self.instance.nominated else "standby"
+        self.writer = self.outbox = None
+
+    # -- following, and the way to ownership: a step each, so that anything can happen between two
+
+    def _follow(self, end: int | None = None) -> bool:
+        draw = self.instance.world.random
+        records = self.broker.events(self.instance.host, self.number, self.cursor, draw.randint(1, 40), end)
+        for record in records:
+            self.partition.fold(record)
+            self.cursor = record.offset + 1
+        return bool(records)
+
+    def _prove(self) -> None:
+        instance = self.instance
+        if not self.broker.reaches(instance.host):
+            return
+        if self.number in instance.nominated and instance.group.proves(instance, instance.generation):
+            self.role = "fence"
+        else:
+            self.role = "standby"
+
+    def _fence(self) -> None:
+        if self.broker.reaches(self.instance.host):
+            self.writer = SimWriter(self.broker, self.instance, self.number, self.instance.maybe_crash)
+            self.instance.say("fences", self.number)
+            self.role = "end"
+
+    def _read_end(self) -> None:
+        if self.broker.reaches(self.instance.host):
+            self.end = self.broker.log.end(self.number)
+            self.role = "fold"
+
+    def _catch_up(self) -> None:
+        if self.broker.reaches(self.instance.host) and not self._follow(self.end):
+            self.role = "lead"
+
+    def _lead(self) -> None:
+        assert self.writer is not None
+        instance = self.instance
+        self.partition.lead(self.writer, instance.name)
+        sent = self.partition.position.outbox_sent
+        instance.say("leads", self.number, "epoch", self.partition.position.owner_epoch + 1, "outbox from", sent)
+        self.outbox = Outbox(self.number, codec, instance.send, sent)
+        self.shipped = sent
+        self.owned_since = instance.host.boot()
+        self.role = "owner"
+        self._ship()
+
+    # -- owning
+
+    def _ship(self) -> None:
+        assert self.outbox is not None
+        self.instance.maybe_crash("before the outbox")
+        messages = list(self.partition.state.outbox(self.shipped))
+        if messages:
+            self.outbox.ship(self.partition.state, messages)
+            self.shipped = messages[-1][0]
+
+    def _own(self) -> None:
+        assert self.outbox is not None
+        instance, partition = self.instance, self.partition
+        world, host = instance.world, instance.host
+        boot, before = host.boot(), partition.position
+        commands = self.broker.commands(host, self.number, before.next_command, world.random.randint(1, 30))
+        lapses = instance.liveness.lapses(partition.state, self.owned_since)
+        offers = instance.liveness.offers(self.number, boot)
+        end = self.broker.log.end(self.number)
+        partition.work(host.wall(), commands, lapses, offers, self.outbox.sent)
+        if partition.position is before:
+            if world.random.random() < 0.1:
+                partition.settle(host.wall(), self.outbox.sent)
+            return
+        instance.say("batch", self.number, partition.position.batch_no, "commands to", partition.position.next_command)
+        if partition.alarms:
+            raise Violation(f"decide failed: {partition.alarms}")
+        if world.chance(CRASH):
+            # A power loss that takes the batch from the brokers, and leaves it in the store, ahead of the log.
+            self.broker.log.truncate(self.number, end)
+            instance.say("log loses its last batch", self.number, "from offset", end)
+            raise Crash("power loss")
+        self._ship()
+
+    def report(self) -> PartitionReport:
+        """What the owner says on the heartbeat lanes."""
+        state, position = self.partition.state, self.partition.position
+        taken = self.instance.liveness.taken(self.number, self.instance.host.boot())
+        return PartitionReport(
+            partition=self.number,
+            role="owner" if self.role == "owner" else "standby",
+            owner_epoch=position.owner_epoch,
+            applied_offset=position.applied_offset,
+            next_command=position.next_command,
+            demand=[QueueDemand(queue=q, ready=row.counts[JobState.READY]) for q, row in state.queues()],
+            taken=[OfferTaken(session=s, number=n) for s, n in taken.items()] if self.role == "owner" else [],
+        )
+
+
+class Instance(Process):
+    """A scheduler process: a seat for every partition, one reader of the heartbeat lanes."""
+
+    group: "Group"
+
+    def __init__(self, world: World, host: Host, name: str, broker: Broker) -> None:
+        super().__init__(world, host, name)
+        self.broker = broker
+        self.disk = {p: MemoryStore() for p in range(broker.log.partitions)}
+        self._old = {p: MemoryStore() for p in self.disk}
+        """Earlier contents of the disk, which a crash may bring back."""
+        self.lanes = sorted(lane for topic, lane in broker.lanes if topic == "heartbeats")
+        self.nominated: set[int] = set()
+        self.generation = 0
+        self.seats: dict[int, Seat] = {}
+
+    def maybe_crash(self, where: str) -> None:
+        if self.world.chance(CRASH):
+            raise Crash(where)
+
+    def on_start(self) -> None:
+        self.nominated = set()
+        self.generation = 0
+        self.liveness = Liveness(self.host.boot())
+        self.heard_to = {lane: self.broker.end("heartbeats", lane) for lane in self.lanes}
+        self._confirming: tuple[int, dict[int, int]] | None = None
+        self._reported = 0.0
+        self.seats = {p: Seat(self, p) for p in self.disk}
+        self.later(self.world.delay(0, 50), self._step)
+
+    def on_crash(self) -> None:
+        draw = self.world.random
+        for p, rows in self.disk.items():
+            lot = draw.random()
+            if lot < 0.05:
+                self.say("store lost", p)
+                self.disk[p] = MemoryStore()
+            elif lot < 0.2:
+                self.say("store set back", p)
+                self.disk[p] = self._old[p].copy()
+            elif lot < 0.5:
+                self._old[p] = rows.copy()
+        self.seats = {}
+        self.world.later(self.world.delay(100, 3_000), self.start)
+
+    def nominate(self, partitions: set[int], generation: int) -> None:
+        if generation < self.generation:
+            return
+        self.generation = generation
+        self.nominated = partitions
+        for p in sorted(partitions):
+            self.seats[p].nominate()
+
+    def send(self, parcel: Parcel, delivered: Callable[[], None]) -> None:
+        """The plain producer of the outbox."""
+        self.maybe_crash("within the outbox")
+        if parcel.topic == "commands":
+            self.broker.send(
+                self,
+                "commands",
+                parcel.partition,
+                lambda: self._forward(parcel),
+                delivered,
+            )
+        else:
+            self.broker.to_lane(self, parcel.topic, parcel.partition, parcel.value, delivered)
+
+    def _forward(self, parcel: Parcel) -> None:
+        self.broker.log.send(
+            parcel.partition, parcel.value, reply_to=parcel.reply_to, source=parcel.source, number=parcel.number
+        )
+
+    # -- the loop
+
+    def _step(self) -> None:
+        self.liveness.tick(self.host.boot())
+        self._listen()
+        for p in self.world.random.sample(sorted(self.seats), len(self.seats)):
+            seat = self.seats[p]
+            seat.step()
+            if self.paused:
+                break
+            self.maybe_crash(f"after a step as {seat.role}") if seat.role not in ("standby", "owner") else None
+        if self.world.now - self._reported > 150:
+            self._report()
+        self.later(self.world.delay(10, 110), self._step)
+
+    def _listen(self) -> None:
+        world, boot = self.world, self.host.boot()
+        if not self.broker.reaches(self.host):
+            return
+        if self._confirming is None and self.liveness.suspects(boot):
+            self._confirming = boot, {lane: self.broker.end("heartbeats", lane) for lane in self.lanes}
+        for lane in self.lanes:
+            if world.chance(0.05):
+                continue  # a fetch that takes its time
+            for heartbeat in self.broker.read(self.host, "heartbeats", lane, self.heard_to[lane], 30):
+                self.heard_to[lane] += 1
+                if isinstance(heartbeat, WorkerHeartbeat):
+                    self.liveness.heard(heartbeat, boot)
+        if self._confirming is not None:
+            at, ends = self._confirming
+            if all(self.heard_to[lane] >= end for lane, end in ends.items()):
+                self.liveness.confirm(at)
+                self._confirming = None
+
+    def _report(self) -> None:
+        self._reported = self.world.now
+        owned = [seat.report() for seat in self.seats.values() if seat.role == "owner"]
+        if owned:
+            heartbeat = SchedulerHeartbeat(instance=self.name, host=self.host.name, pid=1, port=0, partitions=owned)
+            lane = sum(self.name.encode()) % len(self.lanes)
+            self.broker.to_lane(self, "heartbeats", lane, heartbeat, lambda: None, lossy=True)

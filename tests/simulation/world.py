@@ -1,0 +1,156 @@
+"""Time, hosts and processes of the simulated cluster. One `random.Random`, no threads, no real time."""
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from random import Random
+from typing import Any
+
+EPOCH_MS = 1_700_000_000_000
+TRANSCRIPT_STEPS = 400
+
+Act = Callable[[], None]
+
+
+class Violation(Exception):  # noqa: N818 - what a checker says, not a bug of its own
+    """The cluster broke one of its promises."""
+
+
+class Crash(Exception):
+    """The process dies at this very step."""
+
+
+class World:
+    """A queue of what will happen, in the order of true time (ms)."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.now = 0.0
+        self.healing = False
+        """Whether faults are over: from then on everything must come to its end."""
+        self.steps = 0
+        self.transcript: deque[tuple[float, str, str, tuple[Any, ...]]] = deque(maxlen=TRANSCRIPT_STEPS)
+        self._queue: list[tuple[float, int, Act]] = []
+        self._count = 0
+
+    def later(self, delay_ms: float, act: Act) -> None:
+        self._count += 1
+        heappush(self._queue, (self.now + delay_ms, self._count, act))
+
+    def say(self, who: str, what: str, *about: Any) -> None:
+        """A line of the transcript; formatted only if it is ever shown."""
+        self.transcript.append((self.now, who, what, about))
+
+    def run(self, until: float) -> None:
+        queue = self._queue
+        while queue and queue[0][0] <= until:
+            self.now, _, act = heappop(queue)
+            self.steps += 1
+            act()
+        self.now = until
+
+    def chance(self, probability: float) -> bool:
+        """Whether something bad happens now; never while healing."""
+        return not self.healing and self.random.random() < probability
+
+    def delay(self, low: float, high: float) -> float:
+        return low + (high - low) * self.random.random()
+
+    def story(self) -> str:
+        lines = []
+        for at, who, what, about in self.transcript:
+            lines.append(f"{at:9.1f}  {who:<14} {what} {' '.join(str(part) for part in about)}")
+        return "\n".join(lines)
+
+
+class Host:
+    """A machine: its clocks, and whether the network reaches it."""
+
+    def __init__(self, world: World, name: str) -> None:
+        draw = world.random
+        self.name = name
+        self.world = world
+        self.skew_ms = draw.randint(-2_000, 2_000)
+        # Half a percent each way, so that any two differ by at most one.
+        self.rate = draw.uniform(0.995, 1.005)
+        self._booted = draw.randint(10_000, 10_000_000)
+        self.cut_out = False
+        """What it sends does not arrive."""
+        self.cut_in = False
+        """What is sent to it does not arrive."""
+
+    def wall(self) -> int:
+        return EPOCH_MS + int(self.world.now) + self.skew_ms
+
+    def boot(self) -> int:
+        """CLOCK_BOOTTIME, ms: goes on while the host sleeps."""
+        return self._booted + int(self.world.now * self.rate)
+
+
+class Process:
+    """Something that can be killed and stopped (as by SIGSTOP) between any two of its steps."""
+
+    def __init__(self, world: World, host: Host, name: str) -> None:
+        self.world = world
+        self.host = host
+        self.name = name
+        self.life = 0
+        """Counts its lives: what an earlier one had planned does not happen."""
+        self.alive = False
+        self.paused = False
+        self._waiting: list[Act] = []
+
+    def say(self, what: str, *about: Any) -> None:
+        self.world.say(self.name, what, *about)
+
+    def later(self, delay_ms: float, act: Act) -> None:
+        """Do `act` then, if this life lasts; after a pause, what was due meanwhile comes in its order."""
+        life = self.life
+
+        def run() -> None:
+            if life != self.life:
+                return
+            if self.paused:
+                self._waiting.append(run)
+                return
+            try:
+                act()
+            except Crash as crash:
+                self.say("CRASH", crash)
+                self.crash()
+
+        self.world.later(delay_ms, run)
+
+    def start(self) -> None:
+        assert not self.alive
+        self.alive = True
+        self.say("start")
+        self.on_start()
+
+    def crash(self) -> None:
+        if self.alive:
+            self.life += 1
+            self.alive = self.paused = False
+            self._waiting.clear()
+            self.say("dead")
+            self.on_crash()
+
+    def pause(self) -> None:
+        if self.alive and not self.paused:
+            self.paused = True
+            self.say("SIGSTOP")
+
+    def resume(self) -> None:
+        if self.paused:
+            self.paused = False
+            self.say("SIGCONT")
+            waiting, self._waiting = self._waiting, []
+            for run in waiting:
+                self.world.later(0, run)
+
+    def on_start(self) -> None:
+        raise NotImplementedError
+
+    def on_crash(self) -> None:
+        """What others notice of its death."""
