@@ -21,7 +21,7 @@ from ftjm.core.identity import partition_for
 from ftjm.core.messages import CommandReply, JobOutcome
 from ftjm.errors import FtjmError
 from ftjm.inputs import JobRequest
-from ftjm.patience import patiently, unreachable
+from ftjm.patience import QUIET, patiently, unreachable
 
 UNCONFIRMED_MAX = 20_000
 """Commands under way at a time: what a dead Kafka can make a client hold."""
@@ -79,7 +79,7 @@ class Client:
         self._acknowledged = 0
         self._failure: KafkaError | None = None
         self._topic = settings.topic("commands")
-        self._outlet = Outlet(settings.kafka_settings("client"), **{"linger.ms": LINGER_MS})
+        self._outlet = Outlet(QUIET | settings.kafka_settings("client"), **{"linger.ms": LINGER_MS})
         self._reader: LaneReader | None = None
         try:
             self._partitions = patiently(lambda: self._outlet.warm(self._topic, 5.0), settings, patience_seconds)
@@ -255,7 +255,7 @@ class Client:
         return True
 
     def _listen(self) -> LaneReader:
-        settings, topic = self._settings.kafka_settings("client"), self._settings.topic("replies")
+        settings, topic = QUIET | self._settings.kafka_settings("client"), self._settings.topic("replies")
         lanes = self._outlet.warm(topic, 5.0)
         self._lane = partition_for(self.session, lanes)
         return LaneReader(settings, topic, [self._lane])

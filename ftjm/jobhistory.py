@@ -16,7 +16,7 @@ from ftjm.core.evolve import evolve
 from ftjm.core.identity import partition_for
 from ftjm.core.model import Job, JobSpec, Outcome, job_key
 from ftjm.core.state import State
-from ftjm.patience import patiently
+from ftjm.patience import QUIET, patiently
 
 READ_PATIENCE_SECONDS = 15.0
 
@@ -64,7 +64,7 @@ def read_jobs(settings: Settings, names: Iterable[Name]) -> dict[Name, list[Reco
 def open_scan(settings: Settings, kind: str, *, committed: bool = True) -> Scan:
     """A look at one of the cluster's topics. Raises Unreachable, or FtjmError where there is no such topic."""
     return patiently(
-        lambda: Scan(settings.kafka_settings("reader"), settings.topic(kind), committed=committed),
+        lambda: Scan(QUIET | settings.kafka_settings("reader"), settings.topic(kind), committed=committed),
         settings,
         READ_PATIENCE_SECONDS,
     )

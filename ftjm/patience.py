@@ -13,6 +13,10 @@ from ftjm.errors import FtjmError, Unreachable
 
 Made = TypeVar("Made")
 
+QUIET = {"log_level": 2}
+"""For Kafka clients of people's commands: the library writes a line for every attempt to connect, many a second,
+and our own callback says the same once in a while."""
+
 AWAY = frozenset(
     {
         KafkaError._TRANSPORT,

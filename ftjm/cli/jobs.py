@@ -143,7 +143,11 @@ def _row(recorded: Recorded) -> dict[str, Any]:
     from ftjm.jobhistory import details
 
     event = recorded.event
-    said = {name: plain(value) for name, value in details(event).items() if name != "attempt"}
+    said = {
+        name: format_time(value) if name.endswith("_at") else plain(value)
+        for name, value in details(event).items()
+        if name != "attempt"
+    }
     return {
         "at": format_time(event.at),
         "job": f"{event.queue}/{event.job_id}",

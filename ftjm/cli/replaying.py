@@ -76,7 +76,7 @@ def replay(
 
 
 def _until(text: str | None) -> Until:
-    from ftjm.durations import parse_time
+    from ftjm.durations import TIME_EXAMPLES, parse_time
     from ftjm.replay import Until
 
     if text is None:
@@ -85,8 +85,8 @@ def _until(text: str | None) -> Until:
         return Until(offset=int(text))
     try:
         return Until(time_ms=parse_time(text))
-    except ValueError as error:
-        raise UsageError("an offset or a time for --until", str(error), "write for instance 120000") from None
+    except ValueError:
+        raise UsageError(f"an offset, or {TIME_EXAMPLES}", repr(text), "mend --until") from None
 
 
 def partitions_of(scan: Scan, wanted: list[int] | None) -> list[int]:
