@@ -74,14 +74,27 @@ class Cluster:
         end = self.until + HEAL_MS_MAX
         while self.world.now < end:
             self.world.run(self.world.now + LOOK_MS)
+            self._release_held()
             if (stuck := self._unfinished()) is None:
                 break
         else:
             raise Violation(f"{HEAL_MS_MAX} ms after everything has healed: {stuck}")
         check(self)
 
+    def _release_held(self) -> None:
+        """As a person would: whatever is held is let go."""
+        person = self.clients[0]
+        if any(isinstance(request.command, c.ReleaseJob) and not request.done for request in person.requests):
+            return
+        for seat in self.instances[0].seats.values():
+            for key, _ in seat.partition.state.rows.scan(b"j", b"k"):
+                queue, _, job_id = key[1:].decode().partition("/")
+                job = seat.partition.state.job(f"{queue}/{job_id}")
+                if job is not None and job.state is JobState.HELD:
+                    person.ask(c.ReleaseJob(queue=queue, job_id=job_id), self.world.now)
+
     def _unfinished(self) -> str | None:
-        """What is not done yet, if anything. Holds are released, as a person would."""
+        """What is not done yet, if anything."""
         log, seats = self.broker.log, [s for i in self.instances for s in i.seats.values()]
         for client in self.clients:
             for request in client.requests:
@@ -113,11 +126,6 @@ class Cluster:
             name = key[1:].decode()
             job = state.job(name)
             assert job is not None
-            if job.state is JobState.HELD:
-                queue, _, job_id = name.partition("/")
-                held = self.clients[0]
-                if not any(isinstance(r.command, c.ReleaseJob) and not r.done for r in held.requests):
-                    held.ask(c.ReleaseJob(queue=queue, job_id=job_id), self.world.now)
             if not job.ended_at:
                 return f"{name} is {job.state.name}, attempt {job.attempt}"
         return None

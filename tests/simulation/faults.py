@@ -44,6 +44,7 @@ class Faults:
             self._drain,
             lambda: self._crash(self.clients),
             self._kafka_away,
+            self._deafen,
             self._skew,
             self._garbage,
             self.group.rebalance,
@@ -69,6 +70,8 @@ class Faults:
             self._thaw(worker)
         for process in (*self.instances, *self.clients):
             process.resume()
+        for instance in self.instances:
+            instance.deaf_until = 0.0
         self.group.rebalance()
 
     def _crash(self, processes: list[Instance] | list[Supervisor] | list[Client]) -> None:
@@ -137,6 +140,12 @@ class Faults:
     def _kafka_back(self) -> None:
         self.broker.away = False
         self.world.say("kafka", "back")
+
+    def _deafen(self) -> None:
+        """One broker of three is slow: commits work, heartbeats come late."""
+        instance = self.world.random.choice(self.instances)
+        instance.deaf_until = self.world.now + self.world.delay(500, 5_000)
+        instance.say("deaf until", round(instance.deaf_until))
 
     def _skew(self) -> None:
         self.world.random.choice(self.hosts).skew_ms = self.world.random.randint(-2_400, 2_400)

@@ -66,7 +66,6 @@ class Seat:
         self.cursor = self.partition.position.applied_offset + 1
         self.end = 0
         self.owned_since = 0
-        self.shipped = 0
         self.writer: SimWriter | None = None
         self.outbox: Outbox | None = None
         self._steps = {
@@ -143,25 +142,30 @@ class Seat:
         sent = self.partition.position.outbox_sent
         instance.say("leads", self.number, "epoch", self.partition.position.owner_epoch + 1, "outbox from", sent)
         self.outbox = Outbox(self.number, codec, instance.send, sent)
-        self.shipped = sent
         self.owned_since = instance.host.boot()
         self.role = "owner"
-        self._ship()
+        self.instance.maybe_crash("before the outbox is sent again")
+        self.outbox.ship(self.partition.state, list(self.partition.state.outbox(sent)))
 
     # -- owning
 
     def _ship(self) -> None:
         assert self.outbox is not None
         self.instance.maybe_crash("before the outbox")
-        messages = list(self.partition.state.outbox(self.shipped))
-        if messages:
-            self.outbox.ship(self.partition.state, messages)
-            self.shipped = messages[-1][0]
+        messages, self.partition.to_ship = self.partition.to_ship, []
+        self.outbox.ship(self.partition.state, messages)
+
+    def _superseded(self) -> bool:
+        """Once revoked, an idle owner learns from the log that it has a successor."""
+        applied = self.partition.position.applied_offset
+        return bool(self.broker.events(self.instance.host, self.number, applied + 1, 1))
 
     def _own(self) -> None:
         assert self.outbox is not None
         instance, partition = self.instance, self.partition
         world, host = instance.world, instance.host
+        if self.number not in instance.nominated and self._superseded():
+            raise Fenced("a newer owner has written")
         boot, before = host.boot(), partition.position
         commands = self.broker.commands(host, self.number, before.next_command, world.random.randint(1, 30))
         lapses = instance.liveness.lapses(partition.state, self.owned_since)
@@ -211,6 +215,8 @@ class Instance(Process):
         self.lanes = sorted(lane for topic, lane in broker.lanes if topic == "heartbeats")
         self.nominated: set[int] = set()
         self.generation = 0
+        self.deaf_until = 0.0
+        """When the broker that leads the heartbeat lanes can be read again."""
         self.seats: dict[int, Seat] = {}
 
     def maybe_crash(self, where: str) -> None:
@@ -222,6 +228,7 @@ class Instance(Process):
         self.generation = 0
         self.liveness = Liveness(self.host.boot())
         self.heard_to = {lane: self.broker.end("heartbeats", lane) for lane in self.lanes}
+        self.deaf_until = 0.0
         self._confirming: tuple[int, dict[int, int]] | None = None
         self._reported = 0.0
         self.seats = {p: Seat(self, p) for p in self.disk}
@@ -286,7 +293,7 @@ class Instance(Process):
 
     def _listen(self) -> None:
         world, boot = self.world, self.host.boot()
-        if not self.broker.reaches(self.host):
+        if not self.broker.reaches(self.host) or world.now < self.deaf_until:
             return
         if self._confirming is None and self.liveness.suspects(boot):
             self._confirming = boot, {lane: self.broker.end("heartbeats", lane) for lane in self.lanes}
