@@ -26,11 +26,15 @@ def _options() -> Options:
     return options
 
 
+class DamagedStore(Exception):
+    """The files are no sound database: the store has to be made anew from the log."""
+
+
 class RocksStore:
     """Owns the database and every iterator on it: a handle that outlives `close` would keep its lock."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Raises FtjmError if another process has it open, or it is no database."""
+        """Raises DamagedStore, and FtjmError if another process has it open or the directory cannot be used."""
         self.path = path
         self._read_only = read_only
         access = AccessType.read_only() if read_only else AccessType.read_write()
@@ -39,10 +43,12 @@ class RocksStore:
         try:
             self._db = Rdict(str(path), _options(), access_type=access)
         except Exception as error:  # rocksdict raises plain Exception for all that RocksDB says
+            if "Corruption" in str(error):
+                raise DamagedStore(str(error)) from error
             raise FtjmError(
                 expected=f"to open the store {path}",
                 found=str(error),
-                todo="stop the process that has it open; a store that is damaged may be deleted, and is rebuilt",
+                todo="stop the process that has it open, or look at the directory's permissions",
             ) from error
         self._write_options = WriteOptions()
         # A property, although the package's stub calls it a method.

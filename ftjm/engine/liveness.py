@@ -12,6 +12,7 @@ import threading
 
 import msgspec
 
+from ftjm.core.identity import is_name
 from ftjm.core.matching import Offer
 from ftjm.core.messages import SessionState, WorkerHeartbeat
 from ftjm.core.state import State
@@ -25,6 +26,21 @@ CONFIRM_EVERY_MS = 500
 """For sessions that a new owner has never heard."""
 SESSIONS_MAX = 1_000
 FORGET_MS = 600_000
+
+
+LEASE_MS_MIN = 1_000
+LEASE_MS_MAX = 24 * 3_600_000
+
+
+def plausible(heartbeat: WorkerHeartbeat) -> bool:
+    """Whether a heartbeat is such as a worker of ours would send: what it says becomes part of events and keys."""
+    return (
+        is_name(heartbeat.session)
+        and is_name(heartbeat.worker)
+        and all(is_name(queue) for queue in heartbeat.queues)
+        and LEASE_MS_MIN <= heartbeat.lease_ms <= LEASE_MS_MAX
+        and heartbeat.lane >= 0
+    )
 
 
 class Heard(msgspec.Struct):

@@ -19,7 +19,7 @@ from ftjm.config import Settings
 from ftjm.core.errors import UndecodableError
 from ftjm.core.identity import partition_for
 from ftjm.core.messages import SchedulerHeartbeat, WorkerHeartbeat
-from ftjm.engine.liveness import Liveness
+from ftjm.engine.liveness import Liveness, plausible
 from ftjm.errors import FtjmError
 from ftjm.locks import DirectoryLock
 from ftjm.scheduler.context import Context
@@ -209,7 +209,7 @@ class Scheduler:
             except UndecodableError as error:
                 log.warning("heartbeat_undecodable", error=str(error), offset=message.offset())
                 continue
-            if isinstance(heartbeat, WorkerHeartbeat):
+            if isinstance(heartbeat, WorkerHeartbeat) and plausible(heartbeat):
                 self._context.liveness.heard(heartbeat, boot_ms())
             elif isinstance(heartbeat, SchedulerHeartbeat):
                 self._peers[heartbeat.instance] = time.monotonic()

@@ -1,5 +1,6 @@
 """One partition's thread: follow, take over, decide, step back."""
 
+import shutil
 import threading
 import time
 from collections import deque
@@ -11,9 +12,10 @@ from ftjm import logs
 from ftjm.adapters.kafka import offset_of
 from ftjm.adapters.kafka_feed import Channel
 from ftjm.adapters.kafka_log import KafkaWriter, command_record, event_record
-from ftjm.adapters.rocks import RocksStore
+from ftjm.adapters.rocks import DamagedStore, RocksStore
 from ftjm.clock import boot_ms, wall_ms
 from ftjm.core.decide import Policy
+from ftjm.core.errors import UndecodableError
 from ftjm.core.messages import OfferTaken, PartitionReport, QueueDemand
 from ftjm.core.model import JobState
 from ftjm.core.state import load_position
@@ -48,6 +50,10 @@ class LostPosition(Exception):
     """The log no longer holds what this store would have to read next."""
 
 
+SUSPECT = (Diverged, DamagedStore, AssertionError, UndecodableError)
+"""Faults that may be the store's: it is made anew from the log. If they are the log's, they come again, loudly."""
+
+
 def _check(channel: Channel, topic: str, offset: int) -> None:
     if channel.fault is not None:
         raise LostPosition(f"expected offset {offset} of {topic} to be in the log, but {channel.fault.str()}")
@@ -69,8 +75,11 @@ class Runner:
             retention_ms=int(context.settings.retention_seconds * 1000),
             inline_bytes_max=context.settings.inline_limit_bytes,
         )
+        self._path = context.stores / f"partition-{number}"
         self._store: RocksStore | None = None
         self._prove = False
+        self._doubtful = False
+        """Whether somebody else may have been nominated since we fenced."""
         self._thread = threading.Thread(target=self._run, name=f"partition-{number}", daemon=True)
         self.report = PartitionReport(
             partition=number, role=self.role, owner_epoch=0, applied_offset=-1, next_command=0, demand=[], taken=[]
@@ -95,6 +104,7 @@ class Runner:
     def revoke(self) -> None:
         """The group gives it to another, who will fence us. Until then we go on deciding."""
         self.nominated = False
+        self._doubtful = True
         self.wake()
 
     # -- the thread
@@ -108,7 +118,7 @@ class Runner:
             except Exception as error:  # noqa: BLE001  (whatever stops a partition, the process and the others go on)
                 self.role = Role.BROKEN
                 self._log.exception("partition_stopped", todo="rebuilding it from the log", again_in_s=pause)
-                self._close(discard=isinstance(error, Diverged) or pause > RETRY_SECONDS)
+                self._close(discard=isinstance(error, SUSPECT))
                 self._context.stopping.wait(pause)
                 healthy = time.monotonic() - began > BROKEN_SECONDS_MAX
                 pause = RETRY_SECONDS if healthy else min(BROKEN_SECONDS_MAX, pause * 2)
@@ -118,10 +128,10 @@ class Runner:
         self._context.feed.drop("commands", self.number)
         self._context.feed.drop("events", self.number)
         if self._store is not None:
-            if discard:
-                self._store.clear()
             self._store.close()
             self._store = None
+        if discard:
+            shutil.rmtree(self._path, ignore_errors=True)
 
     def _live(self) -> None:
         self.role = Role.OPENING
@@ -135,7 +145,7 @@ class Runner:
     def _open(self) -> RocksStore:
         log = self._context.log
         # Known before it is checked, so that whatever the check raises, it is closed.
-        store = self._store = RocksStore(self._context.stores / f"partition-{self.number}")
+        store = self._store = RocksStore(self._path)
         reason = self._why_foreign(store)
         if reason is not None:
             self._log.warning("store_discarded", reason=reason, todo="rebuilding it from the log", log_id=log.log_id)
@@ -234,6 +244,7 @@ class Runner:
         context.feed.drop("events", self.number)
         self._events = None
         self._prove = True
+        self._doubtful = not self.nominated
         commands = context.feed.follow("commands", self.number, partition.position.next_command, self.wake)
         outbox = Outbox(self.number, context.codec, context.send, partition.position.outbox_sent)
         leader = _Leader(self, partition, commands, outbox)
@@ -244,8 +255,8 @@ class Runner:
                 if not leader.step():
                     self._wait(leader.patience())
                 self._tell()
-                if not self.nominated and self._superseded():
-                    raise Fenced("a newer owner has written")
+                if self._doubtful:
+                    self._reconsider()
         except (Fenced, CommitUnknown) as error:
             self._log.info("stepped_back", reason=str(error), kind=type(error).__name__)
         assert partition.leadership is not None
@@ -259,13 +270,19 @@ class Runner:
         self._tell()
         return True
 
-    def _superseded(self) -> bool:
-        """Once revoked, look at the log: what we did not write, our successor did."""
+    def _reconsider(self) -> None:
+        """Once revoked, look at the log: what we did not write, our successor did. Nominated again, fence again.
+
+        Raises: Fenced.
+        """
+        if self.nominated:
+            raise Fenced("the partition was ours, another's and ours again")
         if self._events is None:
             self._follow()
-            return False
+            return
         applied = self._partition.position.applied_offset
-        return any(offset_of(message) > applied for message in self._events.take(TAKE_MAX))
+        if any(offset_of(message) > applied for message in self._events.take(TAKE_MAX)):
+            raise Fenced("a newer owner has written")
 
     def _tell(self) -> None:
         """Keep the report that heartbeats carry up to date."""
