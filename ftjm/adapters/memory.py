@@ -61,6 +61,7 @@ class MemoryLog:
         self.partitions = partitions
         self._events: list[list[EventRecord]] = [[] for _ in range(partitions)]
         self._ends = [0] * partitions
+        self._markers: list[list[int]] = [[-1] for _ in range(partitions)]
         self._epochs = [0] * partitions
         self._commands: list[list[CommandRecord]] = [[] for _ in range(partitions)]
 
@@ -86,6 +87,7 @@ class MemoryLog:
             raise Fenced(f"partition {partition} has another owner")
         end = self._ends[partition]
         self._events[partition] += [EventRecord(end + i, value) for i, (_, value) in enumerate(records)]
+        self._markers[partition].append(end + len(records))
         self._ends[partition] = end + len(records) + 1
         return end + len(records) - 1
 
@@ -99,8 +101,12 @@ class MemoryLog:
         return self._commands[partition][start:]
 
     def truncate(self, partition: int, end: int) -> None:
-        """Lose the records from `end` on, as an unclean election after a power loss would."""
-        self._events[partition] = [r for r in self._events[partition] if r.offset < end]
+        """Lose the records from `end` on, as an unclean election after a power loss would.
+
+        A transaction that loses its marker is lost as a whole: what it wrote before `end` is never committed.
+        """
+        markers = self._markers[partition] = [marker for marker in self._markers[partition] if marker < end]
+        self._events[partition] = [r for r in self._events[partition] if r.offset < markers[-1]]
         self._ends[partition] = min(self._ends[partition], end)
 
 

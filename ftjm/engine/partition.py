@@ -230,6 +230,9 @@ class _Batch:
     def _judge(self, record: CommandRecord) -> tuple[str, Events]:
         partition = self.partition
         arrived: Events = []
+        if record.source >= partition.policy.partitions:
+            text = f"expected one of {partition.policy.partitions} partitions as the source, but found {record.source}"
+            return "", [e.CommandRejected(code="INVALID", text=text)]
         if record.source >= 0:
             if record.number != self.state.peer(record.source).received + 1:
                 text = f"number {record.number} of partition {record.source} was expected once, and came again"

@@ -1,0 +1,168 @@
+"""What leaves a partition after a commit, as what, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ftjm.adapters import codec
+from ftjm.core import commands as c
+from ftjm.core import messages as m
+from ftjm.core.model import FailureReason, StopReason
+from ftjm.engine.outbox import Outbox
+from ftjm.engine.partition import Lapse
+from ftjm.engine.ports import Parcel
+from tests.engine.world import OTHER_QUEUE, QUEUE, World, offer
+
+
+class Wire:
+    """Keeps what is sent, and delivers it when told."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Parcel, Callable[[], None]]] = []
+
+    def send(self, parcel: Parcel, delivered: Callable[[], None]) -> None:
+        self.sent.append((parcel, delivered))
+
+    def deliver(self, *which: int) -> None:
+        for i in which:
+            self.sent[i][1]()
+
+    def messages(self) -> list[Any]:
+        return [codec.decode(parcel.value) for parcel, _ in self.sent]
+
+
+def ship(world: World) -> Wire:
+    """All that the outbox holds, as a new owner sends it."""
+    wire = Wire()
+    outbox = Outbox(0, codec, wire.send, world.owner.position.outbox_sent)
+    outbox.ship(world.owner.state, world.owner.state.outbox(outbox.sent))
+    return wire
+
+
+def dispatched(**fields: Any) -> World:
+    world = World()
+    world.submit("a", **fields)
+    world.work(offers=[offer()])
+    return world
+
+
+def report(world: World, kind: type[c.Command], **fields: Any) -> None:
+    about: dict[str, Any] = {
+        "queue": QUEUE,
+        "job_id": "a",
+        "run": 1,
+        "attempt": 1,
+        "session": "s1",
+        "started_at": 1,
+        "ended_at": 2,
+    }
+    world.send(kind(**about, **fields))
+    world.work_all()
+
+
+def test_a_dispatch_carries_the_job():
+    world = dispatched(deadline_ms=500, payload=b"1")
+    ((parcel, _),) = ship(world).sent
+    assert (parcel.topic, parcel.partition, parcel.key) == ("dispatch", 0, "s1")
+    run = codec.decode(parcel.value)
+    assert isinstance(run, m.RunAttempt)
+    assert (run.session, run.partition, run.number, run.queue, run.job_id) == ("s1", 0, 1, QUEUE, "a")
+    assert (run.run, run.attempt, run.deadline_at, run.spec.payload) == (1, 1, world.now + 500, b"1")
+
+
+def test_what_has_been_overtaken_is_sent_empty_so_that_numbers_stay_consecutive():
+    world = dispatched()
+    world.send(c.CancelJob(queue=QUEUE, job_id="a"))
+    report(world, c.CompleteAttempt)
+    assert [(type(message), message.number) for message in ship(world).messages()] == [(m.Skipped, 1), (m.Skipped, 2)]
+
+
+def test_what_was_sent_of_a_job_that_is_gone_is_sent_empty():
+    world = dispatched(retention_ms=1)
+    report(world, c.CompleteAttempt)
+    world.now += 1
+    world.work()
+    assert world.owner.state.job(f"{QUEUE}/a") is None
+    assert [type(message) for message in ship(world).messages()] == [m.Skipped]
+
+
+def test_a_stop_names_its_reason_and_grace():
+    world = dispatched(cancel_grace_ms=77)
+    world.send(c.CancelJob(queue=QUEUE, job_id="a"))
+    world.work_all()
+    stop = ship(world).messages()[1]
+    assert isinstance(stop, m.StopAttempt)
+    assert (stop.number, stop.attempt, stop.reason, stop.grace_ms) == (2, 1, StopReason.CANCELLED, 77)
+
+
+def test_a_session_that_is_given_up_is_told():
+    world = dispatched()
+    world.work(lapses=[Lapse("s1", 5_000)])
+    closed = ship(world).messages()[1]
+    assert isinstance(closed, m.SessionClosed)
+    assert (closed.session, closed.partition, closed.number) == ("s1", 0, 2)
+
+
+def test_a_forward_is_the_command_itself_with_its_number():
+    world = World()
+    world.submit("a", queue=OTHER_QUEUE, reply_to="5/client/1")
+    world.work_all()
+    ((parcel, _),) = ship(world).sent
+    assert (parcel.topic, parcel.partition, parcel.source, parcel.number) == ("commands", 3, 0, 1)
+    assert (parcel.value, parcel.reply_to) == (world.log.commands(0, 0)[0].value, "5/client/1")
+
+
+def test_answers_go_to_the_clients_lane():
+    world = World()
+    world.submit("a", reply_to="5/client/1/x", awaits=True)
+    world.submit("a", priority=1, reply_to="6/other/2")
+    world.work(offers=[offer()])
+    report(world, c.FailAttempt, reason=FailureReason.EXIT_CODE, error="sad", exit_code=3)
+    wire = ship(world)
+    assert [(parcel.topic, parcel.partition, parcel.key) for parcel, _ in wire.sent if parcel.topic == "replies"] == [
+        ("replies", 5, "client"),
+        ("replies", 6, "other"),
+        ("replies", 5, "client"),
+    ]
+    accepted, refused, _, outcome = wire.messages()
+    assert isinstance(accepted, m.CommandReply)
+    assert (accepted.accepted, accepted.correlation, accepted.state, accepted.run) == (True, "1/x", "READY", 1)
+    assert isinstance(refused, m.CommandReply)
+    assert (refused.accepted, refused.code, refused.state) == (False, "IDENTITY_TAKEN", "READY")
+    assert isinstance(outcome, m.JobOutcome)
+    assert (outcome.state, outcome.reason, outcome.error, outcome.exit_code) == ("FAILED", "EXIT_CODE", "sad", 3)
+
+
+def test_a_refusal_about_no_job_tells_no_state():
+    world = World()
+    world.log.send(0, b"garbage", reply_to="0/client/1")
+    world.work_all()
+    (reply,) = ship(world).messages()
+    assert (reply.state, reply.accepted, reply.code) == ("", False, "NOT_SINGLE_OBJECT")
+
+
+def test_sent_moves_over_what_is_delivered_without_a_gap():
+    world = World()
+    for name in "abc":
+        world.submit(name, reply_to="0/client/1")
+    world.work_all()
+    wire = Wire()
+    outbox = Outbox(0, codec, wire.send, 0)
+    outbox.ship(world.owner.state, world.owner.state.outbox(0))
+    assert outbox.sent == 0
+    wire.deliver(2, 1)
+    assert outbox.sent == 0
+    wire.deliver(0)
+    assert outbox.sent == 3
+
+
+def test_a_new_owner_sends_what_is_not_known_to_be_delivered():
+    world = World()
+    for name in "abc":
+        world.submit(name, reply_to="0/client/1")
+    world.work_all()
+    world.owner.settle(world.now, 2)
+    world.owner = world.partition()
+    world.lead()
+    assert [message.job_id for message in ship(world).messages()] == ["c"]
