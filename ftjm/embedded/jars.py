@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+import tenacity
+
 from ftjm import logs
 from ftjm.errors import FtjmError
 
@@ -56,12 +58,19 @@ def cache_dir() -> Path:
     return Path(base) / "ftjm" / f"kafka-{KAFKA_VERSION}"
 
 
+@tenacity.retry(
+    stop=tenacity.stop_after_attempt(3),
+    wait=tenacity.wait_exponential(max=4),
+    retry=tenacity.retry_if_not_exception_type(ImportError),
+    reraise=True,
+)
 def fetch_from_maven(jar: Jar, directory: Path) -> Path:
-    """Download one jar below `directory`. Raises whatever the network raises."""
+    """Download one jar below `directory`, with two more tries. Raises whatever the network raises."""
     from jgo.maven import MavenContext
 
-    component = MavenContext(repo_cache=directory).project(jar.group, jar.artifact).at_version(jar.version)
-    return component.artifact().resolve()
+    # A directory for each try: a download that was cut short must not pass for the jar in the next.
+    repository = MavenContext(repo_cache=Path(tempfile.mkdtemp(dir=directory)))
+    return repository.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
 
 
 def ensure(directory: Path | None = None, jars: list[Jar] | None = None, fetch: Fetch = fetch_from_maven) -> list[Path]:
