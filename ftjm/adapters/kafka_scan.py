@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
@@ -57,10 +58,18 @@ class Scan:
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset that the partition still has, and its end (of committed records, if only those are read)."""
-        low, high = self._consumer.get_watermark_offsets(
-            TopicPartition(self.topic, partition), timeout=ADMIN_TIMEOUT_SECONDS, cached=False
-        )
-        return int(low), int(high)
+        deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
+        while True:
+            try:
+                low, high = self._consumer.get_watermark_offsets(
+                    TopicPartition(self.topic, partition), timeout=ADMIN_TIMEOUT_SECONDS, cached=False
+                )
+                return int(low), int(high)
+            except KafkaException as error:
+                # A topic made a moment ago, or a broker that went: the partition will have a leader soon.
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+                time.sleep(WAIT_SECONDS)
 
     def offset_at(self, partition: int, time_ms: int) -> int:
         """The first offset whose record the log took at or after `time_ms`; the end if there is none."""
