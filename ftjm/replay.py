@@ -15,8 +15,9 @@ from ftjm.adapters.kafka_scan import Record, Scan
 from ftjm.adapters.rocks import RocksStore
 from ftjm.core.decide import Policy
 from ftjm.core.events import BatchClosed
+from ftjm.core.keys import Rows
 from ftjm.core.model import JobState, Position
-from ftjm.core.state import Rows, load_position
+from ftjm.core.state import load_position
 from ftjm.engine.partition import Partition
 from ftjm.engine.ports import EventRecord
 from ftjm.errors import FtjmError

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ftjm.adapters.rocks import RocksStore
+from ftjm.core.keys import TOP, Rows
 from ftjm.core.model import Counters, Job, JobSpec, Message, Outcome, Peer, Position, Queue, Session, Timer, TimerKind
-from ftjm.core.state import TOP, Rows
 
 LAST = b"\xff"
 """Behind every key."""

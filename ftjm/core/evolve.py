@@ -12,11 +12,19 @@ from ftjm.core.model import (
     Message,
     MessageKind,
     Outcome,
-    Queue,
     Session,
     Timer,
     TimerKind,
     job_key,
+)
+from ftjm.core.moves import (
+    count,
+    deadline_timer,
+    enter,
+    move,
+    retention_timer,
+    tell_outcome,
+    tell_session,
 )
 from ftjm.core.state import State
 
@@ -36,113 +44,6 @@ def evolve(state: State, event: e.Event) -> None:
     _HANDLERS[type(event)](state, event)
     if event.reply:
         _answer(state, event)
-
-
-def _move(state: State, event: e.Event, job: Job, to: JobState) -> None:
-    """Bring a job from its state to another: counts, ready queue and timer follow from the two."""
-    key = job_key(event.queue, event.job_id)
-    before = job.state
-    allowed = LIFECYCLE[type(event)].get(before, frozenset())
-    assert to in allowed, f"{type(event).__name__} cannot take {key} from {before.name} to {to.name}"
-    _leave(state, event, key, job)
-    job.state = to
-    _count(state, event.queue, before, -1)
-    _enter(state, event, key, job)
-    state.save_job(key, job)
-
-
-def _leave(state: State, event: e.Event, key: str, job: Job) -> None:
-    match job.state:
-        case JobState.READY:
-            state.remove_ready(event.queue, job.priority, job.order)
-        case JobState.SCHEDULED | JobState.RETRY_WAIT if job.due_at:
-            state.clear_timer(_due_timer(key, job))
-        case JobState.DISPATCHED | JobState.RUNNING:
-            _release_slot(state, key, job)
-        case _:
-            pass
-
-
-def _enter(state: State, event: e.Event, key: str, job: Job) -> None:
-    _count(state, event.queue, job.state, 1)
-    match job.state:
-        case JobState.READY:
-            job.ready_at = event.at
-            job.due_at = 0
-            state.add_ready(event.queue, event.job_id, job.priority, job.order)
-        case JobState.SCHEDULED | JobState.RETRY_WAIT if job.due_at:
-            state.set_timer(_due_timer(key, job))
-        case JobState.DISPATCHED | JobState.RUNNING:
-            _take_slot(state, key, job)
-        case ended if ended in TERMINAL:
-            _end(state, event, key, job)
-        case _:
-            pass
-
-
-def _due_timer(key: str, job: Job) -> Timer:
-    return Timer(job.due_at, TimerKind.DUE, key, job.attempt)
-
-
-def _deadline_timer(key: str, job: Job) -> Timer:
-    return Timer(job.deadline_at, TimerKind.DEADLINE, key, job.run)
-
-
-def _retention_timer(key: str, job: Job) -> Timer:
-    return Timer(job.ended_at + job.retention_ms, TimerKind.RETENTION, key, job.run)
-
-
-def _take_slot(state: State, key: str, job: Job) -> None:
-    session = state.session(job.session)
-    assert session is not None
-    session.live += 1
-    state.save_session(job.session, session)
-    state.hold_attempt(job.session, key)
-
-
-def _release_slot(state: State, key: str, job: Job) -> None:
-    session = state.session(job.session)
-    assert session is not None
-    session.live -= 1
-    state.save_session(job.session, session)
-    state.drop_attempt(job.session, key)
-
-
-def _count(state: State, queue: str, which: JobState, by: int) -> None:
-    row = state.queue(queue) or Queue([0] * (max(JobState) + 1))
-    row.counts[which] += by
-    state.save_queue(queue, row)
-
-
-def _end(state: State, event: e.Event, key: str, job: Job) -> None:
-    if job.deadline_at:
-        state.clear_timer(_deadline_timer(key, job))
-    job.ended_at = event.at
-    job.session = ""
-    job.stopping = ""
-    state.set_timer(_retention_timer(key, job))
-    for waiter in job.waiters:
-        _tell_outcome(state, event, job, waiter)
-    job.waiters = []
-
-
-def _tell_outcome(state: State, event: e.Event, job: Job, waiter: str) -> None:
-    outcome = state.outcome(job_key(event.queue, event.job_id))
-    state.push(
-        Message(
-            MessageKind.OUTCOME,
-            waiter,
-            0,
-            queue=event.queue,
-            job_id=event.job_id,
-            run=job.run,
-            code=job.reason,
-            text=outcome.error,
-            state=job.state,
-            body=outcome.result,
-            attempt=outcome.exit_code,
-        )
-    )
 
 
 def _answer(state: State, event: e.Event) -> None:
@@ -192,9 +93,9 @@ def _submitted(state: State, event: e.JobSubmitted) -> None:
     if event.awaits and event.reply:
         _await(job, event)
     assert job.state in LIFECYCLE[e.JobSubmitted][None]
-    _enter(state, event, key, job)
+    enter(state, event, key, job)
     if job.deadline_at:
-        state.set_timer(_deadline_timer(key, job))
+        state.set_timer(deadline_timer(key, job))
     state.save_job(key, job)
     state.save_spec(key, spec)
 
@@ -204,29 +105,29 @@ def _repeated(state: State, event: e.SubmissionRepeated) -> None:
     if not event.awaits or not event.reply:
         return
     if job.state in TERMINAL:
-        _tell_outcome(state, event, job, event.reply)
+        tell_outcome(state, event, job, event.reply)
     else:
         _await(job, event)
         state.save_job(job_key(event.queue, event.job_id), job)
 
 
 def _queued(state: State, event: e.JobQueued) -> None:
-    _move(state, event, _job(state, event), JobState.READY)
+    move(state, event, _job(state, event), JobState.READY)
 
 
 def _held(state: State, event: e.JobHeld) -> None:
     job = _job(state, event)
     job.reason = event.reason
-    _move(state, event, job, JobState.HELD)
+    move(state, event, job, JobState.HELD)
 
 
 def _released(state: State, event: e.JobReleased) -> None:
     job = _job(state, event)
     job.reason = ""
     if job.due_at <= event.at:
-        _move(state, event, job, JobState.READY)
+        move(state, event, job, JobState.READY)
     else:
-        _move(state, event, job, JobState.RETRY_WAIT if job.attempt else JobState.SCHEDULED)
+        move(state, event, job, JobState.RETRY_WAIT if job.attempt else JobState.SCHEDULED)
 
 
 def _stop_requested(state: State, event: e.JobStopRequested) -> None:
@@ -237,10 +138,10 @@ def _stop_requested(state: State, event: e.JobStopRequested) -> None:
     job.stopping = event.reason
     if job.deadline_at:
         # It is being stopped already: the deadline has nothing more to say.
-        state.clear_timer(_deadline_timer(key, job))
+        state.clear_timer(deadline_timer(key, job))
         job.deadline_at = 0
     state.save_job(key, job)
-    _tell_session(
+    tell_session(
         state,
         job.session,
         MessageKind.STOP,
@@ -255,7 +156,7 @@ def _stop_requested(state: State, event: e.JobStopRequested) -> None:
 def _cancelled(state: State, event: e.JobCancelled) -> None:
     job = _job(state, event)
     job.reason = event.reason
-    _move(state, event, job, JobState.CANCELLED)
+    move(state, event, job, JobState.CANCELLED)
 
 
 def _failed(state: State, event: e.JobFailed) -> None:
@@ -265,13 +166,13 @@ def _failed(state: State, event: e.JobFailed) -> None:
         key = job_key(event.queue, event.job_id)
         outcome = state.outcome(key)
         state.save_outcome(key, Outcome(outcome.result, outcome.exit_code, event.error))
-    _move(state, event, job, JobState.FAILED)
+    move(state, event, job, JobState.FAILED)
 
 
 def _rerun(state: State, event: e.JobRerun) -> None:
     job, key = _job(state, event), job_key(event.queue, event.job_id)
     assert event.run == job.run + 1
-    state.clear_timer(_retention_timer(key, job))
+    state.clear_timer(retention_timer(key, job))
     state.drop_outcome(key)
     job.run = event.run
     job.failures = job.losses = 0
@@ -281,9 +182,9 @@ def _rerun(state: State, event: e.JobRerun) -> None:
     state.counters.order += 1
     state.save_counters()
     job.order = state.counters.order
-    _move(state, event, job, JobState.READY)
+    move(state, event, job, JobState.READY)
     if job.deadline_at:
-        state.set_timer(_deadline_timer(key, job))
+        state.set_timer(deadline_timer(key, job))
     state.remember(event.command_id)
     state.set_timer(Timer(event.at + COMMAND_ID_MEMORY_MS, TimerKind.COMMAND_ID, event.command_id))
 
@@ -291,8 +192,8 @@ def _rerun(state: State, event: e.JobRerun) -> None:
 def _forgotten(state: State, event: e.JobForgotten) -> None:
     job, key = _job(state, event), job_key(event.queue, event.job_id)
     assert job.state in LIFECYCLE[type(event)]
-    state.clear_timer(_retention_timer(key, job))
-    _count(state, event.queue, job.state, -1)
+    state.clear_timer(retention_timer(key, job))
+    count(state, event.queue, job.state, -1)
     state.drop_job(key)
 
 
@@ -306,16 +207,8 @@ def _dispatched(state: State, event: e.AttemptDispatched) -> None:
     job.session = event.session
     job.dispatched_at = event.at
     job.started_at = 0
-    _move(state, event, job, JobState.DISPATCHED)
-    _tell_session(state, event.session, MessageKind.RUN, queue=event.queue, job_id=event.job_id, attempt=event.attempt)
-
-
-def _tell_session(state: State, name: str, kind: MessageKind, **fields: Any) -> None:
-    session = state.session(name)
-    assert session is not None
-    session.sent += 1
-    state.save_session(name, session)
-    state.push(Message(kind, name, session.sent, lane=session.lane, **fields))
+    move(state, event, job, JobState.DISPATCHED)
+    tell_session(state, event.session, MessageKind.RUN, queue=event.queue, job_id=event.job_id, attempt=event.attempt)
 
 
 def _current(state: State, event: Any) -> Job:
@@ -328,7 +221,7 @@ def _current(state: State, event: Any) -> Job:
 def _started(state: State, event: e.AttemptStarted) -> None:
     job = _current(state, event)
     job.started_at = event.started_at
-    _move(state, event, job, JobState.RUNNING)
+    move(state, event, job, JobState.RUNNING)
 
 
 def _succeeded(state: State, event: e.AttemptSucceeded) -> None:
@@ -339,7 +232,7 @@ def _succeeded(state: State, event: e.AttemptSucceeded) -> None:
         state.save_outcome(job_key(event.queue, event.job_id), Outcome(event.result, event.exit_code))
     elif job.failures:
         state.drop_outcome(job_key(event.queue, event.job_id))
-    _move(state, event, job, JobState.SUCCEEDED)
+    move(state, event, job, JobState.SUCCEEDED)
 
 
 def _attempt_failed(state: State, event: e.AttemptFailed) -> None:
@@ -364,13 +257,13 @@ def _again(state: State, event: e.Event, job: Job, retry_at: int) -> None:
     """On to the next attempt, or, with no `retry_at`, to whatever event follows."""
     job.due_at = retry_at
     ready = 0 < retry_at <= event.at
-    _move(state, event, job, JobState.READY if ready else JobState.RETRY_WAIT)
+    move(state, event, job, JobState.READY if ready else JobState.RETRY_WAIT)
     job.session = ""
 
 
 def _declined(state: State, event: e.AttemptDeclined) -> None:
     job = _current(state, event)
-    _move(state, event, job, JobState.READY)
+    move(state, event, job, JobState.READY)
     job.session = ""
 
 
@@ -381,7 +274,7 @@ def _worker_lost(state: State, event: e.WorkerLost) -> None:
     session.lost = True
     state.save_session(event.session, session)
     if not event.closed:
-        _tell_session(state, event.session, MessageKind.CLOSE)
+        tell_session(state, event.session, MessageKind.CLOSE)
     state.set_timer(Timer(event.at + SESSION_MEMORY_MS, TimerKind.SESSION, event.session))
 
 

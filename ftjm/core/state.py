@@ -1,33 +1,16 @@
 """One partition's state: rows under sorted keys, and the drafts of those that a batch changes.
 
-The first byte of a key tells its kind:
-
-| key | row |
-|---|---|
-| `j` job | `Job` |
-| `s` job | `JobSpec` |
-| `v` job | `Outcome`, if its run left a result or an error |
-| `r` queue, 0, 200 - priority, order | id of a READY job: the ready queue, in the order in which it is served |
-| `t` due time, kind, key, attempt | `Timer`, in the order in which they are due |
-| `o` number | `Message`: the outbox, in the order in which it is sent |
-| `w` session | `Session` |
-| `l` session, 0, job | empty: attempts that a session holds |
-| `q` queue | `Queue` |
-| `f` partition | `Peer` |
-| `c` command id | empty: ids of commands that were carried out in the last 24 h |
-| `x` | `Counters` |
-| `p` | `Position`; not part of the state's hash |
-
 Everything that grows with the backlog is a sorted key, read from a remembered cursor; memory holds the drafts
 of one batch and a bounded cache.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from ftjm.core.keys import COUNTERS_KEY, POSITION_KEY, TOP, Rows, after, outbox_key, ready_key, timer_key
 from ftjm.core.model import (
     Counters,
     Job,
@@ -42,11 +25,6 @@ from ftjm.core.model import (
 )
 
 CACHE_JOBS_MAX = 20_000
-POSITION_KEY = b"p"
-COUNTERS_KEY = b"x"
-TOP = 200
-"""Priorities are stored as what they lack to this, so that the highest sorts first."""
-
 Row = TypeVar("Row", Job, Session, Queue, Peer, Counters)
 Changes = list[tuple[bytes, bytes | None]]
 
@@ -55,40 +33,6 @@ _decoders: dict[type, Callable[[bytes], Any]] = {
     kind: msgspec.msgpack.Decoder(kind).decode
     for kind in (Job, JobSpec, Outcome, Session, Queue, Peer, Counters, Timer, Message, Position)
 }
-
-
-class Rows(Protocol):
-    """Sorted keys and their values, as last written."""
-
-    def get(self, key: bytes) -> bytes | None: ...
-
-    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Rows with start <= key < end, in order."""
-
-
-def ready_key(queue: str, priority: int, order: int) -> bytes:
-    """The key of a READY job: keys sort as jobs are served."""
-    return b"r%b\0%c%b" % (queue.encode(), TOP - priority, order.to_bytes(8))
-
-
-def timer_key(timer: Timer) -> bytes:
-    """The key of a timer: keys sort as timers fall due."""
-    return b"t%b%c%b\0%b" % (
-        timer.due_at.to_bytes(8),
-        timer.kind,
-        timer.key.encode(),
-        timer.attempt.to_bytes(4),
-    )
-
-
-def outbox_key(number: int) -> bytes:
-    """The key of an outbox entry: keys sort as entries are sent."""
-    return b"o" + number.to_bytes(8)
-
-
-def after(prefix: bytes) -> bytes:
-    """The first key behind all that start with `prefix` (whose last byte is below 255)."""
-    return prefix[:-1] + bytes([prefix[-1] + 1])
 
 
 def load_position(rows: Rows) -> Position:

@@ -17,9 +17,10 @@ from ftjm.core import events as e
 from ftjm.core.decide import Events, Policy, Rejected, decide, decide_lapse, decide_timer, home
 from ftjm.core.errors import UndecodableError
 from ftjm.core.evolve import evolve
+from ftjm.core.keys import POSITION_KEY
 from ftjm.core.matching import Offer, match
 from ftjm.core.model import STATE_VERSION, Message, Position, job_key
-from ftjm.core.state import POSITION_KEY, Changes, State, encode, load_position
+from ftjm.core.state import Changes, State, encode, load_position
 from ftjm.engine.ports import Codec, CommandRecord, EventRecord, Store, Writer
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024

@@ -5,7 +5,8 @@ from typing import Protocol
 
 import msgspec
 
-from ftjm.core.state import Changes, Rows
+from ftjm.core.keys import Rows
+from ftjm.core.state import Changes
 
 
 class Fenced(Exception):

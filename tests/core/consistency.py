@@ -13,6 +13,7 @@ import msgspec
 
 from ftjm.core import events as e
 from ftjm.core.evolve import SESSION_MEMORY_MS, WAITERS_MAX
+from ftjm.core.keys import Rows, outbox_key, ready_key, timer_key
 from ftjm.core.model import (
     LIVE,
     TERMINAL,
@@ -30,7 +31,7 @@ from ftjm.core.model import (
     Timer,
     TimerKind,
 )
-from ftjm.core.state import Rows, encode, outbox_key, ready_key, timer_key
+from ftjm.core.state import encode
 
 FIRST, LAST = b"\0", b"\xff"
 KINDS = {b"j": Job, b"s": JobSpec, b"v": Outcome, b"w": Session, b"q": Queue, b"f": Peer, b"t": Timer, b"o": Message}

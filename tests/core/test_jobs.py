@@ -5,9 +5,10 @@ import pytest
 
 from ftjm.core import commands as c
 from ftjm.core import events as e
-from ftjm.core.decide import TIME_MAX_MS, Policy
+from ftjm.core.decide import Policy
 from ftjm.core.evolve import COMMAND_ID_MEMORY_MS, WAITERS_MAX
 from ftjm.core.model import JobState, MessageKind, StopReason
+from ftjm.core.submission import TIME_MAX_MS
 from tests.core.story import (
     HOUR_MS,
     NOW,

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from ftjm.adapters.memory import MemoryStore
 from ftjm.core import state as state_module
+from ftjm.core.keys import after, outbox_key, ready_key, timer_key
 from ftjm.core.model import Job, JobState, Message, MessageKind, Queue, Session, Timer, TimerKind
-from ftjm.core.state import State, after, load_position, outbox_key, ready_key, timer_key
+from ftjm.core.state import State, load_position
 
 NAMES = st.text("abz09._-", min_size=1, max_size=4).filter(lambda text: text[0] in "abz09")
 
