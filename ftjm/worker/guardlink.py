@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from ftjm.worker.processes import kill, kill_all_children
+from ftjm.worker.processes import children, kill, kill_all_children
 from ftjm.worker.protocol import Channel, Disconnected, Frame
 
 KILL_SECONDS = 5.0
@@ -22,6 +22,8 @@ class GuardLink:
         """Start it: it takes frames at once, though it needs some 50 ms to act on them. Raises OSError."""
         ours, theirs = socket.socketpair()
         directory.mkdir(parents=True, exist_ok=True)
+        # Whatever was there before is not the guard's.
+        self._spare = frozenset(children())
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ftjm.worker.guard", str(theirs.fileno()), str(directory), str(limit_bytes)],
@@ -55,7 +57,7 @@ class GuardLink:
         self.channel.close()
         kill(self.pid, signal.SIGKILL)
         self._process.wait()
-        return kill_all_children(limit_seconds=KILL_SECONDS)
+        return kill_all_children(spare=self._spare, limit_seconds=KILL_SECONDS)
 
     def leave(self) -> None:
         """Let the guard end: it kills what still runs."""
@@ -65,4 +67,4 @@ class GuardLink:
         except subprocess.TimeoutExpired:
             kill(self.pid, signal.SIGKILL)
             self._process.wait()
-            kill_all_children(limit_seconds=KILL_SECONDS)
+            kill_all_children(spare=self._spare, limit_seconds=KILL_SECONDS)

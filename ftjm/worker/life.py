@@ -164,6 +164,7 @@ class Life:
         if self._current is None and not self.draining:
             duties.append(self._open())
         duties += self._worth_telling(now)
+        duties += self._decline_refused(now)
         offers_changed = self._offer(now)
         for session in list(self.sessions.values()):
             closes_at = session.closes_at()
@@ -181,13 +182,15 @@ class Life:
 
     def wake_at(self, now: int) -> int:
         """When `tick` should be called at the latest, if nothing else happens."""
+        if self._current is None and not self.draining:
+            return now
         times = [now + self.identity.lease_ms // 5]
         for session in self.sessions.values():
             if session.opened:
                 times.append(session.heartbeat_due() or now)
-            closes_at = session.closes_at()
-            if (session.retired or self.draining) and closes_at is not None:
-                times.append(closes_at)
+            next_step = session.declines_at() if session.refused else session.closes_at()
+            if (session.retired or self.draining) and next_step is not None:
+                times.append(next_step)
             deadline = session.deadline_ms
             if deadline is not None and not session.lapsed:
                 times.append(deadline)
@@ -199,6 +202,9 @@ class Life:
         return min(times)
 
     def _run(self, session: Session, order: RunAttempt, now: int) -> list[Duty]:
+        if session.retired or self.draining:
+            session.refused.append(order)
+            return []
         why = self._refusal(session, order, now)
         if why:
             return [self._report(session, reports.declined(self.identity.worker, order, why))]
@@ -207,9 +213,7 @@ class Life:
         return [Run(key, order)]
 
     def _refusal(self, session: Session, order: RunAttempt, now: int) -> str:
-        if self.draining:
-            return "the worker is leaving"
-        if session.retired or not session.in_lease(now):
+        if not session.in_lease(now):
             return "the session's lease is over"
         if self.live >= self.identity.slots:
             return f"all {self.identity.slots} slots are taken"
@@ -234,6 +238,15 @@ class Life:
                 if held.started_boot and not held.told and now - held.started_boot >= OUTLIVES_MS:
                     held.told = True
                     yield self._report(session, reports.started(self.identity.worker, held.order, held.started_at))
+
+    def _decline_refused(self, now: int) -> Iterable[Duty]:
+        for session in self.sessions.values():
+            declines_at = session.declines_at()
+            if session.refused and declines_at is not None and now >= declines_at:
+                why = "the worker is leaving" if self.draining else "the session takes nothing new"
+                refused, session.refused = session.refused, []
+                for order in refused:
+                    yield self._report(session, reports.declined(self.identity.worker, order, why))
 
     def _offer(self, now: int) -> bool:
         """Whether the current session's offers changed."""

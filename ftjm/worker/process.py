@@ -72,6 +72,7 @@ def run(settings: Settings, *, queues: Sequence[str], slots: int, name: str = ""
         return supervisor.run()
     finally:
         scratch.close()
+        inbox.close()
 
 
 def _signals_into(inbox: Inbox) -> list[int]:

@@ -17,6 +17,8 @@ HEARTBEATS_PER_LEASE = 5
 LINGER_MS = 500
 """How long a session that takes nothing new still listens, once the log has said so: an owner may have dispatched to
 it just before, and an attempt that nobody declines waits for a whole lease."""
+SETTLE_MS = 250
+"""How long after that an owner may still dispatch to it: declining sooner would bring the same job back at once."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +74,8 @@ class Session:
         self.lapsed = False
         """Was seen past its deadline once."""
         self.held: dict[str, Held] = {}
+        self.refused: list[RunAttempt] = []
+        """What came although it takes nothing new, to be declined once owners have noticed."""
         self.unconfirmed = 0
         """Reports that are sent, and not yet in the log."""
         self.offers = Offers(partition_for(queue, identity.partitions) for queue in identity.queues)
@@ -199,15 +203,22 @@ class Session:
         Only for a session that is retired or draining. An owner may take the farewell to mean that no report will
         come.
         """
-        if self.held or self.unconfirmed:
+        if self.held or self.unconfirmed or self.refused:
             return None
+        return self._silent_for(LINGER_MS)
+
+    def declines_at(self) -> int | None:
+        """When what was refused should be declined; None while its heartbeats still offer slots."""
+        return self._silent_for(SETTLE_MS)
+
+    def _silent_for(self, ms: int) -> int | None:
+        """When owners have known for so long that it offers nothing."""
         if not self._told:
             return 0
-        if self._silent_from is None:
-            return None
         if self._silent_known_at is not None:
-            return self._silent_known_at + LINGER_MS
-        return self._silent_from + self.identity.lease_ms
+            return self._silent_known_at + ms
+        # The log is out of reach: a lease later nobody counts on it any more.
+        return None if self._silent_from is None else self._silent_from + self.identity.lease_ms
 
 
 def _nothing(offers: list[SlotOffer]) -> list[SlotOffer]:

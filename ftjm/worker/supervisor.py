@@ -27,6 +27,8 @@ STALL_MS = 100
 """A loop that was this late was stopped itself, and cannot judge the guard's silence."""
 DELIVERY_SECONDS = 10.0
 """How long a worker that was told twice to stop waits for its last reports to reach the log."""
+HURRY_MS = 100
+"""A worker that was told twice looks this often whether it may leave."""
 RESPAWN_SECONDS_MAX = 5.0
 
 
@@ -60,7 +62,6 @@ class Supervisor:
 
     def run(self) -> int:
         """Until the worker has left. Returns 0 if all that it had to say is in the log, else 1."""
-        self._do(self._life.tick(self._clock()))
         while not self._left():
             self.step()
         undelivered = self._wire.close(DELIVERY_SECONDS)
@@ -78,6 +79,8 @@ class Supervisor:
         due = self._life.wake_at(now)
         if self._answer_by is not None:
             due = min(due, self._answer_by)
+        if self._asked > 1:
+            due = min(due, now + HURRY_MS)
         self._want_write()
         self._selector.select(max(0, due - now) / 1000)
         late = self._clock() - max(due, now)
