@@ -5,8 +5,9 @@ position agree: the store is then behind the log, and folds the rest.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from weakref import WeakSet
 
 from rocksdict import AccessType, DBCompressionType, Options, Rdict, ReadOptions, WriteBatch, WriteOptions
 
@@ -50,6 +51,7 @@ class RocksStore:
                 found=str(error),
                 todo="stop the process that has it open, or look at the directory's permissions",
             ) from error
+        self._scans: WeakSet[Generator[tuple[bytes, bytes], None, None]] = WeakSet()
         self._write_options = WriteOptions()
         # A property, although the package's stub calls it a method.
         self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]
@@ -59,6 +61,11 @@ class RocksStore:
         return found
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        scan = self._rows(start, end)
+        self._scans.add(scan)
+        return scan
+
+    def _rows(self, start: bytes, end: bytes) -> Generator[tuple[bytes, bytes], None, None]:
         options = ReadOptions()
         options.set_iterate_upper_bound(end)
         rows = self._db.iter(options)
@@ -82,6 +89,7 @@ class RocksStore:
 
     def clear(self) -> None:
         """Delete everything and begin anew."""
+        self._end_scans()
         self._db.close()
         shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
@@ -90,4 +98,9 @@ class RocksStore:
     def close(self) -> None:
         if not self._read_only:
             self._db.flush()
+        self._end_scans()
         self._db.close()
+
+    def _end_scans(self) -> None:
+        for scan in list(self._scans):
+            scan.close()

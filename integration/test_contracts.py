@@ -1,0 +1,73 @@
+"""The log on a real Kafka keeps the contract that the log in memory keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from ftjm.adapters.kafka_log import KafkaLog
+from ftjm.config import Settings
+from ftjm.engine.ports import CommitUnknown, Fenced
+from tests.contracts.log_contract import Log, LogContract, batch
+
+
+def log_of(cluster: Settings) -> KafkaLog:
+    return KafkaLog({"bootstrap.servers": cluster.bootstrap}, cluster.cluster, "log-id")
+
+
+class TestKafkaLog(LogContract):
+    @pytest.fixture
+    def make_log(self, cluster: Settings) -> Callable[[], Log]:
+        return lambda: log_of(cluster)
+
+    def test_fences_reach_over_processes(self, cluster: Settings) -> None:
+        """Two instances share nothing but the log."""
+        old = log_of(cluster).fence(0)
+        old.commit(batch("a"))
+        log_of(cluster).fence(0).commit(batch("b"))
+        with pytest.raises(Fenced):
+            old.commit(batch("zombie"))
+        assert self.values(log_of(cluster)) == ["a", "b"]
+
+    def test_what_an_owner_left_open_is_aborted_by_the_fence_and_never_read(self, cluster: Settings) -> None:
+        log = log_of(cluster)
+        dead = log.fence(0)
+        dead.commit(batch("a"))
+        dead._producer.begin_transaction()
+        dead._produce("", b"open", None)
+        dead._producer.flush(10)
+        blocked = log.end(0)
+        new = log.fence(0)
+        assert log.end(0) > blocked, "the open transaction no longer hides what follows it"
+        new.commit(batch("b"))
+        assert self.values(log) == ["a", "b"]
+        with pytest.raises((Fenced, CommitUnknown)):
+            dead.commit(batch("zombie"))
+        assert self.values(log) == ["a", "b"]
+
+    def test_reading_from_before_the_start_of_a_trimmed_log_fails(self, cluster: Settings) -> None:
+        log = log_of(cluster)
+        writer = log.fence(0)
+        writer.commit(batch("a", "b"))
+        last = writer.commit(batch("c"))
+        trim(cluster, last)
+        assert self.values(log, last) == ["c"]
+        with pytest.raises(KafkaException):
+            list(log.events(0, 0))
+
+    def test_reading_from_behind_the_end_fails(self, cluster: Settings) -> None:
+        """Only a log that lost its end is shorter than a store thinks: nobody may take that for the end."""
+        log = log_of(cluster)
+        log.fence(0).commit(batch("a"))
+        with pytest.raises(KafkaException):
+            list(log.events(0, log.end(0) + 100))
+
+
+def trim(cluster: Settings, before: int) -> None:
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    wanted = TopicPartition(f"{cluster.cluster}.events", 0, before)
+    for done in admin.delete_records([wanted]).values():
+        done.result(10)

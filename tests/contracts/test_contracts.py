@@ -1,0 +1,133 @@
+"""The log in memory and both stores keep the contracts; what only one of them can promise comes after."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ftjm.adapters.memory import MemoryLog, MemoryStore
+from ftjm.adapters.rocks import DamagedStore, RocksStore
+from ftjm.engine.ports import Store
+from ftjm.errors import FtjmError
+from tests.contracts.log_contract import Log, LogContract, batch
+from tests.contracts.store_contract import StoreContract
+
+
+class TestMemoryLog(LogContract):
+    @pytest.fixture
+    def make_log(self) -> Callable[[], Log]:
+        return lambda: MemoryLog(2)
+
+    def test_a_transaction_that_lost_its_marker_is_lost_as_a_whole(self) -> None:
+        log = MemoryLog(1)
+        writer = log.fence(0)
+        kept = writer.commit(batch("a", "b"))
+        lost = writer.commit(batch("c", "d"))
+        log.truncate(0, lost)
+        assert self.values(log) == ["a", "b"]
+        log.truncate(0, kept + 2)
+        assert self.values(log) == ["a", "b"]
+        log.fence(0).commit(batch("e"))
+        assert self.values(log) == ["a", "b", "e"]
+        log.truncate(0, kept)
+        assert self.values(log) == []
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def make_store(self) -> Callable[[], Store]:
+        return MemoryStore
+
+
+class TestRocksStore(StoreContract):
+    @pytest.fixture
+    def make_store(self, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+        made: list[RocksStore] = []
+
+        def make() -> Store:
+            made.append(RocksStore(tmp_path / f"store-{len(made)}"))
+            return made[-1]
+
+        yield make
+        for store in made:
+            store.close()
+
+    def test_rows_outlive_a_close(self, tmp_path: Path) -> None:
+        store = RocksStore(tmp_path / "store")
+        store.write([(b"a", b"1")])
+        store.close()
+        store = RocksStore(tmp_path / "store")
+        assert list(store.scan(b"", b"\xff")) == [(b"a", b"1")]
+        store.close()
+
+    def test_clearing_forgets_for_ever(self, tmp_path: Path) -> None:
+        store = RocksStore(tmp_path / "store")
+        store.write([(b"a", b"1")])
+        store.flush()
+        store.clear()
+        store.close()
+        store = RocksStore(tmp_path / "store")
+        assert store.get(b"a") is None
+        store.close()
+
+    def test_a_store_is_cleared_and_closed_while_somebody_scans_it(self, tmp_path: Path) -> None:
+        store = RocksStore(tmp_path / "store")
+        store.write([(b"a", b"1"), (b"b", b"2")])
+        left = store.scan(b"", b"\xff")
+        next(left)
+        store.clear()
+        store.write([(b"c", b"3")])
+        other = store.scan(b"", b"\xff")
+        next(other)
+        store.close()
+        RocksStore(tmp_path / "store").close()
+
+    def test_one_process_at_a_time_has_it_open(self, tmp_path: Path) -> None:
+        store = RocksStore(tmp_path / "store")
+        with pytest.raises(FtjmError, match="store"):
+            RocksStore(tmp_path / "store")
+        store.close()
+
+    def test_it_can_be_read_beside_its_owner(self, tmp_path: Path) -> None:
+        store = RocksStore(tmp_path / "store")
+        store.write([(b"a", b"1")])
+        store.flush()
+        reader = RocksStore(tmp_path / "store", read_only=True)
+        assert reader.get(b"a") == b"1"
+        reader.close()
+        store.close()
+
+    def test_a_hard_exit_leaves_a_prefix_of_the_batches_and_each_whole(self, tmp_path: Path) -> None:
+        """The store has no log of its own: what was flushed is there, and of later batches all or nothing."""
+        program = (
+            "import os, sys\n"
+            "from pathlib import Path\n"
+            "from ftjm.adapters.rocks import RocksStore\n"
+            "store = RocksStore(Path(sys.argv[1]))\n"
+            "for i in range(300):\n"
+            "    store.write([(b'j%d' % j, b'%d' % i) for j in range(20)] + [(b'p', b'%d' % i)])\n"
+            "    if i == 200:\n"
+            "        store.flush()\n"
+            "os._exit(9)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "store")], check=False, timeout=60)
+        assert done.returncode == 9
+        store = RocksStore(tmp_path / "store")
+        position = store.get(b"p")
+        assert position is not None
+        assert int(position) >= 200
+        assert {value for _, value in store.scan(b"j", b"k")} == {position}
+        store.close()
+
+    def test_a_store_whose_files_are_damaged_says_so(self, tmp_path: Path) -> None:
+        store = RocksStore(tmp_path / "store")
+        store.write([(b"a", b"1")])
+        store.close()
+        for manifest in (tmp_path / "store").glob("MANIFEST-*"):
+            manifest.write_bytes(b"garbage" * 100)
+        with pytest.raises(DamagedStore):
+            RocksStore(tmp_path / "store")
