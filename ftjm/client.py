@@ -12,6 +12,7 @@ import msgspec
 import uuid_utils
 from confluent_kafka import KafkaError, Message
 
+from ftjm import logs
 from ftjm.adapters import codec
 from ftjm.adapters.kafka import LaneReader, Outlet
 from ftjm.config import Settings
@@ -23,10 +24,14 @@ from ftjm.errors import FtjmError
 from ftjm.inputs import JobRequest
 from ftjm.patience import QUIET, patiently, unreachable
 
+log = logs.get(__name__)
+
 UNCONFIRMED_MAX = 20_000
 """Commands under way at a time: what a dead Kafka can make a client hold."""
 LINGER_MS = 2
 TICK_SECONDS = 0.2
+SILENCE_SECONDS = 3.0
+"""After which people are told that we wait."""
 
 Progress = Callable[[int], None]
 """Told how many commands the log has acknowledged so far."""
@@ -159,7 +164,7 @@ class Client:
         self._wait_for_log(0, progress)
 
     def _wait_for_log(self, under_way_max: int, progress: Progress | None = None) -> None:
-        seen, since = self._acknowledged, time.monotonic()
+        seen, since, told = self._acknowledged, time.monotonic(), False
         while True:
             with self._changed:
                 self._changed.wait(0 if self._sent - self._acknowledged <= under_way_max else TICK_SECONDS)
@@ -173,10 +178,14 @@ class Client:
                 )
             if self._sent - self._acknowledged <= under_way_max:
                 return
+            silent = time.monotonic() - since
             if self._acknowledged != seen:
-                seen, since = self._acknowledged, time.monotonic()
-            elif time.monotonic() - since > self._patience:
+                seen, since, told = self._acknowledged, time.monotonic(), False
+            elif silent > self._patience:
                 raise unreachable(self._settings, f"no acknowledgement for {self._patience:g} s; {self._so_far()}")
+            elif silent > SILENCE_SECONDS and not told:
+                told = True
+                log.warning("kafka_silent", so_far=self._so_far(), todo=f"waiting for at most {self._patience:g} s")
 
     def _so_far(self) -> str:
         return f"{self._acknowledged} of {self._sent} commands are in the log"
