@@ -16,7 +16,9 @@ from ftjm import endpoint
 from ftjm.errors import FtjmError, UsageError
 
 OWN_BROKERS_LEASE_SECONDS = 5.0
-OWN_BROKERS_SESSION_TIMEOUT_MS = 750
+# A member that has to rejoin within a second of its last join is held back by librdkafka until that second is over,
+# sends no heartbeats meanwhile, and would fall out of a group of a shorter session again and again.
+OWN_BROKERS_SESSION_TIMEOUT_MS = 1500
 OWN_BROKERS_HEARTBEAT_INTERVAL_MS = 100
 KAFKA_ENV_PREFIX = "FTJM_KAFKA_"
 

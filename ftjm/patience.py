@@ -8,6 +8,7 @@ from typing import TypeVar
 import tenacity
 from confluent_kafka import KafkaError, KafkaException
 
+from ftjm.adapters.kafka import AWAY
 from ftjm.config import Settings
 from ftjm.errors import FtjmError, Unreachable
 
@@ -16,17 +17,6 @@ Made = TypeVar("Made")
 QUIET = {"log_level": 2}
 """For Kafka clients of people's commands: the library writes a line for every attempt to connect, many a second,
 and our own callback says the same once in a while."""
-
-AWAY = frozenset(
-    {
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TIMED_OUT,
-        KafkaError._RESOLVE,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.REQUEST_TIMED_OUT,
-    }
-)
 
 
 def patiently(make: Callable[[], Made], settings: Settings, patience_seconds: float) -> Made:

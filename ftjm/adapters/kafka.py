@@ -58,6 +58,18 @@ CONSUMER: dict[str, object] = {
     "socket.nagle.disable": True,
 }
 ADMIN_TIMEOUT_SECONDS = 10.0
+AWAY = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REQUEST_TIMED_OUT,
+    }
+)
+"""Errors that pass. (`KafkaError.retriable()` says so of transactions only.)"""
 
 
 def say_errors(role: str) -> Callable[[KafkaError], None]:

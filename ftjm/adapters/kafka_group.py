@@ -81,9 +81,9 @@ class Membership:
         asked = self._admin.describe_consumer_groups([self._group], request_timeout=PROOF_SECONDS_MAX)
         try:
             group = asked[self._group].result()
-        except KafkaException:
+            mine = self._consumer.memberid()
+        except (KafkaException, RuntimeError):  # the latter once we have left
             return False
-        mine = self._consumer.memberid()
         return any(
             member.member_id == mine and any(tp.partition == partition for tp in member.assignment.topic_partitions)
             for member in group.members

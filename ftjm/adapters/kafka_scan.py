@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from ftjm.adapters.kafka import ADMIN_TIMEOUT_SECONDS, CONSUMER, partition_count, say_errors
+from ftjm.adapters.kafka import ADMIN_TIMEOUT_SECONDS, AWAY, CONSUMER, partition_count, say_errors
 
 BATCH = 1_000
 WAIT_SECONDS = 0.2
@@ -67,7 +67,7 @@ class Scan:
                 return int(low), int(high)
             except KafkaException as error:
                 # A topic made a moment ago, or a broker that went: the partition will have a leader soon.
-                if not error.args[0].retriable() or time.monotonic() > deadline:
+                if error.args[0].code() not in AWAY or time.monotonic() > deadline:
                     raise
                 time.sleep(WAIT_SECONDS)
 
@@ -97,7 +97,7 @@ class Scan:
                     yield _record(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
                     open_partitions.discard(message.partition() or 0)
-                elif not error.retriable():
+                elif error.code() not in AWAY:
                     raise KafkaException(error)
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from confluent_kafka import KafkaException
 
 from ftjm import logs
-from ftjm.adapters.kafka import offset_of
+from ftjm.adapters.kafka import AWAY, offset_of
 from ftjm.adapters.kafka_feed import Channel
 from ftjm.adapters.kafka_log import KafkaWriter, command_record, event_record
 from ftjm.adapters.rocks import DamagedStore, RocksStore
@@ -158,7 +158,7 @@ class Runner:
         try:
             return lineage(store, log.log_id, log.events(self.number, at, at + 1), self._context.codec)
         except KafkaException as error:
-            if error.args[0].retriable():
+            if error.args[0].code() in AWAY:
                 raise
             return f"the log cannot be read at its offset {at}: {error.args[0].str()}"
 

@@ -30,7 +30,7 @@ def _endpoint(**changed: object) -> endpoint.Endpoint:
         "partitions": 3,
         "lanes": 2,
         "lease_seconds": 5.0,
-        "session_timeout_ms": 750,
+        "session_timeout_ms": 1500,
         "heartbeat_interval_ms": 100,
         "up_pid": os.getpid(),
     }
