@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime
 
 UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
@@ -63,3 +64,16 @@ def format_time(ms: int) -> str:
     if ms == 0:
         return ""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def format_age(ms: int) -> str:
+    """A duration for a glance: its largest unit only, such as `3h`."""
+    for unit, size in UNITS_MS.items():
+        if ms >= size:
+            return f"{ms // size}{unit}"
+    return "0s"
+
+
+def age_of(time_ms: int) -> str:
+    """How long ago that was, by this machine's clock, for a glance."""
+    return format_age(max(0, time.time_ns() // 1_000_000 - time_ms))

@@ -11,7 +11,7 @@ from ftjm.config import Settings
 from ftjm.core.errors import UndecodableError
 from ftjm.core.events import BatchClosed
 from ftjm.core.messages import PartitionReport, SchedulerHeartbeat
-from ftjm.durations import format_time
+from ftjm.durations import age_of, format_time
 from ftjm.jobhistory import open_scan
 
 HEARD_WITHIN_MS = 5_000
@@ -48,6 +48,7 @@ def _row(
         "events": events_end,
         "batch": closed.batch_no if closed else 0,
         "decided": format_time(closed.now) if closed else None,
+        "idle": age_of(closed.now) if closed else None,
         "others": ", ".join(sorted(others)) or None,
     }
 

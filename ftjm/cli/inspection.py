@@ -43,13 +43,15 @@ def partitions(
 ) -> None:
     """Show who owns each partition and who stands by, how far it has come, and what waits.
 
-    `lag` counts commands that are in the log and not decided yet. The owner is told by the log; whether it is alive,
-    by its heartbeats of the last seconds.
+    `lag` counts commands in the log that are not decided yet; `idle` is how long ago the newest batch was.
+
+    The owner is told by the log; whether it is alive, by its heartbeats of the last seconds.
     """
     from ftjm import partitionview
 
     settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
-    common.emit(partitionview.overview(settings), output)
+    columns = ["partition", "owner", "alive", "epoch", "lag", "commands", "events", "idle", "others"]
+    common.emit(partitionview.overview(settings), output, columns=columns)
 
 
 def events(

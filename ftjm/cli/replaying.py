@@ -101,7 +101,7 @@ def partitions_of(scan: Scan, wanted: list[int] | None) -> list[int]:
 
 def _jobs(settings: Settings, jobs: list[str], until: Until, output: Output) -> None:
     """Single jobs need no partition: their own events make them."""
-    from ftjm.cli.jobs import shown
+    from ftjm.cli.looking import shown
     from ftjm.jobhistory import read_jobs, view
 
     names = asking.names(jobs)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftjm.durations import DURATION_MS_MAX, format_duration, format_time, parse_duration, parse_time
+from ftjm.durations import DURATION_MS_MAX, format_age, format_duration, format_time, parse_duration, parse_time
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,13 @@ def test_a_formatted_time_reads_back(ms):
 
 def test_no_time_is_empty():
     assert format_time(0) == ""
+
+
+def test_ages_are_for_a_glance():
+    assert [format_age(ms) for ms in (0, 999, 61_000, 3 * 3_600_000 + 5, 2 * 86_400_000)] == [
+        "0s",
+        "999ms",
+        "1m",
+        "3h",
+        "2d",
+    ]
