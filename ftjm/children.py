@@ -109,10 +109,20 @@ class Child:
         now = time.monotonic()
         if self._restart_at is None:
             self._failures = 0 if now - self._started_at > HEALTHY_SECONDS else self._failures + 1
-            delay = min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_FIRST * 2.0**self._failures)
-            self._restart_at = now + delay
             status = self.process.returncode if self.process else None
+            delay = self._put_off(now)
             log.warning("a child ended; it is started again", child=self.name, status=status, after_seconds=delay)
         elif now >= self._restart_at:
-            self.start()
-            log.info("a child was started again", child=self.name, pid=self.process.pid if self.process else None)
+            try:
+                self.start()
+            except OSError as error:  # no memory, no disk: the others go on, and this one is tried again
+                self._failures += 1
+                delay = self._put_off(now)
+                log.warning("a child cannot be started", child=self.name, problem=str(error), again_after_seconds=delay)
+            else:
+                log.info("a child was started again", child=self.name)
+
+    def _put_off(self, now: float) -> float:
+        delay = min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_FIRST * 2.0**self._failures)
+        self._restart_at = now + delay
+        return delay

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from ftjm import config
 from ftjm.adapters import topics
 from ftjm.config import Settings
+from ftjm.errors import FtjmError
 
 
 def test_creating_twice_changes_nothing(cluster: Settings) -> None:
@@ -41,6 +43,8 @@ def test_the_command_exits_1_and_says_what_to_do(cluster: Settings) -> None:
 def test_another_count_of_partitions_is_found(cluster: Settings) -> None:
     other = config.load(**{**cluster.model_dump(), "partitions": 8})
     assert {(d.setting, d.expected, d.found) for d in topics.check(other)} == {("partitions", "8", "4")}
+    with pytest.raises(FtjmError, match="FTJM_PARTITIONS=4"):
+        topics.create(other)
 
 
 def test_a_lease_too_short_for_the_brokers_is_a_warning(cluster: Settings) -> None:

@@ -108,10 +108,12 @@ def wanted(settings: Settings, brokers: int) -> list[Topic]:
 def create(settings: Settings, *, repair: bool = False) -> Created:
     """Make the topics that are missing, and return when all have leaders; with `repair`, mend settings of the others.
 
-    Raises Unreachable, or FtjmError where Kafka refuses a topic.
+    Raises Unreachable, or FtjmError where Kafka refuses a topic, or has one with another count of partitions: keys
+    would go elsewhere than they did.
     """
     admin, metadata = _connect(settings)
     topics = wanted(settings, len(metadata.brokers))
+    _require_counts(topics, metadata)
     missing = [topic for topic in topics if topic.name not in metadata.topics]
     made = _make(admin, missing)
     _await_leaders(admin, [topic.name for topic in topics])
@@ -139,13 +141,7 @@ def differences(topic: Topic, found: Topic | None) -> list[Difference]:
         if expected != actual:
             listed.append(Difference("error", topic.name, setting, str(expected), str(actual), todo))
 
-    count = "FTJM_LANES" if topic.partitions != found.partitions and _by_lanes(topic) else "FTJM_PARTITIONS"
-    differs(
-        "partitions",
-        topic.partitions,
-        found.partitions,
-        f"it is fixed at birth: set {count}={found.partitions}, or take another --cluster",
-    )
+    differs("partitions", topic.partitions, found.partitions, _set_count(topic, found.partitions))
     differs(
         "replication factor",
         topic.replication_factor,
@@ -189,8 +185,17 @@ def broker_differences(settings: Settings, broker: Mapping[str, str]) -> list[Di
     return listed
 
 
-def _by_lanes(topic: Topic) -> bool:
-    return TOPICS[topic.name.rpartition(".")[2]][0] == "lanes"
+def _set_count(topic: Topic, found: int) -> str:
+    counted_by, _ = TOPICS[topic.name.rpartition(".")[2]]
+    return f"it is fixed at birth: set FTJM_{counted_by.upper()}={found}, or take another --cluster"
+
+
+def _require_counts(topics: list[Topic], metadata: ClusterMetadata) -> None:
+    for topic in topics:
+        found = len(metadata.topics[topic.name].partitions) if topic.name in metadata.topics else topic.partitions
+        if found != topic.partitions:
+            expected = f"{topic.name} with {topic.partitions} partitions"
+            raise FtjmError(expected, f"it with {found}", _set_count(topic, found))
 
 
 def _connect(settings: Settings) -> tuple[AdminClient, ClusterMetadata]:

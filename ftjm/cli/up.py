@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ftjm.cli import common
+from ftjm.embedded.settings import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from ftjm.config import Settings
@@ -23,7 +25,7 @@ def up(
     slots: Annotated[int, typer.Option(min=1, help="Jobs that a worker runs at once.")] = 4,
     queue: Annotated[list[str] | None, typer.Option(help="Queues that the workers serve (default: default).")] = None,
     brokers: Annotated[int, typer.Option(min=1, max=3, help="Embedded brokers: 1, or 3 for replication.")] = 1,
-    port: Annotated[int | None, typer.Option(help="First port of the embedded Kafka (default 19092).")] = None,
+    port: Annotated[int, typer.Option(help="First port of the embedded Kafka.")] = DEFAULT_PORT,
     bootstrap: Annotated[str | None, typer.Option(help="Use this Kafka instead of an embedded one.")] = None,
     cluster: common.Cluster = None,
     data_dir: common.DataDir = None,
@@ -37,14 +39,8 @@ def up(
 
     The data stays in the data directory: the next `up` goes on where this one stopped.
     """
-    import sys
-
-    from ftjm.errors import FtjmError
-
-    if sys.platform != "linux":
-        raise FtjmError("Linux, whose kernel ends children with their parent", sys.platform, "use --bootstrap clients")
+    _require_linux()
     from ftjm import up as composition
-    from ftjm.embedded.kafka import DEFAULT_PORT
 
     flags = {
         "bootstrap": bootstrap,
@@ -59,16 +55,24 @@ def up(
     settings = common.settings(**flags)  # type: ignore[arg-type]
     embedded = settings.own_brokers or not settings.bootstrap
     if embedded:
-        settings = _with_own_brokers(flags, settings, brokers, port or DEFAULT_PORT)
+        settings = _with_own_brokers(flags, settings, brokers, port)
     plan = composition.Plan(
         brokers=brokers if embedded else 0,
-        port=port or DEFAULT_PORT,
+        port=port,
         schedulers=schedulers,
         workers=workers,
         slots=slots,
         queues=tuple(queue or ["default"]),
     )
     composition.run(plan, settings, lambda: _announce(plan, settings))
+
+
+def _require_linux() -> None:
+    from ftjm.errors import FtjmError
+
+    if sys.platform != "linux":
+        todo = "run `up` on a Linux machine; submit, get and the like work here with --bootstrap"
+        raise FtjmError("Linux, whose kernel ends children with their parent", sys.platform, todo)
 
 
 def _with_own_brokers(flags: dict[str, Any], settings: Settings, brokers: int, port: int) -> Settings:

@@ -19,14 +19,13 @@ from ftjm.embedded.broker import Broker
 from ftjm.errors import FtjmError
 from ftjm.locks import DirectoryLock
 
-DEFAULT_PORT = 19092
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 10.0
 
 log = logs.get(__name__)
 
 
-def addresses(brokers: int, base_port: int = DEFAULT_PORT) -> str:
+def addresses(brokers: int, base_port: int = settings.DEFAULT_PORT) -> str:
     """The bootstrap servers of a cluster of so many brokers."""
     return ",".join(f"{settings.HOST}:{base_port + index}" for index in range(brokers))
 
@@ -44,7 +43,7 @@ class EmbeddedKafka:
     They die with this process, however it dies. `with` starts and stops them.
     """
 
-    def __init__(self, data_dir: Path, brokers: int = 1, base_port: int = DEFAULT_PORT) -> None:
+    def __init__(self, data_dir: Path, brokers: int = 1, base_port: int = settings.DEFAULT_PORT) -> None:
         if brokers not in {1, 3}:
             raise FtjmError("1 or 3 brokers", str(brokers), "take 3 for replication, or 1")
         self.directory = data_dir / "kafka"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HOST = "127.0.0.1"
+DEFAULT_PORT = 19092
 
 JAVA_OPTIONS = (
     "-Xms64m",

@@ -81,6 +81,19 @@ def test_after_a_healthy_life_it_is_started_again_soon(monkeypatch: pytest.Monke
     assert child.process is not first
 
 
+def test_one_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = _Clock(monkeypatch)
+    launches = iter([lambda: _ended(1), _no_memory, lambda: _ended(0)])
+    child = Child("unlucky", lambda: next(launches)())  # noqa: PLW0108  (another launch each time)
+    child.start()
+    first = child.process
+    while child.process is first:
+        child.watch()
+        clock.now += 0.1
+    assert child.process is not None
+    assert child.process.returncode == 0
+
+
 def test_one_that_is_meant_to_end_stays_ended() -> None:
     child = Child("wanted no more", lambda: _ended(0))
     child.start()
@@ -110,6 +123,10 @@ class _Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+
+def _no_memory() -> subprocess.Popen[bytes]:
+    raise OSError("cannot allocate memory")
 
 
 def _ended(status: int) -> subprocess.Popen[bytes]:
