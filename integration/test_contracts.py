@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 from ftjm.adapters.kafka_log import KafkaLog
 from ftjm.config import Settings
 from ftjm.engine.ports import CommitUnknown, Fenced
+from integration.waiting import until
 from tests.contracts.log_contract import Log, LogContract, batch
 
 
@@ -18,10 +19,22 @@ def log_of(cluster: Settings) -> KafkaLog:
     return KafkaLog({"bootstrap.servers": cluster.bootstrap}, cluster.cluster, "log-id")
 
 
+def can_be_read(log: KafkaLog) -> bool:
+    """A topic that was made just now may have partitions whose leader does not know it yet."""
+    try:
+        log.end(0)
+        log.end(1)
+    except KafkaException:
+        return False
+    return True
+
+
 class TestKafkaLog(LogContract):
     @pytest.fixture
     def make_log(self, cluster: Settings) -> Callable[[], Log]:
-        return lambda: log_of(cluster)
+        log = log_of(cluster)
+        until(lambda: can_be_read(log), "the new topic has its leaders")
+        return lambda: log
 
     def test_fences_reach_over_processes(self, cluster: Settings) -> None:
         """Two instances share nothing but the log."""

@@ -1,0 +1,90 @@
+"""Imports point inward: core, engine, adapters, roles, command line; and each technology lives in its own files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import pytest
+
+from tests.tidy.source import PACKAGE, files, imports, name, top, within
+
+STANDARD = sys.stdlib_module_names
+
+TECHNOLOGIES = {
+    "confluent_kafka": ("ftjm/adapters/kafka*.py", "ftjm/adapters/topics.py", "ftjm/embedded/kafka.py"),
+    "rocksdict": ("ftjm/adapters/rocks.py",),
+    "fastavro": ("ftjm/adapters/codec.py",),
+}
+"""Which files may make clients of a technology."""
+
+NO_CLIENTS = {f"confluent_kafka{name}" for name in ("", ".KafkaError", ".KafkaException", ".Message")}
+MEETS_KAFKA = {
+    "ftjm/client.py": "delivery reports carry errors and offsets",
+    "ftjm/patience.py": "tells what passes from what does not",
+    "ftjm/scheduler/process.py": "the composition root: what the group and the lanes deliver",
+    "ftjm/scheduler/runner.py": "a takeover that Kafka does not answer is tried again",
+    "ftjm/worker/kafka_wire.py": "the worker's side of the wire: delivery reports and dispatches",
+}
+"""Files that meet Kafka's messages and errors, and why; they make no client of their own."""
+
+
+def outside(modules: Iterable[str], *allowed: str) -> set[str]:
+    """Of imported modules, those that are neither the standard library's nor under one of `allowed`."""
+    return {m for m in modules if top(m) not in STANDARD and not any(within(m, package) for package in allowed)}
+
+
+@pytest.mark.parametrize("path", files("core"), ids=name)
+def test_the_core_knows_the_standard_library_and_structs(path):
+    assert not outside(imports(path), "ftjm.core", "msgspec")
+
+
+@pytest.mark.parametrize("path", files("engine"), ids=name)
+def test_the_engine_knows_the_core(path):
+    assert not outside(imports(path), "ftjm.core", "ftjm.engine", "msgspec")
+
+
+@pytest.mark.parametrize("path", files("adapters"), ids=name)
+def test_adapters_know_nobody_who_uses_them(path):
+    users = ("cli", "scheduler", "worker", "client", "up", "embedded")
+    assert not {m for m in imports(path) for user in users if within(m, f"ftjm.{user}")}
+
+
+@pytest.mark.parametrize("role", ["core", "engine", "adapters", "scheduler", "worker", "embedded"])
+def test_nothing_but_the_command_line_knows_the_command_line(role):
+    assert not {(name(path), m) for path in files(role) for m in imports(path) if within(m, "ftjm.cli")}
+
+
+@pytest.mark.parametrize("technology", TECHNOLOGIES)
+def test_each_technology_lives_in_its_own_files(technology):
+    homes = {path for pattern in TECHNOLOGIES[technology] for path in PACKAGE.parent.glob(pattern)}
+    assert homes
+    for path in set(files()) - homes:
+        used = {m for m in imports(path) if within(m, technology)}
+        assert used <= (NO_CLIENTS if name(path) in MEETS_KAFKA else set()), name(path)
+
+
+def test_the_exceptions_are_needed():
+    for stem in MEETS_KAFKA:
+        assert any(within(m, "confluent_kafka") for m in imports(PACKAGE.parent / stem)), f"{stem} needs no exception"
+
+
+def test_one_adapter_knows_one_technology():
+    for path in files("adapters"):
+        assert len({top(m) for m in imports(path)} & set(TECHNOLOGIES)) <= 1, name(path)
+
+
+def test_what_folds_the_log_cannot_send():
+    """Replay is silent: what folds gets its records handed in, and knows nobody who could send."""
+    silent = [*files("core"), *(PACKAGE / stem for stem in ("engine/partition.py", "replay.py", "jobhistory.py"))]
+    senders = ("ftjm.engine.outbox", "ftjm.adapters.kafka.Outlet", "confluent_kafka.Producer", "ftjm.client")
+    for path in silent:
+        assert not {m for m in imports(path) for sender in senders if within(m, sender)}, name(path)
+
+
+def test_records_and_rows_are_made_in_the_core():
+    """`evolve` alone makes state, and nobody outside of the core imports it but who folds; one place decides."""
+    users = {name(path) for path in files() for m in imports(path) if within(m, "ftjm.core.evolve")}
+    assert users == {"ftjm/engine/partition.py", "ftjm/jobhistory.py"}
+    deciders = {name(path) for path in files() for m in imports(path) if m == "ftjm.core.decide.decide"}
+    assert deciders == {"ftjm/engine/partition.py"}
