@@ -167,7 +167,7 @@ class Life:
         duties += self._decline_refused(now)
         offers_changed = self._offer(now)
         for session in list(self.sessions.values()):
-            closes_at = session.closes_at()
+            closes_at = session.closes_at(draining=self.draining)
             if (session.retired or self.draining) and closes_at is not None and now >= closes_at:
                 duties += [self._beat(session, now, SessionState.CLOSED)] if session.opened else []
                 duties.append(Leave(session.name))
@@ -188,7 +188,7 @@ class Life:
         for session in self.sessions.values():
             if session.opened:
                 times.append(session.heartbeat_due() or now)
-            next_step = session.declines_at() if session.refused else session.closes_at()
+            next_step = session.declines_at() if session.refused else session.closes_at(draining=self.draining)
             if (session.retired or self.draining) and next_step is not None:
                 times.append(next_step)
             deadline = session.deadline_ms

@@ -14,9 +14,11 @@ GUARD_MARGIN_MS = 500
 CLOCK_RATE = 0.99
 """The worker's clock may be this much slower than the owner's."""
 HEARTBEATS_PER_LEASE = 5
-LINGER_MS = 500
+LINGER_MS = 2_000
 """How long a session that takes nothing new still listens, once the log has said so: an owner may have dispatched to
 it just before, and an attempt that nobody declines waits for a whole lease."""
+LINGER_DRAINING_MS = 500
+"""The same for a process that wants to leave."""
 SETTLE_MS = 250
 """How long after that an owner may still dispatch to it: declining sooner would bring the same job back at once."""
 
@@ -197,7 +199,7 @@ class Session:
             count[held.order.partition] = count.get(held.order.partition, 0) + 1
         return count
 
-    def closes_at(self) -> int | None:
+    def closes_at(self, *, draining: bool) -> int | None:
         """When it may say farewell; None while it may not: something runs, or the log lacks a report.
 
         Only for a session that is retired or draining. An owner may take the farewell to mean that no report will
@@ -205,20 +207,21 @@ class Session:
         """
         if self.held or self.unconfirmed or self.refused:
             return None
-        return self._silent_for(LINGER_MS)
+        if draining and self._told and self._silent_known_at is None and self._silent_from is not None:
+            # Nothing is left to say, so a log out of reach need not hold the process up.
+            return self._silent_from + self.identity.lease_ms
+        return self._silent_for(LINGER_DRAINING_MS if draining else LINGER_MS)
 
     def declines_at(self) -> int | None:
-        """When what was refused should be declined; None while its heartbeats still offer slots."""
+        """When what was refused should be declined; None while owners may think that it offers slots."""
         return self._silent_for(SETTLE_MS)
 
     def _silent_for(self, ms: int) -> int | None:
-        """When owners have known for so long that it offers nothing."""
+        """When the log has said for so long that it offers nothing. There is no bound without the log: owners that
+        were cut off with us count on what they heard last."""
         if not self._told:
             return 0
-        if self._silent_known_at is not None:
-            return self._silent_known_at + ms
-        # The log is out of reach: a lease later nobody counts on it any more.
-        return None if self._silent_from is None else self._silent_from + self.identity.lease_ms
+        return None if self._silent_known_at is None else self._silent_known_at + ms
 
 
 def _nothing(offers: list[SlotOffer]) -> list[SlotOffer]:

@@ -237,6 +237,16 @@ def test_what_was_on_its_way_to_a_leaving_session_is_declined() -> None:
     assert world.life.finished
 
 
+def test_without_the_log_a_retired_session_waits_and_a_drained_worker_leaves() -> None:
+    world = World()
+    world.connected = False
+    world.tick(5 * LEASE_MS)
+    assert set(world.life.sessions) == {"s1", "s2"}
+    world.do(world.life.drain())
+    world.tick(LEASE_MS)
+    assert world.life.finished
+
+
 def test_a_worker_that_never_reached_the_log_leaves_at_once() -> None:
     world = World()
     life = world.life

@@ -170,13 +170,13 @@ def test_stop_reaches_the_process(rig: Rig, tmp_path: Path) -> None:
 def test_a_lost_guard_takes_its_attempts_along_and_another_takes_over(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:
-    monkeypatch.setattr(module, "ANSWER_MS", 100)
     escape = f"setsid sh -c 'echo $$ > {tmp_path}/daemon; exec sleep 600' & echo $$ > {tmp_path}/pid; exec sleep 600"
     rig.dispatch("sh", "-c", escape)
     rig.until(lambda: (tmp_path / "daemon").exists() and rig.life.live == 1 and len(rig.wire.reports) == 1)
     pids = [pid_in(tmp_path / "pid"), pid_in(tmp_path / "daemon")]
     os.kill(rig.links[0].pid, how)
     if how is signal.SIGSTOP:
+        monkeypatch.setattr(module, "ANSWER_MS", 100)
         # The next heartbeat asks the guard whether it is there.
         session = rig.life.current
         assert session is not None
@@ -184,6 +184,7 @@ def test_a_lost_guard_takes_its_attempts_along_and_another_takes_over(
     failed = rig.outcome()
     assert isinstance(failed, FailAttempt)
     assert failed.reason is FailureReason.GUARD_LOST
+    monkeypatch.setattr(module, "ANSWER_MS", 5_000)
     assert not any(alive(pid) for pid in pids)
     rig.until(lambda: rig.life.current is not None and rig.life.current.name == "s2")
     rig.dispatch("echo", "again", job="k")
