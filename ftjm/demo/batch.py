@@ -1,0 +1,102 @@
+"""The work: each job compresses one file of Python's standard library, and prints the digest of what it made."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ftjm.checker import Name
+from ftjm.errors import FtjmError
+
+JOBS_MIN = 2_000
+FILE_BYTES_MAX = 1024 * 1024
+"""Larger ones are static libraries: a few of them would take as long as all the rest."""
+QUEUES = tuple(f"compress-{number}" for number in range(1, 9))
+TOOLS = ("sh", "gzip", "sha256sum")
+SCRIPT = 'gzip -c -"$0" <"$1" >"$2" && sha256sum <"$2"'
+
+
+class Item(NamedTuple):
+    """One job: what it reads, and what it is to make."""
+
+    queue: str
+    job_id: str
+    source: Path
+    target: Path
+    level: int
+
+    @property
+    def name(self) -> Name:
+        return self.queue, self.job_id
+
+
+def require_tools() -> None:
+    """Raise FtjmError where a program that the jobs run is absent."""
+    for tool in TOOLS:
+        if shutil.which(tool) is None:
+            raise FtjmError(f"the program {tool} on the PATH", "none", "install it: the jobs of the demo run it")
+
+
+def library_files() -> list[Path]:
+    """The files of the running interpreter's standard library."""
+    root = Path(sysconfig.get_path("stdlib"))
+    apart = {"site-packages", "dist-packages", "__pycache__"}
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(set(folders) - apart)
+        paths = (Path(folder, name) for name in sorted(names))
+        found += [path for path in paths if path.is_file() and os.access(path, os.R_OK)]
+    return [path for path in found if path.stat().st_size <= FILE_BYTES_MAX]
+
+
+def make(folder: Path, count: int = 0, files: list[Path] | None = None) -> list[Item]:
+    """`count` jobs whose results go to `folder`; by default one for each file, and at least `JOBS_MIN`.
+
+    Where there are fewer files (some distributions leave the library's own tests out), they are compressed again at
+    other levels.
+    """
+    files = library_files() if files is None else files
+    if not files:
+        raise FtjmError("a standard library made of files", "none", "run the demo with an ordinary Python")
+    count = count or max(JOBS_MIN, len(files))
+    items = []
+    work = itertools.cycle(itertools.product((6, 9, 1, 3), files))
+    for number, (level, source) in enumerate(itertools.islice(work, count)):
+        readable = re.sub(r"[^A-Za-z0-9._-]", "_", f"{source.parent.name}.{source.name}")[-100:]
+        job_id = f"{number:05}-{readable}"
+        items.append(Item(QUEUES[number % len(QUEUES)], job_id, source, folder / f"{job_id}.gz", level))
+    return items
+
+
+def write(items: Iterable[Item], path: Path) -> None:
+    """The file for `ftjm submit -f`: one job a line."""
+    with path.open("w") as file:
+        for item in items:
+            command = ["sh", "-c", SCRIPT, str(item.level), str(item.source), str(item.target)]
+            file.write(json.dumps({"queue": item.queue, "job_id": item.job_id, "command": command}) + "\n")
+
+
+def verify(items: Iterable[Item], printed: Mapping[Name, bytes]) -> Iterator[str]:
+    """What is wrong with the outputs: files are read and unpacked by us, digests are those that the log holds."""
+    for item in items:
+        name = "/".join(item.name)
+        try:
+            made = item.target.read_bytes()
+            unpacked = gzip.decompress(made)
+        except (OSError, EOFError, ValueError) as error:
+            yield f"{name}: expected {item.target.name} to be what gzip made, but {error}"
+            continue
+        if unpacked != item.source.read_bytes():
+            yield f"{name}: expected {item.target.name} to hold {item.source}, but it unpacks to something else"
+        digest, said = hashlib.sha256(made).hexdigest(), printed.get(item.name, b"").decode(errors="replace")
+        if said.split()[:1] != [digest]:
+            yield f"{name}: expected the digest {digest}, but the job printed {said!r}"
