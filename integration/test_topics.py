@@ -12,6 +12,7 @@ from ftjm import config
 from ftjm.adapters import topics
 from ftjm.config import Settings
 from ftjm.errors import FtjmError
+from integration.waiting import until
 
 
 def test_creating_twice_changes_nothing(cluster: Settings) -> None:
@@ -27,7 +28,7 @@ def test_a_changed_setting_is_found_and_repaired(cluster: Settings) -> None:
     assert (difference.expected, difference.found) == ("-1", "3600000")
     assert topics.create(cluster).repaired == []
     assert topics.create(cluster, repair=True).repaired == [cluster.topic("events")]
-    assert topics.check(cluster) == []
+    until(lambda: topics.check(cluster) == [], "the repair to reach the broker that answers")
 
 
 def test_the_command_exits_1_and_says_what_to_do(cluster: Settings) -> None:
@@ -59,3 +60,4 @@ def _alter(cluster: Settings, topic: str, name: str, value: str) -> None:
     admin = AdminClient(cluster.kafka_settings("test"))
     (future,) = admin.incremental_alter_configs([resource]).values()
     future.result()
+    until(lambda: topics.check(cluster), "the change to reach the broker that answers")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -267,11 +267,10 @@ def _found(admin: AdminClient, metadata: ClusterMetadata, names: list[str]) -> d
     return found
 
 
-def _describe(admin: AdminClient, resources: Iterable[ConfigResource]) -> dict[str, dict[str, str]]:
-    listed = list(resources)
-    if not listed:
+def _describe(admin: AdminClient, resources: list[ConfigResource]) -> dict[str, dict[str, str]]:
+    if not resources:
         return {}
-    futures = admin.describe_configs(listed, request_timeout=REQUEST_SECONDS)
+    futures = admin.describe_configs(resources, request_timeout=REQUEST_SECONDS)
     return {
         resource.name: {name: str(entry.value) for name, entry in future.result().items()}
         for resource, future in futures.items()
@@ -296,8 +295,6 @@ def _repair(admin: AdminClient, topics: list[Topic]) -> list[str]:
                 ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in wrong.items()
             ]
             resources.append(ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries))
-    if not resources:
-        return []
-    for future in admin.incremental_alter_configs(resources, request_timeout=REQUEST_SECONDS).values():
+    for future in admin.incremental_alter_configs(resources).values() if resources else ():
         future.result()
     return [resource.name for resource in resources]
