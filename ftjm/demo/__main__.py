@@ -18,6 +18,7 @@ from ftjm.errors import FtjmError
 
 
 def main() -> int:
+    """Run the demonstration; 0 if its check passed."""
     parser = argparse.ArgumentParser(
         prog="scripts/demo", description="A real batch on a cluster that is broken midway."
     )
