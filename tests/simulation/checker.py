@@ -56,7 +56,8 @@ class Told:
             case e.JobRerun():
                 expect(bool(self.ended), "a rerun of what has not ended:", event)
                 expect(event.run == self.run + 1, "run numbers jump:", event)
-                self.run, self.ended, self.failures, self.losses = event.run, "", 0, 0
+                self.run, self.ended = event.run, ""
+                self.failures = self.losses = self.not_before = 0
             case _:
                 pass
         expect(event.run == self.run, "of another run:", event)

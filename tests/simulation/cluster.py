@@ -1,5 +1,7 @@
 """A whole cluster from one seed: built, run through its faults, healed, and judged."""
 
+import traceback
+
 from ftjm.core import commands as c
 from ftjm.core.model import JobState
 from ftjm.core.state import State
@@ -17,7 +19,7 @@ LOOK_MS = 1_000
 QUEUES = ("a", "b", "c", "d")
 
 
-class Failure(Exception):  # noqa: N818 - what a test reports
+class Failure(Exception):
     """A seed that broke a promise, with the story of its last steps."""
 
     def __init__(self, seed: int, what: str, story: str) -> None:
@@ -138,4 +140,6 @@ def play(seed: int) -> Cluster:
         cluster.run()
     except Violation as violation:
         raise Failure(seed, str(violation), cluster.world.story()) from violation
+    except Exception as error:
+        raise Failure(seed, traceback.format_exc(), cluster.world.story()) from error
     return cluster

@@ -152,9 +152,9 @@ class SimWriter:
         self._crash("before commit")
         if self._broker.away or host.cut_out:
             raise CommitUnknown("timed out")
-        if world.chance(0.003):
+        if world.chance(world.mishap):
             raise CommitUnknown("timed out before it was written")
-        if world.chance(0.004):
+        if world.chance(world.mishap):
             # Stopped between deciding and writing. It writes when it wakes, and whoever took over meanwhile must win.
             self._process.pause()
             world.later(world.delay(50, 4_000), self._process.resume)
@@ -162,7 +162,7 @@ class SimWriter:
             raise CommitUnknown("stopped within the commit")
         offset = self._writer.commit(records)
         self._crash("after commit")
-        if host.cut_in or world.chance(0.003):
+        if host.cut_in or world.chance(world.mishap):
             raise CommitUnknown("it was written, and the answer lost")
         return offset
 

@@ -19,10 +19,6 @@ from tests.simulation.world import Crash, Host, Process, Violation, World
 if TYPE_CHECKING:
     from tests.simulation.group import Group
 
-CRASH = 0.0015
-"""The chance of a crash at each step that matters."""
-
-
 class SimStore:
     """A disk that outlives the process, which may die just before or after a write."""
 
@@ -179,7 +175,7 @@ class Seat:
         instance.say("batch", self.number, partition.position.batch_no, "commands to", partition.position.next_command)
         if partition.alarms:
             raise Violation(f"decide failed: {partition.alarms}")
-        if world.chance(CRASH):
+        if world.chance(world.mishap):
             # A power loss that takes the batch from the brokers, and leaves it in the store, ahead of the log.
             self.broker.log.truncate(self.number, end)
             instance.say("log loses its last batch", self.number, "from offset", end)
@@ -220,7 +216,7 @@ class Instance(Process):
         self.seats: dict[int, Seat] = {}
 
     def maybe_crash(self, where: str) -> None:
-        if self.world.chance(CRASH):
+        if self.world.chance(self.world.mishap / 3):
             raise Crash(where)
 
     def on_start(self) -> None:
@@ -260,6 +256,9 @@ class Instance(Process):
     def send(self, parcel: Parcel, delivered: Callable[[], None]) -> None:
         """The plain producer of the outbox."""
         self.maybe_crash("within the outbox")
+        sender = parcel.source if parcel.topic == "commands" else None
+        if sender is not None and self.seats[sender].role != "owner":
+            raise Violation(f"{self.name} forwards for partition {sender}, which it does not own")
         if parcel.topic == "commands":
             self.broker.send(
                 self,
