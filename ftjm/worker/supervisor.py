@@ -23,6 +23,8 @@ ANSWER_MS = 5_000
 """A guard that is silent for so long after a question is lost."""
 ANSWER_AT_DEADLINE_MS = 200
 """The same, when attempts must end now: it fits into the margin that deadlines have."""
+START_MS = 15_000
+"""The same for one that has just been started, on a busy host: nothing can run in it yet."""
 STALL_MS = 100
 """A loop that was this late was stopped itself, and cannot judge the guard's silence."""
 DELIVERY_SECONDS = 10.0
@@ -56,6 +58,8 @@ class Supervisor:
         self._give_up_at: float | None = None
         self._answer_by: int | None = None
         self._losses = 0
+        self._guard_up = False
+        """Whether it has said anything yet."""
         self._guard = spawn()
         self._guard_events = selectors.EVENT_READ
         self._selector.register(self._guard, selectors.EVENT_READ)
@@ -167,6 +171,7 @@ class Supervisor:
             return
         if frames:
             self._answer_by = None
+            self._guard_up = True
         for frame in frames:
             self._do(self._heard(frame))
 
@@ -180,7 +185,7 @@ class Supervisor:
         return []
 
     def _expect_answer(self, within_ms: int) -> None:
-        by = self._clock() + within_ms
+        by = self._clock() + (within_ms if self._guard_up else START_MS)
         if self._answer_by is None or by < self._answer_by:
             self._answer_by = by
             self._guard.send(Ping())
@@ -200,6 +205,7 @@ class Supervisor:
         if not self._guard.kill():
             log.error("attempts_unkillable", todo="look for processes in uninterruptible sleep on this host")
         self._answer_by = None
+        self._guard_up = False
         self._do(self._life.guard_lost(wall_ms()))
         if self._losses:
             # One that cannot live must not keep the host busy with trying.

@@ -265,15 +265,15 @@ guard = Guarded(Path(sys.argv[2]))
 key = guard.start("sh", "-c", f"echo $$ > {sys.argv[3]}; exec sleep 600")
 guard.started(key)
 guard.renew(300)
+Path(sys.argv[4]).touch()
 time.sleep(600)
 """
-    stand_in = os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-c", program, str(Path(__file__).parents[2]), str(tmp_path / "a"), str(tmp_path / "pid")],
-        os.environ,
-    )
+    renewed, pid_file = tmp_path / "renewed", tmp_path / "pid"
+    arguments = [str(path) for path in (Path(__file__).parents[2], tmp_path / "a", pid_file, renewed)]
+    stand_in = os.posix_spawn(sys.executable, [sys.executable, "-c", program, *arguments], os.environ)
     try:
-        pid = pid_in(tmp_path / "pid")
+        until(renewed.exists, "the deadline is set")
+        pid = pid_in(pid_file)
         os.kill(stand_in, signal.SIGSTOP)
         stopped = time.monotonic()
         until(lambda: not alive(pid), "the attempt is killed")
