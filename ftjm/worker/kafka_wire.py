@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 READ_SECONDS = 0.2
 """A reader that is told to stop notices within this."""
+ASK_SECONDS = 2.0
+"""No signal is heeded while Kafka is being asked."""
 RETRY_SECONDS_MIN = 0.1
 RETRY_SECONDS_MAX = 3.0
 
@@ -37,9 +39,9 @@ def discover(outlet: Outlet, name: Callable[[str], str], wanted: Callable[[], bo
     pause = RETRY_SECONDS_MIN
     while wanted():
         try:
-            lanes = outlet.warm(name("dispatch"))
-            outlet.warm(name("heartbeats"))
-            return Topics(name, outlet.warm(name("commands")), lanes)
+            lanes = outlet.warm(name("dispatch"), ASK_SECONDS)
+            outlet.warm(name("heartbeats"), ASK_SECONDS)
+            return Topics(name, outlet.warm(name("commands"), ASK_SECONDS), lanes)
         except KafkaException as error:
             todo = "waiting, and trying again; is it running, and were the topics made (`ftjm topics create`)?"
             log.warning("kafka_not_ready", error=str(error.args[0]), retry_seconds=pause, todo=todo)
