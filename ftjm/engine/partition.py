@@ -116,17 +116,7 @@ class Partition:
 
     def _apply(self, closed: e.BatchClosed, offset: int, changes: Changes) -> None:
         """Rows and position in one write: a crash leaves both, or neither."""
-        position = Position(
-            log_id=self.log_id,
-            applied_offset=offset,
-            next_command=closed.next_command,
-            batch_no=closed.batch_no,
-            now=closed.now,
-            owner_epoch=closed.owner_epoch,
-            owner=closed.owner,
-            outbox_sent=closed.outbox_sent,
-            state_hash=closed.state_hash,
-        )
+        position = _position(closed, offset, self.log_id)
         self.store.write([*changes, (POSITION_KEY, encode(position))])
         self.state.position = position
         self.state.written()
@@ -291,6 +281,21 @@ class _Batch:
             self._bytes += len(value)
 
 
+def _position(closed: e.BatchClosed, offset: int, log_id: str) -> Position:
+    """Where a store stands once it has applied the batch."""
+    return Position(
+        log_id=log_id,
+        applied_offset=offset,
+        next_command=closed.next_command,
+        batch_no=closed.batch_no,
+        now=closed.now,
+        owner_epoch=closed.owner_epoch,
+        owner=closed.owner,
+        outbox_sent=closed.outbox_sent,
+        state_hash=closed.state_hash,
+    )
+
+
 def lineage(store: Store, log_id: str, read: Iterator[EventRecord], codec: Codec) -> str | None:
     """Why `store` is not a child of the log, or None if it is.
 
@@ -308,9 +313,7 @@ def lineage(store: Store, log_id: str, read: Iterator[EventRecord], codec: Codec
     if record is None or record.offset != position.applied_offset:
         return f"it is ahead of the log: there is no record at its offset {position.applied_offset}"
     closed = codec.decode(record.value)
-    if not isinstance(closed, e.BatchClosed) or (closed.batch_no, closed.state_hash) != (
-        position.batch_no,
-        position.state_hash,
-    ):
+    if not isinstance(closed, e.BatchClosed) or _position(closed, record.offset, log_id) != position:
+        # All of it: two batches may lead to the same rows by other owners, at other times.
         return f"the log has another record at its offset {position.applied_offset}"
     return None
