@@ -11,6 +11,7 @@ import pytest
 from ftjm.config import Settings
 from ftjm.embedded.kafka import EmbeddedKafka
 from integration.clusters import cluster_on, free_base_port
+from integration.harness import Cluster
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +48,10 @@ def cluster(kafka: EmbeddedKafka, tmp_path: Path) -> Settings:
 def cluster3(kafka3: EmbeddedKafka, tmp_path: Path) -> Settings:
     """The same, on three brokers."""
     return cluster_on(kafka3, tmp_path / "data")
+
+
+@pytest.fixture
+def running(cluster: Settings, tmp_path: Path) -> Iterator[Cluster]:
+    """The same, with processes, of which none has been started yet."""
+    with Cluster(cluster, tmp_path) as processes:
+        yield processes

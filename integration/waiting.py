@@ -11,7 +11,7 @@ T = TypeVar("T")
 LIMIT_SECONDS = 40.0
 
 
-def until(condition: Callable[[], T], what: str, limit_seconds: float = LIMIT_SECONDS) -> T:
+def until(condition: Callable[[], T | None], what: str, limit_seconds: float = LIMIT_SECONDS) -> T:
     """The condition's first true value. Fails, saying `what` was awaited, after the limit."""
     deadline = time.monotonic() + limit_seconds
     while not (value := condition()):
