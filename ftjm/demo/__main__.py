@@ -16,6 +16,8 @@ from ftjm.demo.screen import Screen
 from ftjm.demo.story import play
 from ftjm.errors import FtjmError
 
+JOBS_MIN = 200
+
 
 def main() -> int:
     """Run the demonstration; 0 if its check passed."""
@@ -25,6 +27,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=0, help="how many; by default one for each file, over 2,000")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="a new directory for the data, which then stays")
     options = parser.parse_args()
+    if 0 < options.jobs < JOBS_MIN:
+        parser.error(f"expected at least {JOBS_MIN} jobs, so that there is a midway, but found {options.jobs}")
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts its background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("FTJM_")]:

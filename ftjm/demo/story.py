@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -52,7 +53,7 @@ def play(folder: Path, jobs: int, screen: Screen) -> bool:
         broken = _break_midway(cluster, len(items), screen)
         seconds = time.monotonic() - began
         screen.step("all have ended; [bold]checking[/] the whole log, and every file that was made")
-        report = _judge(cluster, items, acknowledged)
+        report = _judge(cluster, broken, items, acknowledged)
         _tell_figures(cluster, broken, report, len(items) / seconds, screen)
         _tell_of_one(cluster, broken, screen)
         screen.step("stopping the cluster")
@@ -87,7 +88,7 @@ def _process(name: str) -> str:
     return f"{name.partition('@')[0]} (process {name.rpartition(':')[2]})"
 
 
-def _judge(cluster: Cluster, items: list[Item], acknowledged: list[Name]) -> Report:
+def _judge(cluster: Cluster, broken: Broken, items: list[Item], acknowledged: list[Name]) -> Report:
     """By the events and the outputs alone."""
     cluster.look()
     wanted = [item.name for item in items]
@@ -96,6 +97,9 @@ def _judge(cluster: Cluster, items: list[Item], acknowledged: list[Name]) -> Rep
         if not isinstance(end := cluster.ended.get(name), e.AttemptSucceeded):
             report.violations.append(f"{'/'.join(name)}: expected a success, but found {type(end).__name__}")
     ends = cluster.ended.items()
+    for partition, owner in cluster.owners().items():
+        if owner == broken.scheduler:
+            report.violations.append(f"events[{partition}]: expected another owner after {owner} was killed")
     printed = {name: end.stdout for name, end in ends if isinstance(end, e.AttemptSucceeded)}
     report.violations += batch.verify(items, printed)
     return report
@@ -125,14 +129,23 @@ def _lost_with(cluster: Cluster, broken: Broken) -> list[e.AttemptLost]:
 
 
 def _tell_of_one(cluster: Cluster, broken: Broken, screen: Screen) -> None:
-    """One job that lost its worker, as `ftjm history` shows it."""
+    """One job that lost its worker, in the words of the log."""
     lost = _lost_with(cluster, broken)
-    if lost:
-        name = f"{lost[0].queue}/{lost[0].job_id}"
-        screen.blank()
-        screen.note(f"one of them: [bold]ftjm history {name}[/]")
-        screen.raw(cluster.run("history", name).rstrip().splitlines())
-        screen.blank()
+    if not lost:
+        return
+    name = (lost[0].queue, lost[0].job_id)
+    screen.blank()
+    screen.note(f"one of them, as [bold]ftjm history {'/'.join(name)}[/] shows it:")
+    for entry in cluster.history:
+        if isinstance(entry.event, e.Event) and (entry.event.queue, entry.event.job_id) == name:
+            screen.note(f"  {_told(entry.event)}")
+    screen.blank()
+
+
+def _told(event: e.Event) -> str:
+    at = datetime.fromtimestamp(event.at / 1000).astimezone().time().isoformat("milliseconds")
+    attempt, worker = getattr(event, "attempt", ""), getattr(event, "session", "").partition(".")[0]
+    return f"{at}  {type(event).__name__:<18}{f'attempt {attempt}, {worker}' if attempt else ''}".rstrip()
 
 
 def _tell_verdict(report: Report, jobs: int, screen: Screen) -> None:
