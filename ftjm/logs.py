@@ -53,8 +53,10 @@ def configure(log_format: str = "console", level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # librdkafka repeats every refused connection; our clients report errors by their callbacks, and not so often.
-    logging.getLogger("ftjm.kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
+    # librdkafka repeats every refused connection, and calls it fatal when an owner is fenced, which is how partitions
+    # change hands; our clients report errors by their callbacks and results, in better words and not so often.
+    quiet = logging.CRITICAL + 1
+    logging.getLogger("ftjm.kafka").setLevel(logging.DEBUG if level == "debug" else quiet)
 
 
 def get(name: str, **fields: Any) -> structlog.stdlib.BoundLogger:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import uuid4
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -30,8 +31,10 @@ class Membership:
         self._topic = f"{cluster}.commands"
         self._group = cluster
         self._admin = AdminClient({**settings})
+        self._member_id: str | None = None
         self._nominated = nominated
         self._revoked = revoked
+        self._client = f"{settings.get('client.id', cluster)}-{uuid4().hex[:12]}"
         self._consumer = Consumer(
             {
                 **CONSUMER,
@@ -43,6 +46,7 @@ class Membership:
                 "max.poll.interval.ms": max(300_000, session_timeout_ms),
                 "error_cb": say_errors("membership"),
                 **settings,
+                "client.id": self._client,
             }
         )
 
@@ -71,21 +75,23 @@ class Membership:
     def poll(self, timeout_seconds: float) -> None:
         """Serve the group's callbacks."""
         self._consumer.poll(timeout_seconds)
+        self._member_id = self._consumer.memberid()
 
     def prove(self, partition: int) -> bool:
         """Whether the group, asked afresh, gives us `partition`: the local assignment lies after a pause.
 
         Asked of the coordinator and not proved by a synchronous commit: in librdkafka that call has no time-out,
-        and was seen to hang for ever when made during a rebalance.
+        and was seen to hang for ever when made during a rebalance. So was the question for our own member id, hence
+        a client id that nobody else has.
         """
         asked = self._admin.describe_consumer_groups([self._group], request_timeout=PROOF_SECONDS_MAX)
         try:
             group = asked[self._group].result()
-            mine = self._consumer.memberid()
-        except (KafkaException, RuntimeError):  # the latter once we have left
+        except KafkaException:
             return False
         return any(
-            member.member_id == mine and any(tp.partition == partition for tp in member.assignment.topic_partitions)
+            member.client_id == self._client
+            and any(tp.partition == partition for tp in member.assignment.topic_partitions)
             for member in group.members
         )
 
