@@ -28,6 +28,9 @@ class Failure(Exception):
         self.what = what
         self.story = story
 
+    def __reduce__(self) -> tuple[type["Failure"], tuple[int, str, str]]:
+        return Failure, (self.seed, self.what, self.story)
+
     def __str__(self) -> str:
         return (
             f"{self.story}\n\nseed {self.seed}: {self.what}\n"

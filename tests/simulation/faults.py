@@ -50,7 +50,8 @@ class Faults:
             self.group.rebalance,
         ]
         draw = world.random
-        self.kinds = [kind for kind in kinds if draw.random() < 0.5] or kinds
+        some = draw.choice((0.1, 0.3, 0.6))
+        self.kinds = [kind for kind in kinds if draw.random() < some] or kinds
         self.every_ms = draw.choice((150, 400, 1_000))
 
     def strike(self) -> None:
@@ -71,7 +72,7 @@ class Faults:
         for process in (*self.instances, *self.clients):
             process.resume()
         for instance in self.instances:
-            instance.deaf_until = 0.0
+            instance.deaf_until = {}
         self.group.rebalance()
 
     def _crash(self, processes: list[Instance] | list[Supervisor] | list[Client]) -> None:
@@ -142,10 +143,11 @@ class Faults:
         self.world.say("kafka", "back")
 
     def _deafen(self) -> None:
-        """One broker of three is slow: commits work, heartbeats come late."""
+        """One broker of three is slow: commits work, the heartbeats of a lane come late."""
         instance = self.world.random.choice(self.instances)
-        instance.deaf_until = self.world.now + self.world.delay(500, 5_000)
-        instance.say("deaf until", round(instance.deaf_until))
+        lane = self.world.random.choice(instance.lanes)
+        instance.deaf_until[lane] = self.world.now + self.world.delay(500, 5_000)
+        instance.say("deaf to lane", lane, "until", round(instance.deaf_until[lane]))
 
     def _skew(self) -> None:
         self.world.random.choice(self.hosts).skew_ms = self.world.random.randint(-2_400, 2_400)

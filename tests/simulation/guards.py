@@ -63,6 +63,8 @@ class Kernel(Process):
 
     def __init__(self, world: World, host: Host, name: str) -> None:
         super().__init__(world, host, name)
+        self.short = world.random.choice((0.8, 0.8, 0.2))
+        """The part of its attempts that end soon."""
         self.history: list[Execution] = []
         self.running: dict[str, Execution] = {}
         self.ended: Callable[[str, Execution], None] = lambda _key, _execution: None
@@ -88,7 +90,7 @@ class Kernel(Process):
         self.history.append(execution)
         self.running[key] = execution
         self.say("runs", key, order.session)
-        duration = draw.expovariate(1 / 250) if draw.random() < 0.7 else draw.uniform(500, 5_000)
+        duration = draw.expovariate(1 / 250) if draw.random() < self.short else draw.uniform(500, 6_000)
         if order.spec.continue_for_ms and draw.random() < 0.5:
             duration += draw.uniform(1_000, 6_000)
         success = draw.random() < 0.75

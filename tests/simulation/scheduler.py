@@ -211,8 +211,8 @@ class Instance(Process):
         self.lanes = sorted(lane for topic, lane in broker.lanes if topic == "heartbeats")
         self.nominated: set[int] = set()
         self.generation = 0
-        self.deaf_until = 0.0
-        """When the broker that leads the heartbeat lanes can be read again."""
+        self.deaf_until: dict[int, float] = {}
+        """When the broker that leads a heartbeat lane can be read again."""
         self.seats: dict[int, Seat] = {}
 
     def maybe_crash(self, where: str) -> None:
@@ -224,7 +224,7 @@ class Instance(Process):
         self.generation = 0
         self.liveness = Liveness(self.host.boot())
         self.heard_to = {lane: self.broker.end("heartbeats", lane) for lane in self.lanes}
-        self.deaf_until = 0.0
+        self.deaf_until = {}
         self._confirming: tuple[int, dict[int, int]] | None = None
         self._reported = 0.0
         self.seats = {p: Seat(self, p) for p in self.disk}
@@ -292,12 +292,12 @@ class Instance(Process):
 
     def _listen(self) -> None:
         world, boot = self.world, self.host.boot()
-        if not self.broker.reaches(self.host) or world.now < self.deaf_until:
+        if not self.broker.reaches(self.host):
             return
         if self._confirming is None and self.liveness.suspects(boot):
             self._confirming = boot, {lane: self.broker.end("heartbeats", lane) for lane in self.lanes}
         for lane in self.lanes:
-            if world.chance(0.05):
+            if world.chance(0.05) or world.now < self.deaf_until.get(lane, 0):
                 continue  # a fetch that takes its time
             for heartbeat in self.broker.read(self.host, "heartbeats", lane, self.heard_to[lane], 30):
                 self.heard_to[lane] += 1
