@@ -31,7 +31,6 @@ class Membership:
         self._topic = f"{cluster}.commands"
         self._group = cluster
         self._admin = AdminClient({**settings})
-        self._member_id: str | None = None
         self._nominated = nominated
         self._revoked = revoked
         self._client = f"{settings.get('client.id', cluster)}-{uuid4().hex[:12]}"
@@ -75,14 +74,13 @@ class Membership:
     def poll(self, timeout_seconds: float) -> None:
         """Serve the group's callbacks."""
         self._consumer.poll(timeout_seconds)
-        self._member_id = self._consumer.memberid()
 
     def prove(self, partition: int) -> bool:
         """Whether the group, asked afresh, gives us `partition`: the local assignment lies after a pause.
 
-        Asked of the coordinator and not proved by a synchronous commit: in librdkafka that call has no time-out,
-        and was seen to hang for ever when made during a rebalance. So was the question for our own member id, hence
-        a client id that nobody else has.
+        Asked of the coordinator through a client of its own, from any thread, and known there by a client id that
+        nobody else has: the library lets one thread at a time into a consumer, so that a commit, or even the
+        question for the member id, starves behind the poll loop.
         """
         asked = self._admin.describe_consumer_groups([self._group], request_timeout=PROOF_SECONDS_MAX)
         try:

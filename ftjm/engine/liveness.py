@@ -9,6 +9,7 @@ moment has been heard.
 """
 
 import threading
+from collections.abc import Mapping
 
 import msgspec
 
@@ -100,14 +101,19 @@ class Liveness:
     def _silence(self, heard: Heard | None, until: int, since: int = 0) -> int:
         return until - max(heard.at if heard else 0, self._since, since)
 
-    def offers(self, partition: int, now: int) -> list[Offer]:
-        """What open sessions that were heard lately offer `partition`."""
+    def offers(self, partition: int, now: int, declined: Mapping[str, int] | None = None) -> list[Offer]:
+        """What open sessions that were heard lately offer `partition`.
+
+        `declined` tells when a session sent an attempt back: until it is heard again it has no room.
+        """
+        declined = declined or {}
         with self._lock:
             return [
                 Offer(h.session, h.worker, h.lane, h.lease_ms, tuple(h.queues), offer.number, offer.slots)
                 for heard in self._heard.values()
                 for h in (heard.heartbeat,)
                 if h.state is SessionState.OPEN and now - heard.at <= FRESH_PART * h.lease_ms
+                if heard.at > declined.get(h.session, -1)
                 for offer in h.offers
                 if offer.partition == partition
             ]

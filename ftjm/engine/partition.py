@@ -82,6 +82,8 @@ class Partition:
         self.leadership: Leadership | None = None
         self.state = State(self.store)
         self.to_ship = []
+        self.declined: set[str] = set()
+        """Sessions that sent an attempt back, since somebody last emptied this set: they have no room just now."""
         self._unclosed: list[e.Event] = []
 
     # -- following
@@ -209,7 +211,8 @@ class _Batch:
             consumed += 1
         if offers and not self.full:
             # The list is made first: matching reads what recording changes.
-            for dispatched in list(match(self.state, offers, DISPATCHES_MAX)):
+            able = [offer for offer in offers if offer.session not in self.partition.declined]
+            for dispatched in list(match(self.state, able, DISPATCHES_MAX)):
                 self._record([dispatched], e.Cause.OFFER, f"{dispatched.session}/{dispatched.offer}")
         return consumed
 
@@ -269,6 +272,8 @@ class _Batch:
         for event in happened:
             if isinstance(event, e.CommandRejected):
                 self.partition.rejected[event.code] += 1
+            elif isinstance(event, e.AttemptDeclined):
+                self.partition.declined.add(event.session)
             event.at = self.now
             event.cause = cause
             event.cause_ref = ref

@@ -325,6 +325,7 @@ class _Leader:
         self._channel = commands
         self._outbox = outbox
         self._waiting: deque[CommandRecord] = deque()
+        self._declined: dict[str, int] = {}
         self._since = boot_ms()
         self._wrote_at = 0
         self._flushed_at = boot_ms()
@@ -344,11 +345,13 @@ class _Leader:
             wall_ms(),
             list(self._waiting),
             lapses=self._context.liveness.lapses(self._partition.state, self._since),
-            offers=self._context.liveness.offers(self._runner.number, now),
+            offers=self._context.liveness.offers(self._runner.number, now, self._declined),
             outbox_sent=self._outbox.sent,
         )
         for _ in range(consumed):
             self._waiting.popleft()
+        self._declined |= dict.fromkeys(self._partition.declined, boot_ms())
+        self._partition.declined.clear()
         self._ship()
         wrote = self._partition.position.batch_no != before
         if wrote:
