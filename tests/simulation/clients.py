@@ -132,6 +132,14 @@ def plan(client: Client, queues: tuple[str, ...], until: float) -> None:
 
 def _spec(world: World) -> JobSpec:
     draw = world.random
+    if world.leases:
+        return JobSpec(
+            command=["work", str(draw.random())],
+            max_attempts=9,
+            backoff_ms=10,
+            worker_losses_max=draw.choice((2, 9)),
+            continue_for_ms=draw.choice((0, 0, 2_000)),
+        )
     return JobSpec(
         command=["work", str(draw.random())],
         priority=draw.choice((10, 50, 50, 90)),

@@ -45,14 +45,14 @@ class Cluster:
         self.world = world = World(seed)
         draw = world.random
         partitions, lanes = draw.choice((2, 2, 3)), 2
-        self.until = draw.choice((4_000, 8_000, 8_000, 14_000))
+        self.until = 10_000 if world.leases else draw.choice((4_000, 8_000, 8_000, 14_000))
         self.broker = Broker(world, partitions, lanes)
         self.instances = [
             Instance(world, Host(world, f"host-s{i}"), f"s{i}", self.broker) for i in range(draw.randint(2, 3))
         ]
         self.workers = [
             Supervisor(world, Host(world, f"host-w{i}"), f"w{i}", self.broker, self._serves(i), lanes)
-            for i in range(draw.randint(2, 3))
+            for i in range(3 if world.leases else draw.randint(2, 3))
         ]
         self.clients = [Client(world, Host(world, f"host-c{i}"), f"c{i}", self.broker, lanes) for i in range(2)]
         self.group = Group(world, self.broker, self.instances)
@@ -63,7 +63,7 @@ class Cluster:
         self.faults = Faults(world, self.broker, self.group, self.instances, self.workers, self.clients)
 
     def _serves(self, number: int) -> tuple[str, ...]:
-        if number == 0:
+        if number == 0 or self.world.leases:
             return QUEUES
         draw = self.world.random
         return tuple(draw.sample(QUEUES, draw.randint(1, len(QUEUES))))

@@ -49,10 +49,20 @@ class Faults:
             self._garbage,
             self.group.rebalance,
         ]
+        if world.leases:
+            kinds = [
+                lambda: self._pause_supervisor(self.world.random.choice(self.workers)),
+                lambda: self._freeze(self.world.random.choice(self.workers)),
+                lambda: self._cut(self.world.random.choice(self.workers).host),
+                lambda: self._cut(self.world.random.choice(self.workers).host),
+                lambda: self._crash(self.instances),
+                self._deafen,
+                self._deafen,
+            ]
         draw = world.random
         some = draw.choice((0.1, 0.3, 0.6))
         self.kinds = [kind for kind in kinds if draw.random() < some] or kinds
-        self.every_ms = draw.choice((150, 400, 1_000))
+        self.every_ms = draw.choice((200, 400) if world.leases else (150, 400, 1_000))
 
     def strike(self) -> None:
         if self.world.healing:

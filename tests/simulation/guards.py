@@ -63,7 +63,7 @@ class Kernel(Process):
 
     def __init__(self, world: World, host: Host, name: str) -> None:
         super().__init__(world, host, name)
-        self.short = world.random.choice((0.8, 0.8, 0.2))
+        self.short = 0.1 if world.leases else 0.8
         """The part of its attempts that end soon."""
         self.history: list[Execution] = []
         self.running: dict[str, Execution] = {}

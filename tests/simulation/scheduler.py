@@ -62,6 +62,8 @@ class Seat:
         self.cursor = self.partition.position.applied_offset + 1
         self.end = 0
         self.owned_since = 0
+        self.declined: dict[str, int] = {}
+        """When sessions sent an attempt back: until heard again they get none."""
         self.writer: SimWriter | None = None
         self.outbox: Outbox | None = None
         self._steps = {
@@ -139,6 +141,7 @@ class Seat:
         instance.say("leads", self.number, "epoch", self.partition.position.owner_epoch + 1, "outbox from", sent)
         self.outbox = Outbox(self.number, codec, instance.send, sent)
         self.owned_since = instance.host.boot()
+        self.declined = {}
         self.role = "owner"
         self.instance.maybe_crash("before the outbox is sent again")
         self.outbox.ship(self.partition.state, list(self.partition.state.outbox(sent)))
@@ -165,9 +168,11 @@ class Seat:
         boot, before = host.boot(), partition.position
         commands = self.broker.commands(host, self.number, before.next_command, world.random.randint(1, 30))
         lapses = instance.liveness.lapses(partition.state, self.owned_since)
-        offers = instance.liveness.offers(self.number, boot)
+        offers = instance.liveness.offers(self.number, boot, self.declined)
         end = self.broker.log.end(self.number)
         partition.work(host.wall(), commands, lapses, offers, self.outbox.sent)
+        self.declined |= dict.fromkeys(partition.declined, boot)
+        partition.declined.clear()
         if partition.position is before:
             if world.random.random() < 0.1:
                 partition.settle(host.wall(), self.outbox.sent)

@@ -30,6 +30,8 @@ class World:
         self.now = 0.0
         self.healing = False
         """Whether faults are over: from then on everything must come to its end."""
+        self.leases = self.random.random() < 0.4
+        """Whether this history is about workers and their leases: long attempts, room for them, nothing else."""
         self.mishap = self.random.choice((0.001, 0.005, 0.02))
         """The chance of a crash or a lost answer at each step that matters."""
         self.steps = 0
