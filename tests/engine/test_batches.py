@@ -159,6 +159,16 @@ def test_many_timers_at_once_are_spread_over_batches(monkeypatch):
     world.check()
 
 
+def test_a_timer_that_an_earlier_one_of_the_batch_has_cleared_does_not_fire():
+    world = World()
+    world.submit("a", delay_ms=20, deadline_ms=10)
+    world.work()
+    world.now += 20
+    world.work()
+    assert [type(event) for event in world.events()][-2:] == [e.JobFailed, e.BatchClosed]
+    world.check()
+
+
 def test_no_dispatch_joins_a_batch_that_is_full(monkeypatch):
     monkeypatch.setattr(partition_module, "BATCH_ROWS_MAX", 1)
     world = World()

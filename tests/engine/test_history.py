@@ -259,9 +259,10 @@ class HistoriesOnRocks(Histories):
         shutil.rmtree(self._folder)
 
 
-TestHistories = Histories.TestCase
+# Finding a short history that fails takes longer than finding one.
+TestHistories = pytest.mark.timeout(600)(Histories.TestCase)
 TestHistories.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
-TestHistoriesOnRocks = HistoriesOnRocks.TestCase
+TestHistoriesOnRocks = pytest.mark.timeout(600)(HistoriesOnRocks.TestCase)
 TestHistoriesOnRocks.settings = settings(
     max_examples=8, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
