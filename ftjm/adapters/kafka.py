@@ -29,6 +29,10 @@ Headers = Sequence[tuple[str, bytes]]
 PRODUCER: dict[str, object] = {
     "acks": "all",
     "enable.idempotence": True,
+    # A broker takes any first sequence number of a producer that it does not know. With several requests under way,
+    # one that failed (a new topic, a new leader) and is sent again behind its follower passes for a repetition: it
+    # was seen to be acknowledged, and never written.
+    "max.in.flight.requests.per.connection": 1,
     # Never give up on a record that was accepted here: the caller waits, or dies with it.
     "message.timeout.ms": 0,
     "message.max.bytes": 4 * 1024 * 1024,
