@@ -215,6 +215,13 @@ class Runner:
             self._wait(RETRY_SECONDS)
             return False
         self._fold_to(end)
+        if not self.nominated:
+            # Taken away while we fenced. The next owner may have been first, and then does not know that we fenced
+            # it: were we to decide, it would not look until it has something to write.
+            writer.close()
+            self._prove = True
+            self.role = Role.STANDBY
+            return False
         self._partition.lead(writer, context.instance)
         self._log.info(
             "took_over",
