@@ -18,8 +18,8 @@ TECHNOLOGIES = {
         "ftjm/embedded/kafka.py",
         "ftjm/bench/*.py",  # measures Kafka by itself, to compare with
     ),
-    "rocksdict": ("ftjm/adapters/rocks.py",),
-    "fastavro": ("ftjm/adapters/codec.py",),
+    "rocksdict": ("ftjm/adapters/rocks.py", "ftjm/bench/report.py"),  # the report tells versions
+    "fastavro": ("ftjm/adapters/codec.py", "ftjm/bench/report.py"),
 }
 """Which files may make clients of a technology."""
 
