@@ -122,6 +122,14 @@ def create(settings: Settings, *, repair: bool = False) -> Created:
     return Created(made, [name for name in kept if name not in repaired], repaired)
 
 
+def delete(settings: Settings) -> None:
+    """Delete all topics of the cluster, and what is in them; those that are absent are fine. Raises Unreachable."""
+    admin, metadata = _connect(settings)
+    present = [settings.topic(kind) for kind in TOPICS if settings.topic(kind) in metadata.topics]
+    for deleted in admin.delete_topics(present, operation_timeout=REQUEST_SECONDS).values() if present else ():
+        deleted.result()
+
+
 def check(settings: Settings) -> list[Difference]:
     """Where topics and brokers differ from what is needed; empty when all is well. Raises Unreachable."""
     admin, metadata = _connect(settings)

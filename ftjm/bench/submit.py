@@ -1,0 +1,64 @@
+"""What one process that submits gets: jobs one by one, and many at once."""
+
+from __future__ import annotations
+
+import time
+
+from ftjm.bench.cluster import Cluster
+from ftjm.bench.options import spec
+from ftjm.bench.report import Figure, percentile, rate, significant
+from ftjm.client import Client
+from ftjm.core.commands import SubmitJob
+
+DECISION_SECONDS = 30.0
+ONE_BY_ONE_MAX = 1_000
+
+
+def run(cluster: Cluster) -> dict[str, Figure]:
+    """The figures; docs/benchmarks.md says what each is. Nobody works: the jobs wait."""
+    cluster.start_schedulers()
+    with Client(cluster.settings) as client:
+        cluster.progress.step("one by one")
+        ones = min(cluster.options.jobs, ONE_BY_ONE_MAX)
+        acknowledged, decided = _one_by_one(cluster, client, ones)
+    with Client(cluster.settings, listen=False) as client:
+        cluster.progress.step("many at once")
+        many_seconds = _many(cluster, client)
+    return {
+        "one_per_s": rate(ones, sum(acknowledged) / 1000),
+        "many_per_s": rate(cluster.options.jobs, many_seconds),
+        "acknowledged_p50_ms": significant(percentile(acknowledged, 50)),
+        "acknowledged_p99_ms": significant(percentile(acknowledged, 99)),
+        "decided_p50_ms": significant(percentile(decided, 50)),
+        "decided_p99_ms": significant(percentile(decided, 99)),
+    }
+
+
+def _one_by_one(cluster: Cluster, client: Client, jobs: int) -> tuple[list[float], list[float]]:
+    """Of each job, from its sending to the log's having it, and to the answer of its partition, ms."""
+    acknowledged, decided = [], []
+    for number in range(jobs):
+        began = time.perf_counter()
+        ticket = client.send(_job(cluster, "one", number))
+        client.confirm()
+        acknowledged.append((time.perf_counter() - began) * 1000)
+        client.decided([ticket], DECISION_SECONDS)
+        decided.append((time.perf_counter() - began) * 1000)
+        cluster.progress.move(number + 1, jobs)
+        cluster.crew.check()
+    return acknowledged, decided
+
+
+def _many(cluster: Cluster, client: Client) -> float:
+    jobs = cluster.options.jobs
+    began = time.perf_counter()
+    for number in range(jobs):
+        client.send(_job(cluster, "many", number))
+    client.confirm(lambda done: cluster.progress.move(done, jobs))
+    return time.perf_counter() - began
+
+
+def _job(cluster: Cluster, prefix: str, number: int) -> SubmitJob:
+    options = cluster.options
+    queue = options.queues[number % len(options.queues)]
+    return SubmitJob(queue=queue, job_id=f"{prefix}-{number}", spec=spec(options.work))
