@@ -46,8 +46,8 @@ class Told:
                 expect(event.attempt == self.attempts + 1, "attempt numbers jump:", event)
                 expect(event.at >= self.not_before, "dispatched before its time:", event)
                 self.attempts, self.open = event.attempt, event
-            case e.AttemptStarted():
-                expect(self.open is not None and self.open.attempt == event.attempt, "stale start:", event)
+            case e.AttemptStarted() | e.AttemptCheckpointed():
+                expect(self.open is not None and self.open.attempt == event.attempt, "stale report:", event)
             case e.AttemptSucceeded() | e.AttemptFailed() | e.AttemptLost() | e.AttemptDeclined():
                 self._outcome(event)
             case e.JobFailed() | e.JobCancelled():

@@ -154,7 +154,10 @@ class Faults:
 
     def _deafen(self) -> None:
         """One broker of three is slow: commits work, the heartbeats of a lane come late."""
-        instance = self.world.random.choice(self.instances)
+        owners = [i for i in self.instances if any(seat.role == "owner" for seat in i.seats.values())]
+        instance = self.world.random.choice(owners or self.instances)
+        if any(until > self.world.now for until in instance.deaf_until.values()):
+            return
         lane = self.world.random.choice(instance.lanes)
         instance.deaf_until[lane] = self.world.now + self.world.delay(500, 5_000)
         instance.say("deaf to lane", lane, "until", round(instance.deaf_until[lane]))

@@ -25,12 +25,12 @@ class Group:
             if instance.alive and not instance.paused and self.broker.reaches(instance.host):
                 self._seen[instance.name, instance.life] = self.world.now
         members = sorted(who for who, at in self._seen.items() if self.world.now - at < SESSION_MS)
-        if members != self.members or self.world.chance(0.01):
+        if members != self.members or self.world.chance(self.world.mishap):
             self.members = members
             if not self._rebalancing:
                 self._rebalancing = True
                 self.world.later(self.world.delay(30, 800), self.rebalance)
-        if self.world.chance(0.01):
+        if self.world.chance(self.world.mishap):
             self._nominate_wrongly()
         self.world.later(TICK_MS, self.tick)
 

@@ -30,7 +30,7 @@ class Supervisor(Process):
             queues=queues,
             partitions=broker.log.partitions,
             lanes=lanes,
-            lease_ms=world.random.choice((1_500, 2_000, 3_000)),
+            lease_ms=1_500 if world.leases else world.random.choice((1_500, 2_000, 3_000)),
         )
         self.lanes = lanes
         self.kernel = Kernel(world, host, f"{name}/kernel")

@@ -32,7 +32,7 @@ class World:
         """Whether faults are over: from then on everything must come to its end."""
         self.leases = self.random.random() < 0.4
         """Whether this history is about workers and their leases: long attempts, room for them, nothing else."""
-        self.mishap = self.random.choice((0.001, 0.005, 0.02))
+        self.mishap = 0.0005 if self.leases else self.random.choice((0.001, 0.005, 0.02))
         """The chance of a crash or a lost answer at each step that matters."""
         self.steps = 0
         self.transcript: deque[tuple[float, str, str, tuple[Any, ...]]] = deque(maxlen=TRANSCRIPT_STEPS)
