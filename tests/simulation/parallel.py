@@ -6,8 +6,11 @@ from contextlib import nullcontext
 from itertools import islice
 from multiprocessing import get_context
 
+from tests.simulation import planted_rules
 from tests.simulation.cluster import Failure, play
 from tests.simulation.planted import plant
+
+assert planted_rules  # imported for the rules that it adds
 
 CHUNK = 20
 PROCESSES = 2

@@ -19,7 +19,9 @@ from tests.simulation.world import Host, Process, World
 class Supervisor(Process):
     """Drives `Life`: reads lanes, does duties, and dies at any step."""
 
-    def __init__(self, world: World, host: Host, name: str, broker: Broker, queues: tuple[str, ...], lanes: int) -> None:
+    def __init__(
+        self, world: World, host: Host, name: str, broker: Broker, queues: tuple[str, ...], lanes: int
+    ) -> None:
         super().__init__(world, host, name)
         self.broker = broker
         self.identity = Identity(
