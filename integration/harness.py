@@ -287,9 +287,10 @@ class Log:
         assert [name for name in acknowledged if (*name, 1) not in successes] == [], "a lost job"
 
     def longest_pause_ms(self, partition: int, since_ms: int, until_ms: int) -> int:
-        """Between two batches of the partition."""
-        times = [b.time_ms for b in self.batches[partition] if since_ms <= b.time_ms <= until_ms]
-        return max((later - earlier for earlier, later in pairwise(times)), default=0)
+        """Between two batches of the partition, of which one at least is of this time."""
+        times = [b.time_ms for b in self.batches[partition]]
+        pauses = [later - earlier for earlier, later in pairwise(times) if later >= since_ms and earlier <= until_ms]
+        return max(pauses, default=0)
 
 
 def _collect(record: Record, waiting: dict[int, list[e.Event]], batches: dict[int, list[Batch]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from ftjm.config import Settings
 from ftjm.embedded.kafka import EmbeddedKafka
@@ -71,17 +72,27 @@ def test_one_broker_of_three_is_killed_under_load(kafka3: EmbeddedKafka, cluster
             cluster.until_owners("a", "b")
             load.until(20)
             killed_at = now_ms()
-            kafka3.kill_broker(1)
+            victim = leader_of(cluster3, "events")
+            kafka3.kill_broker(victim)
             load.until(20)
             decided_since(cluster, now_ms())
             back_at = now_ms()
-            kafka3.start_broker(1)
+            kafka3.start_broker(victim)
             load.until(20)
             decided_since(cluster, now_ms())
         check(cluster, load)
         log = cluster.log()
         pauses = {p: log.longest_pause_ms(p, killed_at, back_at) for p in log.batches}
         print(f"kill -9 of one broker of three, longest pause in ms by partition: {pauses}")
+
+
+def leader_of(settings: Settings, kind: str) -> int:
+    """The index of the broker that leads the first partition of a topic."""
+    topic = settings.topic(kind)
+    return (
+        AdminClient(settings.kafka_settings("test")).list_topics(topic, timeout=10).topics[topic].partitions[0].leader
+        - 1
+    )
 
 
 def now_ms() -> int:

@@ -66,8 +66,9 @@ class Scan:
                 )
                 return int(low), int(high)
             except KafkaException as error:
-                # A topic made a moment ago, or a broker that went: the partition will have a leader soon.
-                if error.args[0].code() not in AWAY or time.monotonic() > deadline:
+                # A topic made a moment ago, or a broker that went or came back: it will know its leader soon.
+                passing = AWAY | {KafkaError._UNKNOWN_PARTITION}
+                if error.args[0].code() not in passing or time.monotonic() > deadline:
                     raise
                 time.sleep(WAIT_SECONDS)
 
