@@ -196,7 +196,7 @@ class _Life:
         match event:
             case e.AttemptDispatched():
                 yield from self._dispatched(event)
-            case e.AttemptStarted():
+            case e.AttemptStarted() | e.AttemptCheckpointed():
                 yield from self._sent(event.attempt, event.session)
             case e.JobStopRequested():
                 yield from self._sent(event.attempt, self._sessions.get(event.attempt))

@@ -10,6 +10,9 @@ from ftjm.core.retry import backoff_ms, loss_backoff_ms
 from ftjm.core.state import State
 from ftjm.core.verdict import Events, Policy, Rejected, about, unknown, wrong_state
 
+CHECKPOINT_BYTES_MAX = 64 * 1024
+PROGRESS_TEXT_MAX = 1_000
+
 
 def _reported(state: State, command: c.AttemptReport) -> Job | Rejected:
     """The job whose current attempt the report speaks of."""
@@ -39,6 +42,26 @@ def start(state: State, command: c.StartAttempt, now: int, policy: Policy) -> Ev
             attempt=job.attempt,
             session=job.session,
             started_at=command.started_at,
+        )
+    ]
+
+
+def checkpoint(state: State, command: c.CheckpointAttempt, now: int, policy: Policy) -> Events | Rejected:
+    """How far it has come: `AttemptCheckpointed`. How often it is told, its worker bounds."""
+    job = _reported(state, command)
+    if isinstance(job, Rejected):
+        return job
+    if (size := len(command.data)) > CHECKPOINT_BYTES_MAX:
+        text = f"expected a checkpoint of at most {CHECKPOINT_BYTES_MAX} bytes, but found {size}"
+        return Rejected("TOO_LARGE", f"{text}; keep the data elsewhere, and in the checkpoint where")
+    return [
+        e.AttemptCheckpointed(
+            **about(job_key(command.queue, command.job_id), job),
+            attempt=job.attempt,
+            session=job.session,
+            data=command.data,
+            progress=command.progress if 0 <= command.progress <= 1 else -1.0,
+            text=command.text[:PROGRESS_TEXT_MAX],
         )
     ]
 

@@ -86,6 +86,16 @@ class FailAttempt(AttemptReport, kw_only=True):
     stderr_cut: int = 0
 
 
+class CheckpointAttempt(AttemptReport, kw_only=True):
+    """How far the attempt has come. What is left at its default stays as it was."""
+
+    data: bytes = b""
+    """JSON, for the run's next attempt."""
+    progress: float = -1.0
+    """0 to 1."""
+    text: str = ""
+
+
 class DeclineAttempt(AttemptReport, kw_only=True):
     """The worker is full, or leaving: the job goes back untouched."""
 
@@ -101,5 +111,6 @@ COMMANDS: tuple[type[Command], ...] = (
     StartAttempt,
     CompleteAttempt,
     FailAttempt,
+    CheckpointAttempt,
     DeclineAttempt,
 )

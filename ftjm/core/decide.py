@@ -172,5 +172,6 @@ _HANDLERS: dict[type[c.Command], Callable[[State, Any, int, Policy], Events | Re
     c.StartAttempt: attempts.start,
     c.CompleteAttempt: attempts.complete,
     c.FailAttempt: attempts.fail,
+    c.CheckpointAttempt: attempts.checkpoint,
     c.DeclineAttempt: attempts.decline,
 }

@@ -114,6 +114,16 @@ class AttemptStarted(Event, kw_only=True):
     started_at: int
 
 
+class AttemptCheckpointed(Event, kw_only=True):
+    """How far it has come. What is left at its default stays as it was."""
+
+    attempt: int
+    session: str
+    data: bytes = b""
+    progress: float = -1.0
+    text: str = ""
+
+
 class AttemptSucceeded(Event, kw_only=True):
     """The run's one success; the job is SUCCEEDED."""
 
@@ -234,6 +244,7 @@ EVENTS: tuple[type[Event], ...] = (
     JobForgotten,
     AttemptDispatched,
     AttemptStarted,
+    AttemptCheckpointed,
     AttemptSucceeded,
     AttemptFailed,
     AttemptLost,

@@ -20,7 +20,9 @@ from ftjm.core.model import (
 from ftjm.core.moves import (
     count,
     deadline_timer,
+    drop_checkpoint,
     enter,
+    keep_checkpoint,
     move,
     retention_timer,
     tell_outcome,
@@ -174,6 +176,7 @@ def _rerun(state: State, event: e.JobRerun) -> None:
     assert event.run == job.run + 1
     state.clear_timer(retention_timer(key, job))
     state.drop_outcome(key)
+    drop_checkpoint(state, event, job)
     job.run = event.run
     job.failures = job.losses = 0
     job.dispatched_at = job.started_at = job.ended_at = 0
@@ -194,6 +197,7 @@ def _forgotten(state: State, event: e.JobForgotten) -> None:
     assert job.state in LIFECYCLE[type(event)]
     state.clear_timer(retention_timer(key, job))
     count(state, event.queue, job.state, -1)
+    drop_checkpoint(state, event, job)
     state.drop_job(key)
 
 
@@ -224,8 +228,13 @@ def _started(state: State, event: e.AttemptStarted) -> None:
     move(state, event, job, JobState.RUNNING)
 
 
+def _checkpointed(state: State, event: e.AttemptCheckpointed) -> None:
+    keep_checkpoint(state, event, _current(state, event))
+
+
 def _succeeded(state: State, event: e.AttemptSucceeded) -> None:
     job = _current(state, event)
+    drop_checkpoint(state, event, job)
     job.started_at = event.started_at
     job.reason = ""
     if event.result:
@@ -319,6 +328,7 @@ _HANDLERS: dict[type[e.Event], Callable[[State, Any], None]] = {
     e.JobForgotten: _forgotten,
     e.AttemptDispatched: _dispatched,
     e.AttemptStarted: _started,
+    e.AttemptCheckpointed: _checkpointed,
     e.AttemptSucceeded: _succeeded,
     e.AttemptFailed: _attempt_failed,
     e.AttemptLost: _attempt_lost,

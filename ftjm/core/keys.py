@@ -7,6 +7,7 @@ The first byte of a key tells its kind:
 | `j` job | `Job` |
 | `s` job | `JobSpec` |
 | `v` job | `Outcome`, if its run left a result or an error |
+| `k` job | `Checkpoint`, if its run left one |
 | `r` queue, 0, 200 - priority, order | id of a READY job: the ready queue, in the order in which it is served |
 | `t` due time, kind, key, attempt | `Timer`, in the order in which they are due |
 | `o` number | `Message`: the outbox, in the order in which it is sent |

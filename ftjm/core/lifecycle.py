@@ -37,6 +37,7 @@ LIFECYCLE: dict[type[e.Event], Row] = {
     e.JobForgotten: _same(*ENDED),
     e.AttemptDispatched: _from(S.READY, to=S.DISPATCHED),
     e.AttemptStarted: _from(S.DISPATCHED, to=S.RUNNING),
+    e.AttemptCheckpointed: _same(*HAS_WORKER),
     e.AttemptSucceeded: _from(*HAS_WORKER, to=S.SUCCEEDED),
     e.AttemptFailed: _from(*HAS_WORKER, to=(S.RETRY_WAIT, S.READY)),
     e.AttemptLost: _from(*HAS_WORKER, to=(S.RETRY_WAIT, S.READY)),

@@ -28,6 +28,8 @@ class RunAttempt(Dispatch, kw_only=True):
     attempt: int
     deadline_at: int
     spec: JobSpec
+    checkpoint: bytes = b""
+    """JSON that an earlier attempt of the run has left; empty if none has."""
 
 
 class StopAttempt(Dispatch, kw_only=True):

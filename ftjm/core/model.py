@@ -9,7 +9,7 @@ from enum import IntEnum, StrEnum
 
 import msgspec
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Counts changes of the rows' meaning: stores of another version are rebuilt from the log."""
 
 
@@ -57,6 +57,8 @@ class FailureReason(StrEnum):
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     TIMEOUT = "TIMEOUT"
     START_FAILED = "START_FAILED"
+    EXCEPTION = "EXCEPTION"
+    """A Python task raised; the error is its traceback."""
     RESULT_REFUSED = "RESULT_REFUSED"
     """The result is not JSON, or over the limit."""
     STOPPED = "STOPPED"
@@ -82,6 +84,7 @@ class JobSpec(msgspec.Struct, frozen=True, array_like=True):
     """What the user asked for. `delay_ms` and `deadline_ms` count from the submission, and win over 0."""
 
     executor: str = "command"
+    """`command`, or `python`: then `command` is the name of a task, and `payload` its arguments."""
     command: list[str] = []
     payload: bytes = b""
     """JSON, given to a command on standard input."""
@@ -146,6 +149,8 @@ class Job(msgspec.Struct, array_like=True):
     """Why it failed, was cancelled or is held."""
     waiters: list[str] = []
     """Reply addresses of clients that asked for the outcome."""
+    checkpoint_at: int = 0
+    """When the run's newest checkpoint came; 0 if there is none."""
 
 
 class Session(msgspec.Struct, array_like=True):
@@ -180,6 +185,16 @@ class Outcome(msgspec.Struct, array_like=True):
     result: bytes = b""
     exit_code: int = 0
     error: str = ""
+
+
+class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
+    """How far a run has come, by its attempts' own word."""
+
+    data: bytes = b""
+    """JSON, handed to the next attempt."""
+    progress: float = -1.0
+    """0 to 1; below 0 if nobody said."""
+    text: str = ""
 
 
 class TimerKind(IntEnum):

@@ -6,6 +6,7 @@ from ftjm.core import events as e
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.model import (
     TERMINAL,
+    Checkpoint,
     Job,
     JobState,
     Message,
@@ -109,6 +110,24 @@ def _end(state: State, event: e.Event, key: str, job: Job) -> None:
     for waiter in job.waiters:
         tell_outcome(state, event, job, waiter)
     job.waiters = []
+
+
+def keep_checkpoint(state: State, event: e.AttemptCheckpointed, job: Job) -> None:
+    """Store how far the run has come; what the event leaves open stays as it was."""
+    key = job_key(event.queue, event.job_id)
+    assert job.state in LIFECYCLE[type(event)]
+    before = state.checkpoint(key) if job.checkpoint_at else Checkpoint()
+    progress = event.progress if event.progress >= 0 else before.progress
+    state.save_checkpoint(key, Checkpoint(event.data or before.data, progress, event.text or before.text))
+    job.checkpoint_at = event.at
+    state.save_job(key, job)
+
+
+def drop_checkpoint(state: State, event: e.Event, job: Job) -> None:
+    """The run needs it no more."""
+    if job.checkpoint_at:
+        state.drop_checkpoint(job_key(event.queue, event.job_id))
+        job.checkpoint_at = 0
 
 
 def tell_outcome(state: State, event: e.Event, job: Job, waiter: str) -> None:

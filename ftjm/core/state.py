@@ -12,6 +12,7 @@ import msgspec
 
 from ftjm.core.keys import COUNTERS_KEY, POSITION_KEY, TOP, Rows, after, outbox_key, ready_key, timer_key
 from ftjm.core.model import (
+    Checkpoint,
     Counters,
     Job,
     JobSpec,
@@ -31,7 +32,7 @@ Changes = list[tuple[bytes, bytes | None]]
 encode = msgspec.msgpack.Encoder().encode
 _decoders: dict[type, Callable[[bytes], Any]] = {
     kind: msgspec.msgpack.Decoder(kind).decode
-    for kind in (Job, JobSpec, Outcome, Session, Queue, Peer, Counters, Timer, Message, Position)
+    for kind in (Job, JobSpec, Outcome, Checkpoint, Session, Queue, Peer, Counters, Timer, Message, Position)
 }
 
 
@@ -146,6 +147,17 @@ class State:
         row = b"v" + key.encode()
         if self._get(row) is not None:
             self._remove(row)
+
+    def checkpoint(self, key: str) -> Checkpoint:
+        raw = self._get(b"k" + key.encode())
+        checkpoint: Checkpoint = Checkpoint() if raw is None else _decoders[Checkpoint](raw)
+        return checkpoint
+
+    def save_checkpoint(self, key: str, checkpoint: Checkpoint) -> None:
+        self._changes[b"k" + key.encode()] = encode(checkpoint)
+
+    def drop_checkpoint(self, key: str) -> None:
+        self._remove(b"k" + key.encode())
 
     def remembers(self, command_id: str) -> bool:
         return self._get(b"c" + command_id.encode()) is not None

@@ -11,6 +11,7 @@ from ftjm.core.model import JobSpec, job_key
 from ftjm.core.state import State
 from ftjm.core.verdict import Events, Policy, Rejected, named
 
+EXECUTORS = ("command", "python")
 PRIORITY_MAX = 100
 TIME_MAX_MS = 1 << 53
 """Beyond it (the year 287396) other languages' clients lose digits."""
@@ -52,7 +53,7 @@ def _fault(spec: JobSpec, policy: Policy) -> str | None:
         len(k) + len(v) for part in (spec.environment, spec.labels) for k, v in part.items()
     )
     checks: Sequence[tuple[bool, str]] = (
-        (spec.executor == "command", f"executor: expected 'command', but found {spec.executor[:40]!r}"),
+        (spec.executor in EXECUTORS, f"executor: expected one of {EXECUTORS}, but found {spec.executor[:40]!r}"),
         (bool(spec.command and spec.command[0]), "command: expected at least the program to run, but found none"),
         (0 <= spec.priority <= PRIORITY_MAX, f"priority: expected 0 to {PRIORITY_MAX}, but found {spec.priority}"),
         (spec.max_attempts >= 1, f"max_attempts: expected 1 or more, but found {spec.max_attempts}"),

@@ -76,6 +76,7 @@ class Outbox:
             run=job.run,
             deadline_at=job.deadline_at,
             spec=state.spec(key),
+            checkpoint=state.checkpoint(key).data if job.checkpoint_at else b"",
         )
 
     def _answer(self, message: Message) -> Parcel:

@@ -17,6 +17,7 @@ from ftjm.core.keys import Rows, outbox_key, ready_key, timer_key
 from ftjm.core.model import (
     LIVE,
     TERMINAL,
+    Checkpoint,
     Counters,
     Job,
     JobSpec,
@@ -34,7 +35,17 @@ from ftjm.core.model import (
 from ftjm.core.state import encode
 
 FIRST, LAST = b"\0", b"\xff"
-KINDS = {b"j": Job, b"s": JobSpec, b"v": Outcome, b"w": Session, b"q": Queue, b"f": Peer, b"t": Timer, b"o": Message}
+KINDS = {
+    b"k": Checkpoint,
+    b"j": Job,
+    b"s": JobSpec,
+    b"v": Outcome,
+    b"w": Session,
+    b"q": Queue,
+    b"f": Peer,
+    b"t": Timer,
+    b"o": Message,
+}
 
 
 def all_rows(rows: Rows) -> dict[bytes, bytes]:
@@ -65,7 +76,7 @@ class _Checker:
         return {key[1:].decode(): msgspec.msgpack.decode(self.rows[key], type=kind) for key in self._keys(prefix)}
 
     def check(self) -> None:
-        strange = {key for key in self.rows if key[:1] not in b"jsvrtowlqfcxp"}
+        strange = {key for key in self.rows if key[:1] not in b"jsvkrtowlqfcxp"}
         assert not strange, strange
         for prefix, kind in KINDS.items():
             for key in self._keys(prefix):
@@ -76,6 +87,8 @@ class _Checker:
         names = {name.encode() for name in self.jobs}
         assert {key[1:] for key in self._keys(b"s")} == names, "specs and jobs differ"
         assert {key[1:] for key in self._keys(b"v")} <= names, "outcomes of jobs that do not exist"
+        checkpointed = {name.encode() for name, job in self.jobs.items() if job.checkpoint_at}
+        assert {key[1:] for key in self._keys(b"k")} == checkpointed, "checkpoints and jobs differ"
         self._check_ready()
         self._check_timers()
         self._check_sessions()
@@ -92,6 +105,7 @@ class _Checker:
         assert job.attempt >= job.failures + job.losses, f"{key} failed more often than it was dispatched"
         assert len(job.waiters) <= WAITERS_MAX, f"{key} has {len(job.waiters)} waiters"
         assert not (job.waiters and job.state in TERMINAL), f"{key} has ended, and somebody waits"
+        assert not (job.checkpoint_at and job.state is JobState.SUCCEEDED), f"{key} succeeded and has a checkpoint"
         assert job.state is not JobState.READY or job.due_at == 0, f"{key} is ready and not due"
 
     def _check_ready(self) -> None:

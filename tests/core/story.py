@@ -201,6 +201,7 @@ def _teller(kind: type[e.Event], **defaults: Any) -> Callable[..., e.Event]:
 
 dispatched = _teller(e.AttemptDispatched, attempt=1, session="s1", worker="w", lane=3, lease_ms=5_000, offer=1)
 started = _teller(e.AttemptStarted, attempt=1, session="s1", started_at=NOW)
+checkpointed = _teller(e.AttemptCheckpointed, attempt=1, session="s1", data=b"7")
 succeeded = _teller(e.AttemptSucceeded, attempt=1, session="s1", started_at=NOW, ended_at=NOW)
 attempt_failed = _teller(
     e.AttemptFailed, attempt=1, session="s1", started_at=NOW, ended_at=NOW, reason=FailureReason.EXIT_CODE

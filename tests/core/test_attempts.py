@@ -4,20 +4,25 @@ import pytest
 
 from ftjm.core import commands as c
 from ftjm.core import events as e
+from ftjm.core.attempts import CHECKPOINT_BYTES_MAX, PROGRESS_TEXT_MAX
 from ftjm.core.evolve import SESSION_MEMORY_MS
-from ftjm.core.model import LOSSES, FailureReason, JobState, MessageKind, OnWorkerLoss
+from ftjm.core.model import LOSSES, Checkpoint, FailureReason, JobState, MessageKind, OnWorkerLoss
 from ftjm.core.retry import LOSS_BACKOFF_MS
 from tests.core.story import (
     NOW,
     TOLD,
     attempt_failed,
     attempt_lost,
+    checkpointed,
     command,
     declined,
     dispatched,
+    failed,
+    forgotten,
     given,
     like,
     report,
+    rerun,
     started,
     stop_requested,
     submitted,
@@ -25,7 +30,7 @@ from tests.core.story import (
     worker_lost,
 )
 
-REPORTS = (c.StartAttempt, c.CompleteAttempt, c.FailAttempt, c.DeclineAttempt)
+REPORTS = (c.StartAttempt, c.CompleteAttempt, c.FailAttempt, c.CheckpointAttempt, c.DeclineAttempt)
 
 
 def test_a_dispatch_binds_the_job_to_a_slot_and_tells_the_session():
@@ -282,3 +287,42 @@ def test_a_job_that_asks_for_it_is_held_when_its_worker_is_lost():
     story.then(like(e.WorkerLost), like(e.AttemptLost, retry_at=0), like(e.JobHeld, reason="WORKER_LOST"))
     story.job_is(JobState.HELD, reason="WORKER_LOST", due_at=0).has_timers(NOW + SESSION_MEMORY_MS)
     story.when(command(c.ReleaseJob)).job_is(JobState.READY)
+
+
+def test_a_checkpoint_is_kept_for_the_next_attempt():
+    story = given(submitted(max_attempts=2, backoff_ms=0), dispatched())
+    story.when(report(c.CheckpointAttempt, data=b"[1]", progress=0.25, text="one of four"))
+    story.then(like(e.AttemptCheckpointed, attempt=1, session="s1", data=b"[1]", progress=0.25, text="one of four"))
+    story.job_is(JobState.DISPATCHED, checkpoint_at=NOW)
+    story.when(report(c.CheckpointAttempt, progress=0.5), at=NOW + 5).job_is(checkpoint_at=NOW + 5)
+    assert story.state.checkpoint("q/a") == Checkpoint(b"[1]", 0.5, "one of four")
+    story.when(report(c.FailAttempt))
+    assert story.state.checkpoint("q/a").data == b"[1]"
+    story.evolve(dispatched(attempt=2)).written()
+    story.when(report(c.CheckpointAttempt, data=b"[2]")).refused("STALE_ATTEMPT")
+    story.when(report(c.CheckpointAttempt, attempt=2, data=b"[2]", text="two"))
+    assert story.state.checkpoint("q/a") == Checkpoint(b"[2]", 0.5, "two")
+
+
+@pytest.mark.parametrize("progress", [-0.5, 1.5, float("nan"), float("inf")])
+def test_progress_that_is_none_leaves_the_one_before(progress):
+    given(submitted(), dispatched()).when(report(c.CheckpointAttempt, progress=progress)).then(
+        like(e.AttemptCheckpointed, progress=-1)
+    )
+
+
+def test_a_checkpoint_is_bounded():
+    story = given(submitted(), dispatched())
+    story.when(report(c.CheckpointAttempt, data=b"x" * (CHECKPOINT_BYTES_MAX + 1))).refused("TOO_LARGE", "65537")
+    story.when(report(c.CheckpointAttempt, text="x" * 9_999)).then(
+        like(e.AttemptCheckpointed, text="x" * PROGRESS_TEXT_MAX)
+    )
+
+
+def test_a_checkpoint_goes_with_its_run():
+    begun = (submitted(), dispatched(), checkpointed())
+    assert given(*begun, succeeded()).job_is(checkpoint_at=0).state.checkpoint("q/a") == Checkpoint()
+    failed_run = given(*begun, attempt_failed(), failed()).job_is(checkpoint_at=NOW)
+    assert failed_run.state.checkpoint("q/a").data == b"7"
+    assert failed_run.evolve(rerun()).written().job_is(checkpoint_at=0).state.checkpoint("q/a") == Checkpoint()
+    given(*begun, attempt_failed(), failed(), forgotten())

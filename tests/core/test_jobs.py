@@ -79,7 +79,7 @@ def test_an_identity_is_free_once_its_job_is_forgotten():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("executor", "python"),
+        ("executor", "container"),
         ("command", []),
         ("command", [""]),
         ("priority", -1),

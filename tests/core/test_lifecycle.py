@@ -23,6 +23,7 @@ from tests.core.story import (
     attempt_failed,
     attempt_lost,
     cancelled,
+    checkpointed,
     command,
     declined,
     dispatched,
@@ -54,6 +55,13 @@ WAYS: dict[str, tuple[e.Event, ...]] = {
     "running, to fail": (submitted(on_worker_loss=OnWorkerLoss.FAIL), dispatched(), started()),
     "in backoff": (submitted(max_attempts=2), dispatched(), attempt_failed(retry_at=NOW + 50)),
     "ready after a loss": (submitted(), dispatched(), attempt_lost(retry_at=NOW)),
+    "running, with a checkpoint": (submitted(max_attempts=2), dispatched(), started(), checkpointed()),
+    "in backoff, with a checkpoint": (
+        submitted(max_attempts=2),
+        dispatched(),
+        checkpointed(),
+        attempt_failed(retry_at=NOW + 50),
+    ),
     "succeeded": (submitted(), dispatched(), succeeded(result=b"1")),
     "failed": (submitted(), dispatched(), attempt_failed(error="sad"), failed()),
     "cancelled": (submitted(), cancelled()),
@@ -88,6 +96,9 @@ REPORTS = st.fixed_dictionaries(
         "exit_code": st.integers(-(2**31), 2**31 - 1),
         "result": st.sampled_from([b"", b"1", b"x" * 1_001]),
         "stdout": st.sampled_from([b"", b"x" * 2_000]),
+        "data": st.sampled_from([b"", b"7", b"x" * 70_000]),
+        "progress": st.floats(),
+        "text": st.sampled_from(["", "half", "x" * 2_000]),
     },
 )
 COMMANDS: st.SearchStrategy[c.Command] = st.one_of(
@@ -100,7 +111,7 @@ COMMANDS: st.SearchStrategy[c.Command] = st.one_of(
     ),
     st.builds(
         lambda kind, fields: report(kind, **fields),
-        st.sampled_from([c.StartAttempt, c.CompleteAttempt, c.FailAttempt, c.DeclineAttempt]),
+        st.sampled_from([c.StartAttempt, c.CheckpointAttempt, c.CompleteAttempt, c.FailAttempt, c.DeclineAttempt]),
         REPORTS,
     ),
 )

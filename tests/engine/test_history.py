@@ -26,7 +26,9 @@ from tests.engine.world import NOW, OTHER_QUEUE, QUEUE, Broken, World, offer
 JOBS = st.sampled_from(["a", "b", "c", "d"])
 SESSIONS = st.sampled_from(["s1", "s2"])
 ADDRESSES = st.sampled_from(["", "0/client/1", "1/client/2"])
-REPORTS = st.sampled_from([c.StartAttempt, c.CompleteAttempt, c.FailAttempt, c.FailAttempt, c.DeclineAttempt])
+REPORTS = st.sampled_from(
+    [c.StartAttempt, c.CheckpointAttempt, c.CompleteAttempt, c.FailAttempt, c.FailAttempt, c.DeclineAttempt]
+)
 REASONS = st.sampled_from([FailureReason.EXIT_CODE, FailureReason.STOPPED, *sorted(LOSSES)])
 RESULTS = st.sampled_from([b"", b"42", b"x" * 1_001])
 ERRORS = st.sampled_from(["", "sad"])
@@ -142,11 +144,12 @@ class Histories(RuleBasedStateMachine):
         error: str,
     ) -> None:
         fields: dict[str, Any] = {"run": 1, "attempt": attempt, "session": session}
-        if kind is not c.DeclineAttempt:
+        if kind not in {c.DeclineAttempt, c.CheckpointAttempt}:
             fields["started_at"] = self.world.now
         more: dict[type[c.Command], dict[str, Any]] = {
             c.CompleteAttempt: {"ended_at": self.world.now, "result": result},
             c.FailAttempt: {"ended_at": self.world.now, "reason": reason, "error": error, "exit_code": len(error)},
+            c.CheckpointAttempt: {"data": result[:9], "progress": min(1.0, len(result) / 10), "text": error},
             c.DeclineAttempt: {"reason": error},
         }
         self.world.send(kind(queue=QUEUE, job_id=job, **fields, **more.get(kind, {})))
