@@ -23,7 +23,7 @@ class Feed(BaseHTTPRequestHandler):
 
     asked: list[str | None]
 
-    def do_GET(self) -> None:  # noqa: N802  (the library's name)
+    def do_GET(self) -> None:
         self.asked.append(self.headers["Last-Event-ID"])
         start = int(self.headers["Last-Event-ID"] or -1) + 1
         self.send_response(200)
