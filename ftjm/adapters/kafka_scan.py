@@ -65,10 +65,10 @@ class Scan:
                     TopicPartition(self.topic, partition), timeout=ADMIN_TIMEOUT_SECONDS, cached=False
                 )
                 return int(low), int(high)
-            except KafkaException as error:
-                # A topic made a moment ago, or a broker that went or came back: it will know its leader soon.
-                passing = AWAY | {KafkaError._UNKNOWN_PARTITION}
-                if error.args[0].code() not in passing or time.monotonic() > deadline:
+            except KafkaException:
+                # The topic is there, and may be read: what its leader lacks (it was elected a moment ago, or has just
+                # come back) it will soon have, and there are many codes to say so.
+                if time.monotonic() > deadline:
                     raise
                 time.sleep(WAIT_SECONDS)
 
