@@ -6,7 +6,7 @@ import getpass
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 import uuid_utils
@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, Message
 
 from ftjm import logs
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import LaneReader, Outlet
+from ftjm.adapters.kafka import LaneReader, Outlet, offset_of
 from ftjm.config import Settings
 from ftjm.core.commands import Command, SubmitJob
 from ftjm.core.errors import UndecodableError
@@ -53,9 +53,17 @@ class Ticket(msgspec.Struct, eq=False):
     command: Command
     acknowledged: bool = False
     """The replicated log has it."""
+    partition: int = -1
+    offset: int = -1
+    """Where the log has it, once it is acknowledged."""
+    failure: str = ""
+    """Why the log does not have it, and will not."""
     reply: CommandReply | None = None
     """The decision."""
     outcome: JobOutcome | None = None
+    correlation: str = ""
+    changed: Callable[[Ticket], None] | None = None
+    """Told of every change above, from the thread that learns of it."""
 
     @property
     def refused(self) -> bool:
@@ -64,16 +72,24 @@ class Ticket(msgspec.Struct, eq=False):
 
 
 class Client:
-    """A session with one cluster; used from one thread.
+    """A session with one cluster; used from one thread (or sending from one, and hearing from another).
 
     Args:
         patience_seconds: how long Kafka may be silent before a call gives up with `Unreachable`; the log says
             meanwhile that it waits. What is in the log by then stays there.
         listen: whether answers will be asked for. The lane is read from its end as of now, so this is settled
             before the first command.
+        producer: settings of the producer beside those of `settings`.
     """
 
-    def __init__(self, settings: Settings, *, patience_seconds: float = 120.0, listen: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        patience_seconds: float = 120.0,
+        listen: bool = True,
+        producer: Mapping[str, object] | None = None,
+    ) -> None:
         self.session = str(uuid_utils.uuid7())
         self.actor = f"{_user()}@{socket.gethostname()}"
         self._settings = settings
@@ -82,9 +98,10 @@ class Client:
         self._waiting: dict[str, Ticket] = {}
         self._sent = 0
         self._acknowledged = 0
+        self._failed = 0
         self._failure: KafkaError | None = None
         self._topic = settings.topic("commands")
-        self._outlet = Outlet(QUIET | settings.kafka_settings("client"), **{"linger.ms": LINGER_MS})
+        self._outlet = Outlet(QUIET | settings.kafka_settings("client"), **{"linger.ms": LINGER_MS, **(producer or {})})
         self._reader: LaneReader | None = None
         try:
             self._partitions = patiently(lambda: self._outlet.warm(self._topic, 5.0), settings, patience_seconds)
@@ -112,21 +129,26 @@ class Client:
         """How many commands of this session are in the replicated log."""
         return self._acknowledged
 
+    @property
+    def under_way(self) -> int:
+        """How many commands were sent of which it is not known yet whether the log has them."""
+        return self._sent - self._acknowledged - self._failed
+
     # ---- sending
 
-    def send(self, command: Command) -> Ticket:
+    def send(self, command: Command, changed: Callable[[Ticket], None] | None = None) -> Ticket:
         """Hand one command over; `confirm` waits until the log has it. Raises Unreachable if too many are under way."""
-        if self._sent - self._acknowledged >= UNCONFIRMED_MAX:
+        if self.under_way >= UNCONFIRMED_MAX:
             self._wait_for_log(UNCONFIRMED_MAX // 2)
         command.actor = command.actor or self.actor
         command.sent_at = command.sent_at or time.time_ns() // 1_000_000
-        ticket = Ticket(command)
         self._sent += 1
+        ticket = Ticket(command, changed=changed)
         headers = []
         if self._reader is not None:
-            correlation = str(self._sent)
-            self._waiting[correlation] = ticket
-            headers.append(("ftjm-reply-to", f"{self._lane}/{self.session}/{correlation}".encode()))
+            ticket.correlation = str(self._sent)
+            self._waiting[ticket.correlation] = ticket
+            headers.append(("ftjm-reply-to", f"{self._lane}/{self.session}/{ticket.correlation}".encode()))
         key = command.shard_key or command.queue
         self._outlet.send(
             self._topic,
@@ -134,9 +156,13 @@ class Client:
             partition=partition_for(key, self._partitions),
             key=key.encode(),
             headers=headers,
-            delivered=lambda error, _: self._delivered(ticket, error),
+            delivered=lambda error, message: self._delivered(ticket, error, message),
         )
         return ticket
+
+    def forget(self, ticket: Ticket) -> None:
+        """Nobody waits for answers to this command any more."""
+        self._waiting.pop(ticket.correlation, None)
 
     def submit_many(
         self, jobs: Iterable[JobRequest], *, awaits: bool = False, progress: Progress | None = None
@@ -153,7 +179,7 @@ class Client:
             tickets.append(self.send(SubmitJob(queue=job.queue, job_id=job.job_id, spec=job.spec, awaits=awaits)))
             if len(tickets) % 500 == 0:
                 # Answers come while we still send; read late, they would pile up in the consumer.
-                self._hear(0)
+                self.hear(0)
                 if progress:
                     progress(self._acknowledged)
         self.confirm(progress)
@@ -167,7 +193,7 @@ class Client:
         seen, since, told = self._acknowledged, time.monotonic(), False
         while True:
             with self._changed:
-                self._changed.wait(0 if self._sent - self._acknowledged <= under_way_max else TICK_SECONDS)
+                self._changed.wait(0 if self.under_way <= under_way_max else TICK_SECONDS)
             if progress:
                 progress(self._acknowledged)
             if self._failure is not None:
@@ -176,7 +202,7 @@ class Client:
                     f"{self._failure.str()}; {self._so_far()}",
                     "mend the cause and run the same again: nothing is doubled",
                 )
-            if self._sent - self._acknowledged <= under_way_max:
+            if self.under_way <= under_way_max:
                 return
             silent = time.monotonic() - since
             if self._acknowledged != seen:
@@ -190,16 +216,21 @@ class Client:
     def _so_far(self) -> str:
         return f"{self._acknowledged} of {self._sent} commands are in the log"
 
-    def _delivered(self, ticket: Ticket, error: KafkaError | None) -> None:
+    def _delivered(self, ticket: Ticket, error: KafkaError | None, message: Message) -> None:
         """Called from the outlet's thread."""
         with self._changed:
             if error is None:
                 ticket.acknowledged = True
+                ticket.partition, ticket.offset = message.partition() or 0, offset_of(message)
                 self._acknowledged += 1
             else:
+                ticket.failure = error.str()
+                self._failed += 1
                 self._failure = error
-            if error or self._sent == self._acknowledged or self._acknowledged % 500 == 0:
+            if error or not self.under_way or self._acknowledged % 500 == 0:
                 self._changed.notify_all()
+        if ticket.changed:
+            ticket.changed(ticket)
 
     # ---- hearing
 
@@ -229,14 +260,14 @@ class Client:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            if self._hear(min(left, TICK_SECONDS)):
+            if self.hear(min(left, TICK_SECONDS)):
                 deadline = time.monotonic() + timeout_seconds
                 still = [ticket for ticket in still if is_open(ticket)]
                 if progress:
                     progress(len(everything) - len(still))
         return True
 
-    def _hear(self, timeout_seconds: float) -> bool:
+    def hear(self, timeout_seconds: float) -> bool:
         """Take in the answers that have arrived; True if one of them was for us."""
         if self._reader is None:
             return False
@@ -260,7 +291,9 @@ class Client:
             ticket.outcome = answer
         awaits = isinstance(ticket.command, SubmitJob) and ticket.command.awaits
         if ticket.refused or (ticket.reply and (ticket.outcome or not awaits)):
-            del self._waiting[answer.correlation]
+            self.forget(ticket)
+        if ticket.changed:
+            ticket.changed(ticket)
         return True
 
     def _listen(self) -> LaneReader:

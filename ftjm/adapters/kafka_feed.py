@@ -81,8 +81,9 @@ class Feed:
     of a later one.
     """
 
-    def __init__(self, settings: Mapping[str, object], cluster: str) -> None:
+    def __init__(self, settings: Mapping[str, object], cluster: str, *, held_bytes_max: int = HELD_BYTES_MAX) -> None:
         self._cluster = cluster
+        self._held_bytes_max = held_bytes_max
         self._consumer = Consumer(
             {
                 **CONSUMER,
@@ -137,7 +138,7 @@ class Feed:
             return
         error = message.error()
         if error is None:
-            if channel.put(message) > HELD_BYTES_MAX and key not in self._paused:
+            if channel.put(message) > self._held_bytes_max and key not in self._paused:
                 self._paused.add(key)
                 self._consumer.pause([TopicPartition(*key)])
         elif error.code() == KafkaError._PARTITION_EOF:
@@ -149,7 +150,7 @@ class Feed:
 
     def _resume(self) -> None:
         for key in list(self._paused):
-            if self._channels[key].held_bytes < HELD_BYTES_MAX / 2:
+            if self._channels[key].held_bytes < self._held_bytes_max / 2:
                 self._paused.remove(key)
                 self._consumer.resume([TopicPartition(*key)])
 

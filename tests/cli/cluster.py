@@ -43,8 +43,14 @@ class Writer:
 class FakeMessage:
     """As much of a Kafka message as the client looks at."""
 
-    def __init__(self, key: bytes, value: bytes) -> None:
-        self._key, self._value = key, value
+    def __init__(self, key: bytes, value: bytes, partition: int = 0, offset: int = 0) -> None:
+        self._key, self._value, self._partition, self._offset = key, value, partition, offset
+
+    def partition(self) -> int:
+        return self._partition
+
+    def offset(self) -> int:
+        return self._offset
 
     def key(self) -> bytes:
         return self._key
@@ -130,7 +136,7 @@ class FakeOutlet:
         if self._cluster.failure is not None:
             delivered(self._cluster.failure, None)
         elif self._cluster.answers_delivery:
-            delivered(None, None)
+            delivered(None, FakeMessage(key, value, partition, len(self._cluster.commands[partition])))
             self._cluster.append(partition, key, value, headers)
 
     def close(self, timeout_seconds: float = 0) -> int:

@@ -1,0 +1,60 @@
+"""What can be asked of the brokers without reading: where logs begin and end, and who the brokers are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from confluent_kafka import IsolationLevel, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from ftjm.adapters.kafka import say_errors
+
+PATIENCE_SECONDS = 3.0
+
+
+class Broker(NamedTuple):
+    """A broker as the cluster knows it."""
+
+    id: int
+    host: str
+    port: int
+    controller: bool
+
+
+class Observer:
+    """One connection for questions. Every question raises KafkaException where Kafka does not answer in time."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        conf: dict[str, Any] = {**settings, "error_cb": say_errors("observer")}
+        self._admin = AdminClient(conf)
+
+    def topic(self, name: str) -> tuple[str, int]:
+        """The id that Kafka gave the topic at its birth, and its number of partitions."""
+        asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=PATIENCE_SECONDS)
+        found = asked[name].result()
+        return str(found.topic_id), len(found.partitions)
+
+    def ends(self, topic: str, partitions: int, *, committed: bool) -> dict[int, int]:
+        """The end offset of each partition; with `committed`, that of the last transaction that is decided."""
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        return self._offsets(topic, partitions, OffsetSpec.latest(), level)  # type: ignore[no-untyped-call]
+
+    def begins(self, topic: str, partitions: int) -> dict[int, int]:
+        """The first offset that each partition still has."""
+        spec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+        return self._offsets(topic, partitions, spec, IsolationLevel.READ_UNCOMMITTED)
+
+    def _offsets(self, topic: str, partitions: int, spec: OffsetSpec, level: IsolationLevel) -> dict[int, int]:
+        asked = self._admin.list_offsets(
+            {TopicPartition(topic, p): spec for p in range(partitions)},
+            isolation_level=level,
+            request_timeout=PATIENCE_SECONDS,
+        )
+        return {place.partition: int(answer.result().offset) for place, answer in asked.items()}
+
+    def brokers(self) -> list[Broker]:
+        """The brokers that are there."""
+        found = self._admin.describe_cluster(request_timeout=PATIENCE_SECONDS).result()
+        controller = found.controller.id if found.controller else -1
+        return sorted(Broker(node.id, node.host, node.port, node.id == controller) for node in found.nodes)
