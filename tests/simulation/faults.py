@@ -51,10 +51,10 @@ class Faults:
         ]
         if world.leases:
             kinds = [
-                lambda: self._pause_supervisor(self.world.random.choice(self.workers)),
-                lambda: self._freeze(self.world.random.choice(self.workers)),
-                lambda: self._cut(self.world.random.choice(self.workers).host),
-                lambda: self._cut(self.world.random.choice(self.workers).host),
+                lambda: self._pause_supervisor(self._victim()),
+                lambda: self._freeze(self._victim()),
+                lambda: self._cut(self._victim().host),
+                lambda: self._cut(self._victim().host),
                 lambda: self._crash(self.instances),
                 self._deafen,
                 self._deafen,
@@ -63,6 +63,10 @@ class Faults:
         some = draw.choice((0.1, 0.3, 0.6))
         self.kinds = [kind for kind in kinds if draw.random() < some] or kinds
         self.every_ms = draw.choice((200, 400) if world.leases else (150, 400, 1_000))
+
+    def _victim(self) -> Supervisor:
+        """Mostly the same one, so that there is somebody left to take its work over."""
+        return self.workers[0] if self.world.random.random() < 0.85 else self.world.random.choice(self.workers)
 
     def strike(self) -> None:
         if self.world.healing:

@@ -98,17 +98,6 @@ def a_worker_takes_repeated_messages() -> list[Patch]:
 
 
 @planted
-def a_worker_takes_messages_over_a_gap() -> list[Patch]:
-    def accept(self: Session, message: Any) -> bool:
-        if message.session != self.name or message.number <= self._last.get(message.partition, 0):
-            return False
-        self._last[message.partition] = message.number
-        return True
-
-    return [patch.object(Session, "accept", accept)]
-
-
-@planted
 def starts_do_not_check_the_deadline() -> list[Patch]:
     return [
         patch.object(Guard, "may_start", lambda _self, _session, _now: True),
