@@ -29,6 +29,7 @@ TAKE_MAX = 4_000
 WAIT_SECONDS = 0.005
 POLL_EVERY = 500
 READY_SECONDS_MAX = 30.0
+QUIET = {"log_level": 2}
 KINDS = ("commands", "events", "dispatch")
 
 
@@ -77,14 +78,14 @@ class Lane(msgspec.Struct, frozen=True):
 
 def make_topics(bootstrap: str, prefix: str, partitions: int) -> None:
     """Topics with the brokers' own settings."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET})
     for made in admin.create_topics([NewTopic(f"{prefix}-{kind}", partitions) for kind in KINDS]).values():
         made.result()
 
 
 def delete_topics(bootstrap: str, prefix: str) -> None:
     """Delete them."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET})
     for deleted in admin.delete_topics([f"{prefix}-{kind}" for kind in KINDS]).values():
         deleted.result()
 

@@ -7,7 +7,7 @@ from html import escape
 
 from ftjm.bench.report import Figure, Report
 
-UNITS = {"_per_s": "per second", "_ms": "milliseconds", "_s": "seconds"}
+UNITS = {"_per_s": "per second", "_ms": "milliseconds", "_us": "microseconds of processor time a job", "_s": "seconds"}
 WIDTH, LABELS, VALUES = 720, 210, 90
 ROW, BAR, HEAD, GAP = 26, 16, 56, 34
 FONT = "font-family='system-ui, sans-serif'"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 
 from ftjm import children
 from ftjm.config import Settings
@@ -102,3 +103,9 @@ class Crew:
         running = [member.process for member in members if member.process.poll() is None]
         children.stop(running, within_seconds=STOP_SECONDS_MAX)
         self._members = [member for member in self._members if member not in members]
+
+
+def cpu_seconds(members: Iterable[Member]) -> float:
+    """What these processes have used of the processors so far, s."""
+    times = [psutil.Process(member.process.pid).cpu_times() for member in members]
+    return float(sum(each.user + each.system for each in times))

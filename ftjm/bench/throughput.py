@@ -5,7 +5,7 @@ from __future__ import annotations
 from ftjm.bench import bare
 from ftjm.bench.client import Submitted
 from ftjm.bench.cluster import TIMEOUT_SECONDS, Cluster
-from ftjm.bench.crew import Member
+from ftjm.bench.crew import Member, cpu_seconds
 from ftjm.bench.options import Options, Work
 from ftjm.bench.report import Figure, rate, significant
 from ftjm.core import events as e
@@ -16,7 +16,9 @@ def run(cluster: Cluster) -> dict[str, Figure]:
     jobs = cluster.options.jobs
     schedulers = cluster.start_schedulers()
     drain_seconds, workers = _drain(cluster)
+    before = cpu_seconds(schedulers), cpu_seconds(workers)
     submit_seconds, seconds = _end_to_end(cluster, Work.NOOP, jobs)
+    after = cpu_seconds(schedulers), cpu_seconds(workers)
     cluster.crew.stop(workers)
     command_seconds = _command_jobs(cluster)
     cluster.crew.stop(schedulers)
@@ -28,6 +30,9 @@ def run(cluster: Cluster) -> dict[str, Figure]:
         "ceiling_per_s": rate(jobs, ceiling_seconds),
         "ratio": significant(ceiling_seconds / seconds),
         "ceiling_submit_per_s": rate(jobs, ceiling_submit_seconds),
+        # Of processors, so that it says as much on a machine that has other things to do.
+        "scheduler_us": significant((after[0] - before[0]) / jobs * 1e6),
+        "worker_us": significant((after[1] - before[1]) / jobs * 1e6),
     }
     if command_seconds:
         figures["command_jobs_per_s"] = rate(cluster.options.command_jobs, command_seconds)
