@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from ftjm.adapters.kafka import CONSUMER, say_errors
 
-PROOF_SECONDS_MAX = 5.0
+PROOF_SECONDS_MAX = 2.0
 
 
 class Membership:
@@ -30,9 +30,12 @@ class Membership:
         """`revoked` is told the partition, and whether it was lost (the group has given this member up)."""
         self._topic = f"{cluster}.commands"
         self._group = cluster
+        self._settings = settings
         self._admin = AdminClient({**settings})
         self._nominated = nominated
         self._revoked = revoked
+        self.rebalances = 0
+        """How many this member has taken part in."""
         self._client = f"{settings.get('client.id', cluster)}-{uuid4().hex[:12]}"
         self._consumer = Consumer(
             {
@@ -54,6 +57,7 @@ class Membership:
         self._consumer.subscribe([self._topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.rebalances += 1
         for tp in partitions:
             tp.offset = OFFSET_END
         consumer.incremental_assign(partitions)
@@ -84,8 +88,10 @@ class Membership:
         """
         asked = self._admin.describe_consumer_groups([self._group], request_timeout=PROOF_SECONDS_MAX)
         try:
-            group = asked[self._group].result()
-        except KafkaException:
+            group = asked[self._group].result(PROOF_SECONDS_MAX + 1.0)
+        except (KafkaException, TimeoutError):
+            # One that lost its coordinator under way was seen never to answer again.
+            self._admin = AdminClient({**self._settings})
             return False
         return any(
             member.client_id == self._client
