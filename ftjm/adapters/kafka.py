@@ -26,7 +26,16 @@ log = structlog.get_logger(__name__)
 Delivered = Callable[[KafkaError | None, Message], None]
 Headers = Sequence[tuple[str, bytes]]
 
+SILENT: dict[str, object] = {
+    # What a network lost is asked for again within seconds: the library's own 60 s (and 30 s to connect) would keep a
+    # worker away that long after a cut that made a firewall forget its connections.
+    "socket.timeout.ms": 6_000,
+    "socket.connection.setup.timeout.ms": 3_000,
+    "socket.keepalive.enable": True,
+}
 PRODUCER: dict[str, object] = {
+    **SILENT,
+    "request.timeout.ms": 5_000,
     "acks": "all",
     "enable.idempotence": True,
     # A broker takes any first sequence number of a producer that it does not know. With several requests under way,
@@ -48,6 +57,7 @@ PRODUCER: dict[str, object] = {
     "sticky.partitioning.linger.ms": 0,
 }
 CONSUMER: dict[str, object] = {
+    **SILENT,
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     # A position that fell off its log must fail loudly, never jump.
