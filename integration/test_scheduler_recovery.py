@@ -17,8 +17,9 @@ from ftjm.adapters.rocks import RocksStore
 from ftjm.client import Client
 from ftjm.config import Settings
 from ftjm.core.commands import ReleaseJob, SubmitJob
+from ftjm.core.keys import POSITION_KEY
 from ftjm.core.model import JobSpec
-from ftjm.core.state import POSITION_KEY, encode, load_position
+from ftjm.core.state import encode, load_position
 from ftjm.embedded.kafka import EmbeddedKafka
 from ftjm.replay import verify
 from integration.clusters import cluster_on, free_base_port
