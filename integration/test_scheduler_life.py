@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -89,7 +90,7 @@ def story_with(cluster: Cluster, job_id: str, name: str, times: int = 1) -> list
 def test_by_the_command_line(alive: Cluster) -> None:
     def ftjm(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "ftjm", *arguments]
-        environment = alive.settings.environment() | {"PATH": "/usr/bin:/bin"}
+        environment = {**os.environ, **alive.settings.environment()}
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
     job = ["--queue", QUEUE, "--job-id", "cli", "--payload", "[1]"]
