@@ -15,6 +15,8 @@ from integration.clusters import cluster_on, free_base_port
 from integration.harness import Cluster, Load
 from integration.waiting import until
 
+pytestmark = pytest.mark.timeout(300)  # several starts of Kafka on a busy host
+
 FROZEN_SECONDS = 7.0
 """Longer than a worker's lease and than a scheduler's session."""
 

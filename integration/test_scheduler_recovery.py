@@ -26,6 +26,8 @@ from integration.clusters import cluster_on, free_base_port
 from integration.harness import QUEUES, QUICK, Cluster
 from integration.waiting import until
 
+pytestmark = pytest.mark.timeout(300)  # several starts of Kafka on a busy host
+
 PARTITIONS = range(4)
 Rows = dict[bytes, bytes]
 
