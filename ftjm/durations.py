@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 DURATION_MS_MAX = 3650 * UNITS_MS["d"]
 DURATION_EXAMPLES = "a duration such as 500ms, 10s, 2m, 1h30m or 1d"
+TIME_SHOWN_MAX_MS = 253_402_300_799_999
+"""The end of the year 9999: other programs' commands may name later times, which no calendar of Python's has."""
 TIME_EXAMPLES = "a time with its offset from UTC, such as 2030-01-31T18:00:00Z or 2030-01-31T18:00:00+02:00"
 
 _DURATION = re.compile(r"(?=.)" + "".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?){unit})?" for unit in UNITS_MS) + r"\Z")
@@ -63,7 +65,7 @@ def format_time(ms: int) -> str:
     """RFC 3339 in UTC with milliseconds; empty for 0, which stands for no time."""
     if ms == 0:
         return ""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(min(ms, TIME_SHOWN_MAX_MS) / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def format_age(ms: int) -> str:

@@ -13,7 +13,15 @@ from hashlib import blake2b
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from ftjm.core.identity import DEFAULT_QUEUE, content_hash, is_name
 from ftjm.core.model import JobSpec, OnWorkerLoss
@@ -155,11 +163,31 @@ def _flag(value: Any) -> bool:
     return found
 
 
+def _written(kind: str, **more: Any) -> WithJsonSchema:
+    """How users write it, for the OpenAPI document: pydantic knows only what becomes of it."""
+    return WithJsonSchema({"type": kind, **more}, mode="validation")
+
+
 Text = Annotated[str, BeforeValidator(_text)]
-Name = Annotated[str, BeforeValidator(_name)]
-EnvironmentName = Annotated[str, BeforeValidator(_environment_name)]
-Duration = Annotated[int, BeforeValidator(_duration)]
-Time = Annotated[int, BeforeValidator(_time)]
+Name = Annotated[str, BeforeValidator(_name), _written("string", pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+EnvironmentName = Annotated[str, BeforeValidator(_environment_name), _written("string", pattern="^[^=]+$")]
+Duration = Annotated[int, BeforeValidator(_duration), _written("string", examples=["10s", "1h30m"])]
+Time = Annotated[int, BeforeValidator(_time), _written("string", format="date-time")]
+Command = Annotated[
+    list[Text],
+    BeforeValidator(_command),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                {"type": "string", "minLength": 1},
+            ],
+            "description": "A program and its arguments; a text is split into words as a shell does.",
+            "examples": [["echo", "hello"]],
+        },
+        mode="validation",
+    ),
+]
 
 
 class _Fields(BaseModel):
@@ -185,7 +213,7 @@ class JobFields(_Fields):
 
     queue: Name = DEFAULT_QUEUE
     job_id: Name | None = None
-    command: Annotated[list[Text], BeforeValidator(_command)]
+    command: Command
     payload: Any = None
     env: dict[EnvironmentName, Text] | None = Field(None, serialization_alias="environment")
     labels: dict[Name, Text] | None = None
@@ -195,7 +223,11 @@ class JobFields(_Fields):
     delay: Duration | None = Field(None, serialization_alias="delay_ms")
     start_at: Time | None = None
     timeout: Duration | None = Field(None, serialization_alias="timeout_ms")
-    deadline: Annotated[tuple[str, int] | None, BeforeValidator(_duration_or_time)] = None
+    deadline: Annotated[
+        tuple[str, int] | None,
+        BeforeValidator(_duration_or_time),
+        _written("string", examples=["2h", "2030-01-31T18:00:00Z"]),
+    ] = None
     max_attempts: Annotated[int | None, _number(int, 1, 10_000)] = None
     backoff: Backoff = Backoff()
     on_worker_loss: Annotated[OnWorkerLoss | None, _one_of(OnWorkerLoss)] = None
@@ -246,8 +278,9 @@ def _payload(fields: Mapping[str, Any]) -> bytes:
     if "payload" not in fields:
         return b""
     try:
+        json.dumps(fields["payload"], allow_nan=False)  # which msgspec would make null of, without a word
         return msgspec.json.encode(fields["payload"])
-    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise InvalidJobError([Problem(("payload",), f"expected JSON, but {error}")]) from None
 
 

@@ -9,7 +9,11 @@ from ftjm.core.model import JobSpec, OnWorkerLoss
 from ftjm.inputs import InvalidJobError, JobRequest, derived_id, parse_job
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
@@ -158,6 +162,12 @@ def test_all_mistakes_are_told_at_once():
 def test_what_is_too_large_is_refused_with_what_to_do(fields, field):
     with pytest.raises(InvalidJobError, match=f"{field}: expected at most 1000 bytes.*object store"):
         parse_job(fields, inline_limit_bytes=1_000)
+
+
+@pytest.mark.parametrize("payload", [float("inf"), [float("nan")], {"a": -float("inf")}])
+def test_a_number_that_json_does_not_have_is_refused(payload):
+    with pytest.raises(InvalidJobError, match="payload: expected JSON"):
+        parse_job({"command": "a", "payload": payload})
 
 
 @given(st.dictionaries(st.sampled_from(["command", "payload", "env", "backoff", "deadline", "queue", "x"]), JSON))

@@ -23,6 +23,7 @@ BARE = set(files("bench"))
 
 NO_CLIENTS = {f"confluent_kafka{name}" for name in ("", ".KafkaError", ".KafkaException", ".Message")}
 MEETS_KAFKA = {
+    "ftjm/api/service.py": "a read of the log that Kafka does not answer is a problem document",
     "ftjm/api/following.py": "a projection that Kafka does not answer is tried again",
     "ftjm/client.py": "delivery reports carry errors and offsets",
     "ftjm/patience.py": "tells what passes from what does not",
