@@ -142,11 +142,20 @@ class Client:
             self._wait_for_log(UNCONFIRMED_MAX // 2)
         command.actor = command.actor or self.actor
         command.sent_at = command.sent_at or time.time_ns() // 1_000_000
-        self._sent += 1
         ticket = Ticket(command, changed=changed)
-        headers = []
         if self._reader is not None:
-            ticket.correlation = str(self._sent)
+            ticket.correlation = str(self._sent + 1)
+        self._append(ticket)
+        return ticket
+
+    def again(self, ticket: Ticket) -> None:
+        """Append its command once more, for an answer that may have been lost; the answer goes to the same ticket."""
+        self._append(ticket)
+
+    def _append(self, ticket: Ticket) -> None:
+        self._sent += 1
+        command, headers = ticket.command, []
+        if ticket.correlation:
             self._waiting[ticket.correlation] = ticket
             headers.append(("ftjm-reply-to", f"{self._lane}/{self.session}/{ticket.correlation}".encode()))
         key = command.shard_key or command.queue
@@ -158,7 +167,6 @@ class Client:
             headers=headers,
             delivered=lambda error, message: self._delivered(ticket, error, message),
         )
-        return ticket
 
     def forget(self, ticket: Ticket) -> None:
         """Nobody waits for answers to this command any more."""

@@ -14,7 +14,7 @@ from ftjm.config import Settings
 from ftjm.core import events as e
 from ftjm.core.evolve import evolve
 from ftjm.core.identity import partition_for
-from ftjm.core.model import Job, JobSpec, Outcome, job_key
+from ftjm.core.model import Checkpoint, Job, JobSpec, Outcome, job_key
 from ftjm.core.state import State
 from ftjm.patience import QUIET, patiently
 
@@ -42,6 +42,8 @@ class JobView(msgspec.Struct, frozen=True):
     outcome: Outcome
     forgotten_at: int = 0
     """When its retention ended and it left the schedulers' state, ms; 0 if it has not."""
+    checkpoint: Checkpoint = Checkpoint()
+    """How far its run has come, by its attempts' own word."""
 
 
 def read_jobs(settings: Settings, names: Iterable[Name]) -> dict[Name, list[Recorded]]:
@@ -90,7 +92,8 @@ def view(events: Iterable[e.Event]) -> JobView | None:
     key = job_key(*name)
     job = state.job(key)
     assert job is not None
-    return JobView(*name, job, state.spec(key), state.outcome(key), forgotten.at if forgotten else 0)
+    forgotten_at = forgotten.at if forgotten else 0
+    return JobView(*name, job, state.spec(key), state.outcome(key), forgotten_at, state.checkpoint(key))
 
 
 def outputs(events: Iterable[e.Event]) -> Iterator[e.AttemptSucceeded | e.AttemptFailed]:

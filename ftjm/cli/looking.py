@@ -91,7 +91,7 @@ def shown(view: JobView) -> dict[str, Any]:
     """A job for printing; what is empty is empty."""
     from ftjm.durations import format_duration, format_time
 
-    job, spec = view.job, view.spec
+    job, spec, said = view.job, view.spec, view.checkpoint
     return {
         "job": f"{view.queue}/{view.job_id}",
         "state": job.state.name,
@@ -115,6 +115,10 @@ def shown(view: JobView) -> dict[str, Any]:
         "deadline": format_time(job.deadline_at),
         "dispatched": format_time(job.dispatched_at),
         "started": format_time(job.started_at),
+        "progress": said.progress if said.progress >= 0 else None,
+        "progress_text": said.text,
+        "checkpoint": asking.shown_json(said.data),
+        "checkpoint_at": format_time(job.checkpoint_at),
         "ended": format_time(job.ended_at),
         "exit_code": view.outcome.exit_code if job.ended_at else None,
         "error": view.outcome.error,

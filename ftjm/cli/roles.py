@@ -52,6 +52,10 @@ def scheduler(
 def worker(
     queue: Annotated[list[str] | None, typer.Option("--queue", "-q", help="A queue to serve; may be repeated.")] = None,
     slots: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs that it runs at once.")] = 4,
+    app: Annotated[
+        list[str] | None,
+        typer.Option("--app", metavar="MODULE", help="Defines Python tasks; imported once, may be repeated."),
+    ] = None,
     name: Annotated[str, typer.Option(help="Of the worker, the same over restarts (default: the host's).")] = "",
     lease: Annotated[
         float | None,
@@ -64,7 +68,13 @@ def worker(
     log_format: common.LogFormat = None,
     log_level: common.LogLevel = None,
 ) -> None:
-    """Run jobs of some queues until told to leave: SIGTERM or Ctrl-C finishes what runs, a second one stops it."""
+    """Run jobs of some queues until told to leave: SIGTERM or Ctrl-C finishes what runs, a second one stops it.
+
+    \b
+    Examples:
+      ftjm worker --queue default --slots 8
+      ftjm worker --app thumbnails.tasks --queue thumbnails
+    """
     settings = common.settings(
         bootstrap=bootstrap,
         cluster=cluster,
@@ -76,4 +86,4 @@ def worker(
     )
     from ftjm.worker import process
 
-    raise typer.Exit(process.run(settings, queues=queue or ["default"], slots=slots, name=name))
+    raise typer.Exit(process.run(settings, queues=queue or ["default"], slots=slots, name=name, apps=app or []))

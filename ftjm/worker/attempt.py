@@ -3,18 +3,15 @@
 import errno
 import os
 import signal
-import stat
 import subprocess
 from collections import deque
-from contextlib import suppress
 from pathlib import Path
-
-import msgspec
 
 from ftjm.clock import wall_ms
 from ftjm.core.model import FailureReason
+from ftjm.worker import files, taskcall
 from ftjm.worker.processes import kill_group
-from ftjm.worker.protocol import Ended, Start
+from ftjm.worker.protocol import Checkpointed, Ended, Start
 
 _CHUNK = 1 << 16
 _PIPE_BYTES_MAX = 1 << 20
@@ -73,10 +70,17 @@ class Attempt:
     """A running attempt. `group` is its leader's pid, its process group and its session."""
 
     def __init__(self, start: Start, directory: Path, inherited: dict[str, str], limit: int) -> None:
-        """Start it. Raises StartFailed."""
+        """Prepare it: `execute` starts a command, and a task is forked with what is in `given`. Raises StartFailed."""
         self.order = start
         self.directory = directory
-        self.result_file = directory / "result.json"
+        self.words = files.Words(start.key, directory)
+        self.unsaid: Checkpointed | None = None
+        """What it said at last, and nobody has heard yet."""
+        self.group = 0
+        self.started_at = 0
+        self.given: list[int] = []
+        """What its process gets as standard input, output and errors, until it has them."""
+        self._inherited = inherited
         self.halted: FailureReason | None = None
         """Why we are stopping it."""
         self.kill_at: int | None = None
@@ -84,27 +88,47 @@ class Attempt:
         self.timeout_at: int | None = None
         self.input: int | None = None
         """The writing end of its standard input, while there is something to write."""
-        self._unwritten = memoryview(start.payload)
+        self._unwritten = memoryview(self._fed())
         self._limit = limit
-        own: list[int] = []
-        given: list[int] = []
+        self._own: list[int] = []
         try:
             self._make_directories()
-            given = [self._open_input(own)]
+            self.given.append(self._open_input(self._own))
             for _ in ("stdout", "stderr"):
                 reading, writing = os.pipe()
-                own.append(reading)
-                given.append(writing)
-            self.group = self._execute(given, inherited)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            for fd in own:
-                os.close(fd)
+                self._own.append(reading)
+                self.given.append(writing)
+        except OSError as error:
+            self.abandon()
             raise StartFailed(self._why(error)) from error
-        finally:
-            for fd in given:
-                os.close(fd)
+        self.stdout, self.stderr = Tail(self._own[-2], limit), Tail(self._own[-1], limit)
+
+    def execute(self) -> None:
+        """Start the command. Raises StartFailed."""
+        try:
+            group = self._execute(self.given)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self.abandon()
+            raise StartFailed(self._why(error)) from error
+        self.began(group)
+
+    def began(self, group: int) -> None:
+        """Its process is there, and has what was given to it."""
+        self._let_go()
+        self.group = group
         self.started_at = wall_ms()
-        self.stdout, self.stderr = Tail(own[-2], limit), Tail(own[-1], limit)
+
+    def abandon(self) -> None:
+        """It will not run: a process that waits for its orders finds none, and leaves."""
+        self._let_go()
+        for fd in self._own:
+            os.close(fd)
+        self._own = []
+
+    def _let_go(self) -> None:
+        for fd in self.given:
+            os.close(fd)
+        self.given = []
 
     def feed(self) -> bool:
         """Write more of the payload; False once it is all written, or nobody reads it."""
@@ -142,24 +166,42 @@ class Attempt:
             stderr_cut=stderr_cut,
         )
         self._judge(end)
-        end.scratch = remove(self.directory)
+        self.unsaid = self.words.last() if end.reason is not None else None
+        end.scratch = files.remove(self.directory)
         return end
 
     def _judge(self, end: Ended) -> None:
         if self.halted is not None:
-            end.reason, end.error = self.halted, _HALTED[self.halted]
+            end.reason, end.error = self.halted, HALTED[self.halted]
         elif end.signal:
             end.reason, end.error = FailureReason.SIGNAL, f"killed by {_signal_name(end.signal)}"
         elif end.exit_code:
+            told = files.told(self.directory) if self.order.executor == "python" else None
             end.reason, end.error = FailureReason.EXIT_CODE, f"exit status {end.exit_code}"
+            if told is not None and told.reason in taskcall.REASONS:
+                end.reason, end.error = told.reason, told.error
         else:
-            end.result, end.error = _result(self.result_file, self._limit)
+            end.result, end.error = files.result(self.directory, self._limit)
             end.reason = FailureReason.RESULT_REFUSED if end.error else None
 
     def _make_directories(self) -> None:
         self.directory.mkdir(parents=True)
         if not self.order.working_directory:
             (self.directory / "work").mkdir()
+        if self.order.checkpoint:
+            (self.directory / files.LAST).write_bytes(self.order.checkpoint)
+
+    def _fed(self) -> bytes:
+        """What goes to its standard input."""
+        order = self.order
+        if order.executor != "python":
+            return order.payload
+        directory = order.working_directory or str(self.directory / "work")
+        name = order.command[0] if order.command else ""
+        return taskcall.pack(name, self._environment(), directory, str(self.directory), order.payload)
+
+    def _environment(self) -> dict[str, str]:
+        return INHERITED_DEFAULTS | self._inherited | self.order.environment | self._identity()
 
     def _open_input(self, own: list[int]) -> int:
         if not self._unwritten:
@@ -169,7 +211,7 @@ class Attempt:
         os.set_blocking(self.input, False)
         return reading
 
-    def _execute(self, given: list[int], inherited: dict[str, str]) -> int:
+    def _execute(self, given: list[int]) -> int:
         order = self.order
         if order.executor != "command":
             raise ValueError(f"expected the executor `command`, but the job asks for {order.executor!r}")
@@ -181,7 +223,7 @@ class Attempt:
             stdout=given[1],
             stderr=given[2],
             cwd=order.working_directory or self.directory / "work",
-            env=INHERITED_DEFAULTS | inherited | order.environment | self._identity(),
+            env=self._environment(),
             start_new_session=True,
         )
         # The guard reaps all children in one place; this object must not wait for it too.
@@ -191,13 +233,17 @@ class Attempt:
     def _identity(self) -> dict[str, str]:
         order = self.order
         job = f"{order.queue}/{order.job_id}"
+        last = {"FTJM_LAST_CHECKPOINT_FILE": str(self.directory / files.LAST)} if order.checkpoint else {}
         return {
+            **last,
             "FTJM_JOB_ID": job,
             "FTJM_QUEUE": order.queue,
             "FTJM_ATTEMPT": str(order.attempt),
             "FTJM_RUN": str(order.run),
             "FTJM_RUN_KEY": f"{job}/{order.run}",
-            "FTJM_RESULT_FILE": str(self.result_file),
+            "FTJM_RESULT_FILE": str(self.directory / files.RESULT),
+            "FTJM_CHECKPOINT_FILE": str(self.directory / files.CHECKPOINT),
+            "FTJM_PROGRESS_FILE": str(self.directory / files.PROGRESS),
         }
 
     def _why(self, error: Exception) -> str:
@@ -216,7 +262,7 @@ class Attempt:
         return f"cannot execute {program!r}: {error.strerror or error}"
 
 
-_HALTED = {
+HALTED = {
     FailureReason.TIMEOUT: "stopped at its timeout",
     FailureReason.STOPPED: "stopped on request",
     FailureReason.LEASE_EXPIRED: "the worker could not reach the log for its lease, so it stopped the attempt",
@@ -224,54 +270,11 @@ _HALTED = {
 }
 
 
-def remove(directory: Path) -> str:
-    """Remove an attempt's directory if nothing was left in it; else its path, for somebody with more time."""
-    with suppress(OSError):
-        (directory / "result.json").unlink()
-    try:
-        with suppress(FileNotFoundError):
-            (directory / "work").rmdir()
-        directory.rmdir()
-    except FileNotFoundError:
-        return ""
-    except OSError:
-        return str(directory)
-    return ""
-
-
 def stop_group(attempt: Attempt, reason: FailureReason, number: signal.Signals) -> None:
     """Signal the attempt's processes; the first reason is the one that is told."""
     if attempt.halted is None:
         attempt.halted = reason
     kill_group(attempt.group, number)
-
-
-def _result(path: Path, limit: int) -> tuple[bytes, str]:
-    """The result, and why it is refused."""
-    try:
-        # A job may leave anything under this name: a pipe must not hold the guard up.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(fd, "rb") as file:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                return b"", "expected a file of JSON in FTJM_RESULT_FILE, but it is not a regular file"
-            result, size = file.read(limit + 1), found.st_size
-    except FileNotFoundError:
-        return b"", ""
-    except OSError as error:
-        return b"", f"expected a file of JSON in FTJM_RESULT_FILE, but it cannot be read: {error.strerror}"
-    if len(result) > limit:
-        return b"", (
-            f"expected a result of at most {limit} bytes, but FTJM_RESULT_FILE has {size}; "
-            "store it elsewhere and give its address as the result, or raise inline_limit_bytes"
-        )
-    if not result.strip():
-        return b"", ""
-    try:
-        msgspec.json.decode(result)
-    except (msgspec.DecodeError, RecursionError) as error:
-        return b"", f"expected JSON in FTJM_RESULT_FILE ({size} bytes), but: {error}; write one JSON value, or nothing"
-    return result, ""
 
 
 def _signal_name(number: int) -> str:

@@ -1,7 +1,7 @@
 """The guard: the parent of all attempts, which stops them in time whatever becomes of the supervisor.
 
-A process of its own (`python -m ftjm.worker.guard FD DIRECTORY LIMIT`), single-threaded, that does nothing else. It
-ends when its pipe to the supervisor closes, and nothing that it started outlives it.
+A process of its own (`python -m ftjm.worker.guard FD DIRECTORY LIMIT APP…`), single-threaded, that does nothing else.
+It ends when its pipe to the supervisor closes, and nothing that it started outlives it.
 """
 
 import os
@@ -9,12 +9,15 @@ import selectors
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from ftjm.clock import boot_ms, wall_ms
 from ftjm.core.model import FailureReason
-from ftjm.worker.attempt import Attempt, StartFailed, Tail, remove, stop_group
+from ftjm.worker.attempt import HALTED, Attempt, StartFailed, Tail, stop_group
+from ftjm.worker.files import remove
+from ftjm.worker.forks import Forks, is_child
 from ftjm.worker.processes import (
     MemoryKiller,
     attempt_of,
@@ -34,9 +37,9 @@ LAST_KILL_SECONDS = 5.0
 
 
 class Guard:
-    """The loop. `limit` bounds a result, and each of both outputs, in bytes."""
+    """The loop. `limit` bounds a result, and each of both outputs, in bytes; `apps` define the Python tasks."""
 
-    def __init__(self, channel: Channel, directory: Path, limit: int) -> None:
+    def __init__(self, channel: Channel, directory: Path, limit: int, apps: Sequence[str] = ()) -> None:
         self._channel = channel
         self._directory = directory
         self._limit = limit
@@ -54,12 +57,13 @@ class Guard:
         self._wake, self._woken = _signals_as_bytes()
         self._selector.register(channel, selectors.EVENT_READ, self._talk)
         self._selector.register(self._wake, selectors.EVENT_READ, self._awake)
+        self._forks = Forks(apps, self._inherited, self._watch_forks, self._unwatch) if apps else None
 
     def run(self) -> None:
         """Until the supervisor has gone. Then nothing is left running."""
         try:
             while True:
-                wait = max(0, self._look_at - boot_ms()) / 1000 if self._running else None
+                wait = max(0, self._look_at - boot_ms()) / 1000 if self._running or self._starting else None
                 for key, mask in self._selector.select(wait):
                     key.data(mask)
                 now = boot_ms()
@@ -106,11 +110,31 @@ class Guard:
         directory = self._directory / str(self._count)
         try:
             attempt = Attempt(order, directory, self._inherited, self._limit)
+            if order.executor == "python":
+                self._fork(attempt)
+            else:
+                attempt.execute()
+                self._begun(attempt)
         except StartFailed as error:
-            failed = Ended(key=order.key, reason=FailureReason.START_FAILED, error=str(error), ended_at=wall_ms())
-            failed.scratch = remove(directory)
-            self._channel.send(failed)
-            return
+            self._not_started(order, directory, FailureReason.START_FAILED, str(error))
+
+    def _fork(self, attempt: Attempt) -> None:
+        """Have a process forked for a Python task. Raises StartFailed."""
+        if self._forks is None:
+            attempt.abandon()
+            name = attempt.order.command[0] if attempt.order.command else ""
+            text = f"expected a worker of the Python task {name!r}, but this one serves no app; start it with --app"
+            raise StartFailed(text)
+        if error := self._forks.ask(attempt):
+            attempt.abandon()
+            raise StartFailed(error)
+
+    def _not_started(self, order: Start, directory: Path, reason: FailureReason, error: str) -> None:
+        scratch = remove(directory)
+        self._channel.send(Ended(key=order.key, reason=reason, error=error, ended_at=wall_ms(), scratch=scratch))
+
+    def _begun(self, attempt: Attempt) -> None:
+        order = attempt.order
         if order.timeout_ms:
             attempt.timeout_at = boot_ms() + order.timeout_ms
         self._running[attempt.group] = self._by_key[order.key] = attempt
@@ -124,6 +148,9 @@ class Guard:
         for order in self._stops:
             if attempt := self._by_key.get(order.key):
                 self._halt(attempt, order.reason, order.grace_ms, now)
+            for attempt in self._starting:
+                if attempt.order.key == order.key:
+                    self._give_up(attempt, order.reason)
         self._stops.clear()
 
     def _halt(self, attempt: Attempt, reason: FailureReason, grace_ms: int, now: int) -> None:
@@ -131,6 +158,38 @@ class Guard:
         kill_at = now + grace_ms
         attempt.kill_at = kill_at if attempt.kill_at is None else min(attempt.kill_at, kill_at)
         stop_group(attempt, reason, signal.SIGTERM if grace_ms else signal.SIGKILL)
+
+    # The zygote.
+
+    @property
+    def _starting(self) -> list[Attempt]:
+        return self._forks.waiting if self._forks else []
+
+    def _watch_forks(self, control: socket.socket) -> None:
+        self._selector.register(control, selectors.EVENT_READ, self._forked)
+
+    def _unwatch(self, control: socket.socket) -> None:
+        self._selector.unregister(control)
+
+    def _forked(self, _mask: int) -> None:
+        assert self._forks is not None
+        forked, orphaned = self._forks.hear()
+        for attempt, pid in forked:
+            if pid and is_child(pid):
+                attempt.began(pid)
+                self._begun(attempt)
+            else:
+                attempt.abandon()
+                why = "its new process died at once" if pid else "cannot fork: no memory, or too many processes"
+                self._not_started(attempt.order, attempt.directory, FailureReason.START_FAILED, why)
+        for attempt in orphaned:
+            remove(attempt.directory)
+            self._start(attempt.order)
+
+    def _give_up(self, attempt: Attempt, reason: FailureReason) -> None:
+        assert self._forks is not None
+        self._forks.give_up(attempt)
+        self._not_started(attempt.order, attempt.directory, reason, HALTED[reason])
 
     # What attempts do.
 
@@ -168,6 +227,8 @@ class Guard:
         if attempt.input is not None:
             self._forget_fd(attempt.input)
         end = attempt.ended(status)
+        if end.reason is not None and attempt.unsaid:
+            self._channel.send(attempt.unsaid)
         if end.reason is FailureReason.SIGNAL and end.signal == signal.SIGKILL:
             self._memory_killer.look(now)
             if self._memory_killer.recent(now):
@@ -178,11 +239,11 @@ class Guard:
     def _kill_stragglers(self) -> None:
         """Processes that escaped from their attempt's group, and became our children when it ended."""
         for pid in children():
-            if pid in self._running:
+            if pid in self._running or (self._forks and pid == self._forks.pid):
                 continue
             key = attempt_of(pid)
-            # One that hides whose it is may belong to an attempt that runs: it goes when nothing runs.
-            if (key not in self._by_key) if key else not self._running:
+            # One that hides whose it is may belong to an attempt that runs or starts: it goes when none does.
+            if (key not in self._by_key) if key else not (self._running or self._starting):
                 kill(pid, signal.SIGKILL)
 
     # What time does.
@@ -198,10 +259,18 @@ class Guard:
                 self._halt(attempt, FailureReason.TIMEOUT, attempt.order.grace_ms, now)
             elif attempt.kill_at is not None and now >= attempt.kill_at:
                 kill_group(attempt.group, signal.SIGKILL)
+            if said := attempt.words.heard(now):
+                self._channel.send(said)
             due = (deadline + attempt.order.continue_for_ms, attempt.timeout_at, attempt.kill_at)
             self._look_at = min(self._look_at, *(at for at in due if at is not None and at > now))
         if self._running:
             self._memory_killer.look(now)
+        for attempt in self._starting:
+            deadline = self._deadlines.get(attempt.order.session)
+            if deadline is None or now >= deadline:
+                self._give_up(attempt, FailureReason.LEASE_EXPIRED)
+        if self._forks:
+            self._forks.enforce(now)
 
     def _want_write(self) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._channel.wants_write else 0)
@@ -234,12 +303,12 @@ def _signals_as_bytes() -> tuple[socket.socket, socket.socket]:
 
 
 def main(arguments: list[str]) -> None:
-    """`FD DIRECTORY LIMIT`: the pipe to the supervisor, where attempts have their directories, bytes."""
-    fd, directory, limit = arguments
+    """`FD DIRECTORY LIMIT APP…`: the pipe to the supervisor, where attempts have their directories, bytes, modules."""
+    fd, directory, limit, *apps = arguments
     become_subreaper()
     control = socket.socket(fileno=int(fd))
     control.set_inheritable(False)
-    Guard(Channel(control), Path(directory), int(limit)).run()
+    Guard(Channel(control), Path(directory), int(limit), apps).run()
 
 
 if __name__ == "__main__":

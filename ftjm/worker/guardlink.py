@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ LEAVE_SECONDS = 10.0
 class GuardLink:
     """One life of the guard process. Its attempts get directories of their own under `directory`."""
 
-    def __init__(self, directory: Path, limit_bytes: int) -> None:
+    def __init__(self, directory: Path, limit_bytes: int, apps: Sequence[str] = ()) -> None:
         """Start it: it takes frames at once, though it needs some 50 ms to act on them. Raises OSError."""
         ours, theirs = socket.socketpair()
         directory.mkdir(parents=True, exist_ok=True)
@@ -26,7 +27,10 @@ class GuardLink:
         self._spare = frozenset(children())
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ftjm.worker.guard", str(theirs.fileno()), str(directory), str(limit_bytes)],
+                [
+                    *(sys.executable, "-m", "ftjm.worker.guard", str(theirs.fileno()), str(directory)),
+                    *(str(limit_bytes), *apps),
+                ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 # What attempts inherit comes from here: settings of ours may hold credentials.

@@ -19,11 +19,13 @@ from ftjm.core.messages import (
 from ftjm.core.model import FailureReason
 from ftjm.worker import reports
 from ftjm.worker.duties import Beat, Duty, Extend, Halt, Leave, Listen, Report, Run
-from ftjm.worker.protocol import Ended
+from ftjm.worker.protocol import Checkpointed, Ended
 from ftjm.worker.session import Held, Identity, Session, attempt_key
 
 OUTLIVES_MS = 250
 """An attempt that ends sooner is reported once, with its start in its end."""
+REPORTS_BEHIND_MAX = 50
+"""While the log is that far behind, checkpoints wait, and the newest of an attempt replaces the one before."""
 DEMAND_KEPT_MS = 5_000
 """What a silent owner last said of its queues counts for so long."""
 
@@ -114,11 +116,19 @@ class Life:
                 held.started_at, held.started_boot = started_at, now
         return []
 
+    def checkpointed(self, said: Checkpointed) -> list[Duty]:
+        """The attempt has told how far it is; `tick` passes it on."""
+        for session in self.sessions.values():
+            if held := session.held.get(said.key):
+                held.said = reports.newest(held.said, said)
+        return []
+
     def ended(self, end: Ended) -> list[Duty]:
         """The attempt is over, and its slot is free."""
         for session in self.sessions.values():
             if held := session.held.pop(end.key, None):
-                return [self._report(session, reports.ended(self.identity.worker, held.order, end))]
+                last = self._checkpoint(session, held) if end.reason is not None else []
+                return [*last, self._report(session, reports.ended(self.identity.worker, held.order, end))]
         return []
 
     def guard_lost(self, wall_ms: int) -> list[Duty]:
@@ -164,6 +174,7 @@ class Life:
         if self._current is None and not self.draining:
             duties.append(self._open())
         duties += self._worth_telling(now)
+        duties += self._checkpoints()
         duties += self._decline_refused(now)
         offers_changed = self._offer(now)
         for session in list(self.sessions.values()):
@@ -238,6 +249,18 @@ class Life:
                 if held.started_boot and not held.told and now - held.started_boot >= OUTLIVES_MS:
                     held.told = True
                     yield self._report(session, reports.started(self.identity.worker, held.order, held.started_at))
+
+    def _checkpoints(self) -> Iterable[Duty]:
+        for session in self.sessions.values():
+            for held in session.held.values():
+                if held.said and session.unconfirmed < REPORTS_BEHIND_MAX:
+                    yield from self._checkpoint(session, held)
+
+    def _checkpoint(self, session: Session, held: Held) -> list[Duty]:
+        if held.said is None:
+            return []
+        said, held.said = held.said, None
+        return [self._report(session, reports.checkpointed(self.identity.worker, held.order, said))]
 
     def _decline_refused(self, now: int) -> Iterable[Duty]:
         for session in self.sessions.values():

@@ -13,6 +13,7 @@ from ftjm.adapters.kafka import Outlet
 from ftjm.config import Settings
 from ftjm.core.identity import is_name
 from ftjm.errors import FtjmError, UsageError
+from ftjm.worker import forks
 from ftjm.worker.guardlink import GuardLink
 from ftjm.worker.inbox import Asked, Inbox
 from ftjm.worker.kafka_wire import KafkaWire, discover
@@ -25,7 +26,7 @@ from ftjm.worker.supervisor import Supervisor
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, *, queues: Sequence[str], slots: int, name: str = "") -> int:
+def run(settings: Settings, *, queues: Sequence[str], slots: int, name: str = "", apps: Sequence[str] = ()) -> int:
     """Run a worker until it is told to leave (SIGTERM, SIGINT). Returns its exit status.
 
     Raises FtjmError where it cannot run, UsageError for a name or a queue that cannot be.
@@ -40,6 +41,7 @@ def run(settings: Settings, *, queues: Sequence[str], slots: int, name: str = ""
     for what, value in (("worker", name), *(("queue", queue) for queue in queues)):
         if not is_name(value):
             raise UsageError(f"a {what}'s name of A-Z a-z 0-9 . _ -, at most 128", repr(value), "choose another")
+    tasks = _tasks(apps)
     become_subreaper()
     inbox = Inbox()
     asked = _signals_into(inbox)
@@ -59,20 +61,39 @@ def run(settings: Settings, *, queues: Sequence[str], slots: int, name: str = ""
         lanes=topics.lanes,
         lease_ms=int(settings.lease_seconds * 1000),
     )
-    log.info("worker_starting", worker=name, slots=slots, queues=identity.queues, lease_ms=identity.lease_ms)
+    log.info(
+        "worker_starting",
+        worker=name,
+        slots=slots,
+        queues=identity.queues,
+        lease_ms=identity.lease_ms,
+        **({"tasks": tasks} if tasks else {}),
+    )
     scratch = Scratch(settings.data_dir / "attempts")
     try:
         supervisor = Supervisor(
             Life(identity, lambda: f"{name}.{uuid.uuid4().hex}"),
             KafkaWire(kafka, topics, outlet, inbox),
             inbox,
-            lambda: GuardLink(scratch.for_guard(), settings.inline_limit_bytes),
+            lambda: GuardLink(scratch.for_guard(), settings.inline_limit_bytes, apps),
             scratch.remove,
         )
         return supervisor.run()
     finally:
         scratch.close()
         inbox.close()
+
+
+def _tasks(apps: Sequence[str]) -> list[str]:
+    """The names of the tasks that the apps define. Raises UsageError where they cannot be imported."""
+    if not apps:
+        return []
+    names, error = forks.check(apps)
+    if error:
+        raise UsageError(f"importable apps (--app {' --app '.join(apps)})", error, "mend that, and start again")
+    if not names:
+        log.warning("no_tasks", apps=apps, todo="define some with @ftjm.task, or leave --app away")
+    return names
 
 
 def _signals_into(inbox: Inbox) -> list[int]:

@@ -34,6 +34,8 @@ class Start(msgspec.Struct, kw_only=True, tag=True):
     """Between SIGTERM and SIGKILL at its timeout."""
     continue_for_ms: int
     """How much later than its session's its deadline is."""
+    checkpoint: bytes = b""
+    """What an earlier attempt of the run has left."""
 
 
 class Stop(msgspec.Struct, kw_only=True, tag=True):
@@ -71,6 +73,15 @@ class Started(msgspec.Struct, kw_only=True, tag=True):
     """Wall clock, ms."""
 
 
+class Checkpointed(msgspec.Struct, kw_only=True, tag=True):
+    """How far an attempt has come, by its own word; what is left at its default stays as it was."""
+
+    key: str
+    data: bytes = b""
+    progress: float = -1.0
+    text: str = ""
+
+
 class Ended(msgspec.Struct, kw_only=True, tag=True):
     """An attempt is over; nothing of it runs any more."""
 
@@ -92,7 +103,7 @@ class Ended(msgspec.Struct, kw_only=True, tag=True):
     """Its directory, where something is left to remove: too slow for the guard, whose timers must run."""
 
 
-Frame = Start | Stop | Renew | Forget | Ping | Pong | Started | Ended
+Frame = Start | Stop | Renew | Forget | Ping | Pong | Started | Checkpointed | Ended
 
 
 class Disconnected(Exception):

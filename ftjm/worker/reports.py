@@ -2,14 +2,34 @@
 
 from typing import Any
 
-from ftjm.core.commands import AttemptReport, CompleteAttempt, DeclineAttempt, FailAttempt, StartAttempt
+from ftjm.core.commands import (
+    AttemptReport,
+    CheckpointAttempt,
+    CompleteAttempt,
+    DeclineAttempt,
+    FailAttempt,
+    StartAttempt,
+)
 from ftjm.core.messages import RunAttempt
-from ftjm.worker.protocol import Ended
+from ftjm.worker.protocol import Checkpointed, Ended
 
 
 def started(worker: str, order: RunAttempt, started_at: int) -> StartAttempt:
     """It runs, and has for long enough to be worth a record of its own."""
     return StartAttempt(**_envelope(worker, order), started_at=started_at)
+
+
+def checkpointed(worker: str, order: RunAttempt, said: Checkpointed) -> CheckpointAttempt:
+    """How far it has come."""
+    return CheckpointAttempt(**_envelope(worker, order), data=said.data, progress=said.progress, text=said.text)
+
+
+def newest(before: Checkpointed | None, said: Checkpointed) -> Checkpointed:
+    """Both as one: what the newer one leaves open stays as it was."""
+    if before is None:
+        return said
+    progress = said.progress if said.progress >= 0 else before.progress
+    return Checkpointed(key=said.key, data=said.data or before.data, progress=progress, text=said.text or before.text)
 
 
 def declined(worker: str, order: RunAttempt, reason: str) -> DeclineAttempt:

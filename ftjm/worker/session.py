@@ -8,6 +8,7 @@ import msgspec
 from ftjm.core.identity import partition_for
 from ftjm.core.messages import Dispatch, RunAttempt, SessionState, SlotOffer, WorkerHeartbeat
 from ftjm.worker.offers import Offers
+from ftjm.worker.protocol import Checkpointed
 
 GUARD_MARGIN_MS = 500
 """G: the guard or the supervisor runs within this of a deadline."""
@@ -51,6 +52,8 @@ class Held(msgspec.Struct):
     """Whether `StartAttempt` was sent."""
     expired: bool = False
     """Whether it was told to stop because its time is over."""
+    said: Checkpointed | None = None
+    """How far it has come, where the log has not been told yet."""
 
     @property
     def extension_ms(self) -> int:

@@ -15,7 +15,18 @@ from ftjm.core.model import FailureReason
 from ftjm.worker.duties import Beat, Duty, Extend, Halt, Leave, Listen, Report, Run
 from ftjm.worker.inbox import Acknowledged, Asked, Confirmed, GuardPort, Inbox, Item, Opened, Wire
 from ftjm.worker.life import Life
-from ftjm.worker.protocol import Disconnected, Ended, Forget, Frame, Ping, Renew, Start, Started, Stop
+from ftjm.worker.protocol import (
+    Checkpointed,
+    Disconnected,
+    Ended,
+    Forget,
+    Frame,
+    Ping,
+    Renew,
+    Start,
+    Started,
+    Stop,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -178,6 +189,8 @@ class Supervisor:
     def _heard(self, frame: Frame) -> Iterable[Duty]:
         if isinstance(frame, Started):
             return self._life.started(frame.key, frame.started_at, self._clock())
+        if isinstance(frame, Checkpointed):
+            return self._life.checkpointed(frame)
         if isinstance(frame, Ended):
             if frame.scratch:
                 self._remove(frame.scratch)
@@ -239,4 +252,5 @@ def _start(duty: Run) -> Start:
         timeout_ms=spec.timeout_ms,
         grace_ms=spec.cancel_grace_ms,
         continue_for_ms=spec.continue_for_ms,
+        checkpoint=order.checkpoint,
     )

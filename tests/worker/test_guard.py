@@ -207,6 +207,8 @@ def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = {name: value for name, value in found.items() if name.startswith("FTJM_")}
     result = ours.pop("FTJM_RESULT_FILE")
     assert result.startswith(str(tmp_path))
+    files = {ours.pop(name) for name in ("FTJM_CHECKPOINT_FILE", "FTJM_PROGRESS_FILE")}
+    assert len(files) == 2
     assert ours == {
         "FTJM_JOB_ID": "q/j1",
         "FTJM_QUEUE": "q",
