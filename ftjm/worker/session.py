@@ -87,6 +87,8 @@ class Session:
         self._last: dict[int, int] = {}
         self._closed_by: set[int] = set()
         self._acknowledged: int | None = None
+        self._first_sent: int | None = None
+        """The token of the first heartbeat."""
         self._silent_from: int | None = None
         """The token of the first heartbeat that offered nothing any more."""
         self._silent_known_at: int | None = None
@@ -98,9 +100,10 @@ class Session:
     @property
     def deadline_ms(self) -> int | None:
         """Until when its attempts may run (plus their own extension); None before a heartbeat was acknowledged."""
-        if self._acknowledged is None:
-            return None
-        return self._acknowledged + int(CLOCK_RATE * self.identity.lease_ms) - GUARD_MARGIN_MS
+        return self._deadline(self._acknowledged)
+
+    def _deadline(self, token: int | None) -> int | None:
+        return None if token is None else token + int(CLOCK_RATE * self.identity.lease_ms) - GUARD_MARGIN_MS
 
     def in_lease(self, now: int) -> bool:
         """Whether an attempt may start now."""
@@ -148,6 +151,7 @@ class Session:
         `now` must be read before the produce call.
         """
         self._beaten = now
+        self._first_sent = now if self._first_sent is None else self._first_sent
         self._told = True
         silent = self.retired or state is not SessionState.OPEN
         if silent and self._silent_from is None:
@@ -168,6 +172,11 @@ class Session:
 
     def acknowledged(self, token: int, now: int) -> None:
         """The log has the heartbeat of this token. Older ones that come late change nothing."""
+        first_deadline = self._deadline(self._first_sent)
+        if self._acknowledged is None and first_deadline is not None and now >= first_deadline:
+            # An owner may have heard the first one long before we knew, dispatched to us, and given us up since.
+            self.lapsed = True
+            self.retire()
         self._acknowledged = token if self._acknowledged is None else max(token, self._acknowledged)
         if self._silent_from is not None and token >= self._silent_from and self._silent_known_at is None:
             self._silent_known_at = now

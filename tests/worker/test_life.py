@@ -18,7 +18,7 @@ from ftjm.core.messages import (
 )
 from ftjm.core.model import FailureReason, StopReason
 from ftjm.worker.duties import Leave
-from ftjm.worker.session import LINGER_MS, SETTLE_MS
+from ftjm.worker.session import LINGER_MS, SETTLE_MS, Session
 from tests.worker.lives import HOLDS_MS, LEASE_MS, Beat, Extend, Halt, Listen, Run, World
 
 
@@ -141,13 +141,15 @@ def test_past_the_deadline_attempts_stop_and_a_new_session_takes_over() -> None:
     beats = {beat.session: beat.heartbeat for beat in world.take(Beat)}
     assert (beats["s1"].state, beats["s1"].busy) == (SessionState.DRAINING, 1)
     assert [offer.slots for offer in beats["s1"].offers] == [0]
-    assert [offer.slots for offer in beats["s2"].offers] == [1]
+    # An owner may have heard s2 all the while, and given it up by now.
+    assert [offer.slots for offer in beats["s2"].offers] == [0]
+    assert [offer.slots for offer in beats["s3"].offers] == [1]
     assert world.take(Halt) == []
     assert max(extend.deadline_ms for extend in world.take(Extend) if extend.session == "s1") > world.now
     world.dispatch("other", session="s1")
     world.tick(SETTLE_MS)
     assert isinstance(world.commands()[-1], DeclineAttempt)
-    world.dispatch("other", session="s2")
+    world.dispatch("other", session="s3")
     assert world.take(Run)[-1].key == "q/other/1"
 
 
@@ -337,3 +339,12 @@ def test_no_attempt_outlives_its_own_deadline(data: st.DataObject) -> None:
                 deadline = acknowledged[session.name] + held.extension_ms
                 assert held.key in told or world.now < deadline or session.name not in acknowledged
         assert world.life.live <= 3
+
+
+def test_a_session_whose_first_heartbeat_is_confirmed_only_after_its_lease_starts_nothing() -> None:
+    session = Session("s1", World().life.identity)
+    token, _ = session.heartbeat(1_000, SessionState.OPEN)
+    session.heartbeat(1_000 + HOLDS_MS - 10, SessionState.OPEN)
+    session.acknowledged(token + HOLDS_MS - 10, 1_000 + HOLDS_MS)
+    assert session.retired
+    assert not session.in_lease(1_000 + HOLDS_MS)
