@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     cluster: str = Field("ftjm", pattern=NAME_PATTERN, description="prefix of topics, group and transactional ids")
     bootstrap: str = Field("", description="Kafka bootstrap servers, host:port[,host:port]")
     data_dir: Path = Field(default_factory=default_data_dir, description="stores, embedded Kafka, endpoint file")
+    api: str = Field("", description="address of the HTTP API, for the verbs that read through it: http://host:port")
     own_brokers: bool = Field(False, description="the brokers are those of `ftjm up`, set for fast failover")
 
     partitions: int = Field(16, ge=1, le=4096, description="of commands and events; fixed at birth")
@@ -174,6 +175,7 @@ class _EndpointFile(_Source):
         return {
             "bootstrap": found.bootstrap,
             "cluster": found.cluster,
+            "api": found.api,
             "own_brokers": found.own_brokers,
             "partitions": found.partitions,
             "lanes": found.lanes,

@@ -24,6 +24,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     session_timeout_ms: int
     heartbeat_interval_ms: int
     up_pid: int
+    api: str = ""
+    """Address of the HTTP API; empty where `up` runs none."""
 
 
 def write(data_dir: Path, endpoint: Endpoint) -> Path:

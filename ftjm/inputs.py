@@ -133,7 +133,7 @@ def _duration_or_time(value: Any) -> tuple[str, int]:
 
 def _one_of(values: type[OnWorkerLoss]) -> BeforeValidator:
     def check(value: Any) -> OnWorkerLoss:
-        if value not in {member.value for member in values}:
+        if not isinstance(value, str) or value not in {member.value for member in values}:
             raise _expected(", ".join(values), value)
         return values(value)
 

@@ -37,6 +37,13 @@ class Plan:
     workers: int
     slots: int
     queues: tuple[str, ...]
+    api_port: int = 0
+    """Of the HTTP API; 0 means none."""
+
+    @property
+    def api(self) -> str:
+        """The address of the HTTP API; empty for none."""
+        return f"http://127.0.0.1:{self.api_port}" if self.api_port else ""
 
 
 def run(plan: Plan, settings: Settings, announce: Callable[[], None]) -> None:
@@ -70,10 +77,11 @@ def started(plan: Plan, settings: Settings) -> Iterator[list[Callable[[], None]]
             watches.append(kafka.watch)
         _create_topics(settings)
         stack.callback(endpoint.remove, settings.data_dir)
-        endpoint.write(settings.data_dir, _endpoint(settings))
+        endpoint.write(settings.data_dir, _endpoint(plan, settings))
         queues = [part for queue in plan.queues for part in ("--queue", queue)]
         watches += _start_group(stack, settings, "scheduler", plan.schedulers, [])
         watches += _start_group(stack, settings, "worker", plan.workers, ["--slots", str(plan.slots), *queues])
+        watches += _start_group(stack, settings, "api", int(plan.api_port > 0), ["--port", str(plan.api_port)])
         yield watches
 
 
@@ -112,7 +120,7 @@ def _create_topics(settings: Settings) -> None:
     )(topics.create, settings)
 
 
-def _endpoint(settings: Settings) -> endpoint.Endpoint:
+def _endpoint(plan: Plan, settings: Settings) -> endpoint.Endpoint:
     return endpoint.Endpoint(
         bootstrap=settings.bootstrap,
         cluster=settings.cluster,
@@ -123,4 +131,5 @@ def _endpoint(settings: Settings) -> endpoint.Endpoint:
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=settings.heartbeat_interval_ms,
         up_pid=os.getpid(),
+        api=plan.api,
     )

@@ -8,33 +8,34 @@ from aiohttp import web
 
 from ftjm.api import models as m
 from ftjm.api import requests, views
+from ftjm.api.explaining import ahead_of, explained
 from ftjm.api.operations import Asked, Operation, reply
 from ftjm.api.problems import ProblemError
-from ftjm.api.queries import AHEAD_MAX, START, Filter, Place
-from ftjm.api.tables import place_of
-from ftjm.clock import wall_ms
+from ftjm.api.queries import START, Filter, Place
 from ftjm.core import events as e
-from ftjm.core.identity import partition_for
-from ftjm.core.model import TERMINAL, JobState
-from ftjm.explain import Facts, explain, server
+from ftjm.core.model import TERMINAL
 from ftjm.jobhistory import Recorded
 
 
-async def list_jobs(asked: Asked) -> web.StreamResponse:
-    """Jobs that match."""
-    query: requests.JobsQuery = asked.query
-    wanted = Filter(
+def wanted(query: requests.JobsQuery) -> Filter:
+    """The filter that a query asks for."""
+    return Filter(
         queue=query.queue or "",
         states=tuple(query.state),
         labels=tuple(query.label),
         submitted_from=query.submitted_from or 0,
         submitted_before=query.submitted_before or 0,
     )
+
+
+async def list_jobs(asked: Asked) -> web.StreamResponse:
+    """Jobs that match."""
+    query: requests.JobsQuery = asked.query
     try:
         behind = Place.decode(query.cursor) if query.cursor else START
     except ValueError as error:
         raise ProblemError(HTTPStatus.BAD_REQUEST, str(error)) from None
-    page = await asked.service.read(lambda reader: reader.jobs(wanted, query.limit, behind))
+    page = await asked.service.read(lambda reader: reader.jobs(wanted(query), query.limit, behind))
     return reply(
         m.JobPage(
             jobs=[m.JobSummary.model_construct(**views.summary(listed)) for listed in page.jobs],
@@ -97,43 +98,11 @@ async def explain_job(asked: Asked) -> web.StreamResponse:
     """Why a job is not running."""
     service = asked.service
     found = await service.job(**asked.request.match_info)
-    row, key = found.listed.job, found.listed.key
-    queue = key.partition("/")[0]
-    waits = row.state is JobState.READY
-    ahead = await service.read(lambda reader: reader.ahead(queue, row)) if waits else 0
-    if row.state not in TERMINAL:
+    ahead = await service.read(lambda reader: ahead_of(reader, found))
+    if found.listed.job.state not in TERMINAL:
         await service.heard_everyone()
-    partition, _ = place_of(found.listed.id)
-    heard = service.listener.presence
-    owned = any(
-        report.partition == partition and report.role == "owner"
-        for one in heard.schedulers()
-        if one.alive
-        for report in one.heartbeat.partitions
-    )
-    facts = Facts(
-        queue=queue,
-        job=row,
-        now=wall_ms(),
-        ahead=ahead,
-        ahead_max=AHEAD_MAX,
-        owned=owned,
-        partition=partition_for(queue, max(1, service.following.partitions)),
-        servers=[server(one.heartbeat) for one in heard.workers() if one.silent_ms < one.heartbeat.lease_ms],
-        worker=found.listed.worker,
-    )
-    explained = explain(facts)
-    return reply(
-        m.Explained(
-            job=key,
-            state=row.state.name,
-            reason=explained.reason,
-            text=explained.text,
-            todo=explained.todo or None,
-            ahead=ahead if waits else None,
-            freshness=views.freshness(service.freshness),
-        )
-    )
+    why = explained(found, ahead, service.listener.presence)
+    return reply(m.Explained(**views.explained(found, why), freshness=views.freshness(service.freshness)))
 
 
 _JOB = "/jobs/{queue}/{job_id}"

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -18,6 +19,7 @@ from ftjm.api import problems
 from ftjm.api.desk import Desk
 from ftjm.api.following import Following, Freshness
 from ftjm.api.presence import Listener
+from ftjm.api.problems import ProblemError
 from ftjm.api.queries import Found, Reader
 from ftjm.api.tables import connect, place_of
 from ftjm.config import Settings
@@ -144,8 +146,8 @@ class Service:
     async def reached(self, token: str) -> None:
         """Wait until the command of `token` was decided and can be read. Raises ProblemError if it takes too long."""
         partition, offset = map(int, token.split("-"))
-        if self.following.partitions and partition >= self.following.partitions:
-            raise problems.away(f"no partition {partition} is known", code="NOT_REACHED")
+        if offset >= self.following.command_ends.get(partition, 0):
+            await self._require_command(partition, offset)
         deadline = self._loop.time() + AFTER_SECONDS
         while True:
             news = self._news
@@ -158,3 +160,13 @@ class Service:
             except TimeoutError:
                 text = f"command {token} was not decided within {AFTER_SECONDS:g} s, or is not seen here yet"
                 raise problems.away(text, code="NOT_REACHED") from None
+
+    async def _require_command(self, partition: int, offset: int) -> None:
+        """That there is such a command: nobody need wait for one that there is not."""
+        count, topic = self.following.partitions, self.settings.topic("commands")
+        if not count:
+            raise problems.away("no Kafka has answered yet")
+        ends = await self.aside(lambda: self.following.observer.ends(topic, count, committed=False))
+        if offset >= ends.get(partition, 0):
+            text = f"expected the token of a command, but the log has no command {partition}-{offset}"
+            raise ProblemError(HTTPStatus.BAD_REQUEST, text, code="NO_SUCH_COMMAND")

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ftjm.api import models as m
+from ftjm.api.explaining import Explained
 from ftjm.api.following import Freshness
 from ftjm.api.presence import HeardScheduler, HeardWorker
 from ftjm.api.queries import Found, Listed
@@ -143,6 +144,18 @@ def logs(event: e.AttemptSucceeded | e.AttemptFailed) -> m.Logs:
         stdout_cut=event.stdout_cut,
         stderr_cut=event.stderr_cut,
     )
+
+
+def explained(found: Found, why: Explained) -> dict[str, Any]:
+    """The fields of an `Explained` document, but for how true it is."""
+    return {
+        "job": found.listed.key,
+        "state": found.listed.job.state.name,
+        "reason": why.why.reason.value,
+        "text": why.why.text,
+        "todo": why.why.todo or None,
+        "ahead": why.ahead,
+    }
 
 
 def worker(heard: HeardWorker) -> m.Worker:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ftjm.cli import common
+from ftjm.cli.up import API_PORT
 from ftjm.errors import UsageError
 
 TOKEN_MIN = 16
@@ -21,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def api(
     host: Annotated[str, typer.Option(help="Where to listen; beyond loopback a token is needed.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the HTTP server.")] = 8484,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the HTTP server.")] = API_PORT,
     name: Annotated[str, typer.Option(help="Names its directory; one process at a time.")] = "api-1",
     token_file: Annotated[
         str | None, typer.Option(help="Holds the token that clients must give; or set FTJM_API_TOKEN.")

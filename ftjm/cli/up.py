@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ftjm.config import Settings
 
 
+API_PORT = 8484
+"""Of `ftjm api`, too."""
+
+
 def register(app: typer.Typer) -> None:
     """Add `up`."""
     app.command()(up)
@@ -26,6 +30,10 @@ def up(
     queue: Annotated[list[str] | None, typer.Option(help="Queues that the workers serve (default: default).")] = None,
     brokers: Annotated[int, typer.Option(min=1, max=3, help="Embedded brokers: 1, or 3 for replication.")] = 1,
     port: Annotated[int, typer.Option(help="First port of the embedded Kafka.")] = DEFAULT_PORT,
+    api: Annotated[bool, typer.Option("--api/--no-api", help="Serve the HTTP API.")] = True,
+    api_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Of the HTTP API (default: 8484, or --port + 5 where given).")
+    ] = None,
     bootstrap: Annotated[str | None, typer.Option(help="Use this Kafka instead of an embedded one.")] = None,
     cluster: common.Cluster = None,
     data_dir: common.DataDir = None,
@@ -35,7 +43,7 @@ def up(
     log_format: common.LogFormat = None,
     log_level: common.LogLevel = None,
 ) -> None:
-    """Run a cluster here until Ctrl-C: a real Kafka (unless --bootstrap names one), schedulers and workers.
+    """Run a cluster here until Ctrl-C: a real Kafka (unless --bootstrap names one), schedulers, workers, HTTP.
 
     The data stays in the data directory: the next `up` goes on where this one stopped.
     """
@@ -63,6 +71,7 @@ def up(
         workers=workers,
         slots=slots,
         queues=tuple(queue or ["default"]),
+        api_port=(api_port or (API_PORT if port == DEFAULT_PORT else port + 5)) if api else 0,
     )
     composition.run(plan, settings, lambda: _announce(plan, settings))
 
@@ -99,7 +108,8 @@ def _announce(plan: Any, settings: Settings) -> None:
     Console(highlight=False, soft_wrap=True).print(
         f"[bold]ftjm is up[/]: {plan.schedulers} scheduler(s), {plan.workers} worker(s) of {plan.slots} slot(s)\n"
         f"  Kafka   {settings.bootstrap} ({kafka})\n"
-        f"  data    {settings.data_dir}\n"
+        + (f"  API     {plan.api}/api/v1/jobs, described by {plan.api}/openapi.json\n" if plan.api else "")
+        + f"  data    {settings.data_dir}\n"
         f"  try     ftjm submit{where} --queue {plan.queues[0]} --wait -- echo hello\n"
         f"  stop    Ctrl-C; the data stays"
     )

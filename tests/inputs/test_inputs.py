@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ftjm.core.identity import is_name
 from ftjm.core.model import JobSpec, OnWorkerLoss
-from ftjm.inputs import InvalidJobError, JobRequest, derived_id, parse_job
+from ftjm.inputs import InvalidJobError, JobFields, JobRequest, derived_id, parse_job
 
 JSON = st.recursive(
     st.none()
@@ -170,7 +170,7 @@ def test_a_number_that_json_does_not_have_is_refused(payload):
         parse_job({"command": "a", "payload": payload})
 
 
-@given(st.dictionaries(st.sampled_from(["command", "payload", "env", "backoff", "deadline", "queue", "x"]), JSON))
+@given(st.dictionaries(st.sampled_from([*JobFields.model_fields, "x"]), JSON))
 def test_anything_is_a_job_or_refused(fields):
     with contextlib.suppress(InvalidJobError):
         assert parse_job(fields).spec.command
