@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     inline_limit_bytes: int = Field(256 * 1024, ge=1024, le=1024 * 1024, description="of a result, and of an output")
     retention_seconds: float = Field(7 * 86400.0, ge=0, description="a terminal job leaves the store after this")
 
+    metrics_host: str = Field("127.0.0.1", description="where a role serves its metrics; beyond loopback with a token")
+    metrics_port: int = Field(0, ge=0, le=65535, description="of metrics and health; 0 is any free one")
+    metrics_token: str = Field("", repr=False, description="whoever asks for metrics and health must know it")
+
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -88,7 +88,8 @@ def started(plan: Plan, settings: Settings) -> Iterator[list[Callable[[], None]]
 def _start_group(
     stack: ExitStack, settings: Settings, role: str, count: int, options: list[str]
 ) -> list[Callable[[], None]]:
-    environment = {**os.environ, **settings.environment()}
+    # One port cannot be had by several: each child takes a free one, and tells which.
+    environment = {**os.environ, **settings.environment(), "FTJM_METRICS_PORT": "0"}
     group: list[Child] = []
     stack.callback(_stop_group, role, group)
     for index in range(count):

@@ -69,10 +69,13 @@ class KafkaWriter:
         self._topic = topic
         self._partition = partition
         self._stopping = stopping
+        self.seconds = 0.0
+        """How long the last transaction took."""
 
     def commit(self, records: Sequence[tuple[str, bytes]]) -> int:
         """One transaction. Waits for Kafka as long as it takes, or until the process stops."""
         delivered: list[int] = []
+        began = time.monotonic()
 
         def last(error: KafkaError | None, message: Message) -> None:
             if error is None:
@@ -89,6 +92,7 @@ class KafkaWriter:
             if error.code() in FENCED:
                 raise Fenced(error.str()) from raised
             raise CommitUnknown(error.str()) from raised
+        self.seconds = time.monotonic() - began
         if not delivered:
             raise CommitUnknown("the transaction ended without a delivery report of its last record")
         return delivered[0]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,8 @@ from ftjm.api.service import Service
 from ftjm.config import Settings
 from ftjm.errors import FtjmError, UsageError
 from ftjm.locks import DirectoryLock
+from ftjm.metrics.api import ApiMetrics, keep_pulse
+from ftjm.metrics.server import Health, serve
 
 log = logs.get(__name__)
 
@@ -59,14 +63,28 @@ def run(settings: Settings, name: str, binding: Binding) -> None:
         lock.release()
 
 
+@contextlib.contextmanager
+def _measured(settings: Settings, service: Service) -> Iterator[ApiMetrics]:
+    """Metrics and health on a loopback port of their own, as every role has it. To be entered in the loop."""
+    metrics, health = ApiMetrics(), Health(lambda: service.why_not_ready)
+    pulse = asyncio.get_running_loop().create_task(keep_pulse(health))
+    inside = serve(settings, "api", metrics.registry, health)
+    try:
+        yield metrics
+    finally:
+        inside.close()
+        pulse.cancel()
+
+
 async def _serve(settings: Settings, folder: Path, binding: Binding) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     service = Service(settings, folder)
+    stack = contextlib.ExitStack()
     runner = web.AppRunner(
-        application(service, binding),
+        application(service, binding, stack.enter_context(_measured(settings, service))),
         access_log=None,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
         shutdown_timeout=DRAIN_SECONDS_MAX,
@@ -91,6 +109,7 @@ async def _serve(settings: Settings, folder: Path, binding: Binding) -> None:
         service.draining.set()
         await runner.cleanup()
         await loop.run_in_executor(None, service.stop)
+        stack.close()
     log.info("api_stopped")
 
 
@@ -100,11 +119,17 @@ def url_of(host: str, port: int) -> str:
     return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else shown}:{port}"  # noqa: S104  (it is compared)
 
 
-def application(service: Service, binding: Binding) -> web.Application:
+def application(service: Service, binding: Binding, metrics: ApiMetrics | None = None) -> web.Application:
     """All paths, behind the gate."""
+    metrics = metrics or ApiMetrics()
     loopback = gate.is_loopback(binding.host)
     made = web.Application(
-        middlewares=[_leave_when_draining, gate.tell_problems, gate.gate(binding.token, loopback=loopback)],
+        middlewares=[
+            metrics.middleware,
+            _leave_when_draining,
+            gate.tell_problems,
+            gate.gate(binding.token, loopback=loopback),
+        ],
         client_max_size=BODY_MAX,
     )
     made[SERVICE] = service
@@ -115,6 +140,7 @@ def application(service: Service, binding: Binding) -> web.Application:
         made.router.add_route(operation.method, operation.path, checked(operation))
     text = msgspec.json.encode(openapi.document(OPERATIONS, cluster.HEALTH, bool(binding.token)))
     described = functools.partial(_described, text)
+    made.router.add_get("/metrics", metrics.show)
     for path in ("/openapi.json", "/api/v1/openapi.json"):
         made.router.add_get(path, described)
     return made

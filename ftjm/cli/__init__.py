@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ftjm import __version__
-from ftjm.cli import api, bench, inspection, jobs, listing, roles, scheduler, topics, up
+from ftjm.cli import api, bench, inspection, jobs, listing, roles, topics, up
 from ftjm.errors import FtjmError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (up, scheduler, roles, topics, jobs, inspection, bench, api, listing):
+for module in (up, roles, topics, jobs, inspection, bench, api, listing):
     module.register(app)
 
 

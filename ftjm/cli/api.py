@@ -32,6 +32,8 @@ def api(
     cluster: common.Cluster = None,
     data_dir: common.DataDir = None,
     kafka: common.KafkaSetting = None,
+    metrics_host: common.MetricsHost = None,
+    metrics_port: common.MetricsPort = None,
     log_format: common.LogFormat = None,
     log_level: common.LogLevel = None,
 ) -> None:
@@ -55,6 +57,8 @@ def api(
         cluster=cluster,
         data_dir=data_dir,
         kafka=kafka,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
         log_format=log_format,
         log_level=log_level,
     )

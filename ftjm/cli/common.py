@@ -32,6 +32,12 @@ KafkaSetting = Annotated[
 ]
 LogFormat = Annotated[str | None, typer.Option("--log-format", help="console or json.")]
 LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
+MetricsHost = Annotated[
+    str | None, typer.Option("--metrics-host", help="Where metrics and health are served (default 127.0.0.1).")
+]
+MetricsPort = Annotated[
+    int | None, typer.Option("--metrics-port", min=0, max=65_535, help="Their port (default: a free one, logged).")
+]
 OutputFormat = Annotated[Output, typer.Option("-o", "--output", help="Format of what is printed.")]
 
 

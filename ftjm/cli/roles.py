@@ -22,6 +22,8 @@ def scheduler(
     cluster: common.Cluster = None,
     data_dir: common.DataDir = None,
     kafka: common.KafkaSetting = None,
+    metrics_host: common.MetricsHost = None,
+    metrics_port: common.MetricsPort = None,
     log_format: common.LogFormat = None,
     log_level: common.LogLevel = None,
 ) -> None:
@@ -40,6 +42,8 @@ def scheduler(
         cluster=cluster,
         data_dir=data_dir,
         kafka=kafka,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
         log_format=log_format,
         log_level=log_level,
     )
@@ -65,6 +69,8 @@ def worker(
     cluster: common.Cluster = None,
     data_dir: common.DataDir = None,
     kafka: common.KafkaSetting = None,
+    metrics_host: common.MetricsHost = None,
+    metrics_port: common.MetricsPort = None,
     log_format: common.LogFormat = None,
     log_level: common.LogLevel = None,
 ) -> None:
@@ -80,6 +86,8 @@ def worker(
         cluster=cluster,
         data_dir=data_dir,
         kafka=kafka,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
         log_format=log_format,
         log_level=log_level,
         lease_seconds=lease,

@@ -113,6 +113,10 @@ class WorkerHeartbeat(msgspec.Struct, kw_only=True):
 class QueueDemand(msgspec.Struct, kw_only=True):
     queue: str
     ready: int
+    counts: list[int] = []
+    """Its jobs in this partition, indexed by `JobState`."""
+    oldest_at: int = 0
+    """Since when the oldest job waits that is first of its priority, ms; 0 if none waits."""
 
 
 class OfferTaken(msgspec.Struct, kw_only=True):
@@ -142,6 +146,14 @@ class SchedulerHeartbeat(msgspec.Struct, kw_only=True):
     partitions: list[PartitionReport]
 
 
+class DrainWorker(msgspec.Struct, kw_only=True):
+    """A wish: the worker of this name finishes what it runs, takes nothing new, and leaves."""
+
+    worker: str
+    actor: str = ""
+    """Who wishes it."""
+
+
 DISPATCHES: tuple[type[Dispatch], ...] = (RunAttempt, StopAttempt, SessionClosed, Skipped)
 REPLIES: tuple[type[msgspec.Struct], ...] = (CommandReply, JobOutcome)
-HEARTBEATS: tuple[type[msgspec.Struct], ...] = (WorkerHeartbeat, SchedulerHeartbeat)
+HEARTBEATS: tuple[type[msgspec.Struct], ...] = (WorkerHeartbeat, SchedulerHeartbeat, DrainWorker)

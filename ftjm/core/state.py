@@ -6,6 +6,7 @@ of one batch and a bounded cache.
 
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -212,15 +213,15 @@ class State:
     def remove_ready(self, queue: str, priority: int, order: int) -> None:
         self._remove(ready_key(queue, priority, order))
 
-    def ready(self, queue: str) -> Iterator[tuple[int, int, str]]:
-        """READY jobs as (priority, order, job id), highest priority first, then oldest first."""
+    def ready(self, queue: str, *, first_only: bool = False) -> Iterator[tuple[int, int, str]]:
+        """READY jobs (or the first of each priority) as (priority, order, job id), highest first, then oldest first."""
         heads = self._heads.get(queue)
         if heads is None:
             heads = self._heads[queue] = self._find_heads(queue)
         for priority in sorted(heads, reverse=True):
             end = after(ready_key(queue, priority, 0)[:-8])
             first = True
-            for key, job_id in self.scan(heads[priority], end):
+            for key, job_id in islice(self.scan(heads[priority], end), 1 if first_only else None):
                 if first:
                     # What is deleted before the first live key is never passed over again.
                     heads[priority], first = key, False

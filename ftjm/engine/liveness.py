@@ -9,6 +9,7 @@ moment has been heard.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -97,6 +98,15 @@ class Liveness:
                 return True
             ends = (max(h.at, self._since) + h.heartbeat.lease_ms for h in self._heard.values())
             return any(self._confirmed < end <= now for end in ends)
+
+    def census(self) -> Counter[str]:
+        """How many sessions were heard within their lease, by state."""
+        with self._lock:
+            return Counter(
+                heard.heartbeat.state.lower()
+                for heard in self._heard.values()
+                if self._ticked - heard.at <= heard.heartbeat.lease_ms
+            )
 
     def _silence(self, heard: Heard | None, until: int, since: int = 0) -> int:
         return until - max(heard.at if heard else 0, self._since, since)

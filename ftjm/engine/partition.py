@@ -71,6 +71,8 @@ class Partition:
         """Bugs that were met and survived, for the process to tell of."""
         self.to_ship: list[tuple[int, Message]] = []
         """Outbox entries that have been committed since somebody last emptied this list."""
+        self.committed: list[e.Event] = []
+        """Events that this process committed since somebody last emptied this list."""
         self.reopen()
 
     @property
@@ -177,6 +179,7 @@ class Partition:
         )
         offset = self.leadership.writer.commit([*batch.records, ("", self.codec.encode(closed))])
         self.to_ship += self.state.pushed
+        self.committed += batch.events
         self._apply(closed, offset, changes)
 
 
@@ -188,6 +191,7 @@ class _Batch:
         self.state = partition.state
         self.now = now
         self.records: list[tuple[str, bytes]] = []
+        self.events: list[e.Event] = []
         self._bytes = 0
 
     @property
@@ -283,6 +287,7 @@ class _Batch:
             evolve(self.state, event)
             value = self.partition.codec.encode(event)
             self.records.append((job_key(event.queue, event.job_id) if event.job_id else "", value))
+            self.events.append(event)
             self._bytes += len(value)
 
 

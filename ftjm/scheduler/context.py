@@ -12,6 +12,7 @@ from ftjm.adapters.kafka_log import KafkaLog, forward_headers
 from ftjm.config import Settings
 from ftjm.engine.liveness import Liveness
 from ftjm.engine.ports import Codec, Parcel
+from ftjm.metrics.scheduler import SchedulerMetrics
 
 CLOCK_ERROR_MAX_MS = 5_000
 
@@ -30,6 +31,7 @@ class Context:
     liveness: Liveness
     partitions: int
     lanes: int
+    metrics: SchedulerMetrics
     membership: Membership | None = None
     clock_error_ms: int | None = None
     """Our clock less the brokers', as the last heartbeat's delivery told; None before the first."""

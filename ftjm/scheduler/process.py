@@ -22,7 +22,11 @@ from ftjm.core.messages import SchedulerHeartbeat, WorkerHeartbeat
 from ftjm.engine.liveness import Liveness, plausible
 from ftjm.errors import FtjmError
 from ftjm.locks import DirectoryLock
+from ftjm.metrics.process import registry
+from ftjm.metrics.scheduler import SchedulerMetrics
+from ftjm.metrics.server import Health, serve
 from ftjm.scheduler.context import Context
+from ftjm.scheduler.inside import Inside
 from ftjm.scheduler.runner import Role, Runner
 
 log = logs.get(__name__)
@@ -46,6 +50,10 @@ class Scheduler:
         self._stop = threading.Event()
         self._peers: dict[str, float] = {}
         self._runners: dict[int, Runner] = {}
+        self._inside = Inside()
+        self._health = Health(self._inside.why_not_ready)
+        self._registry = registry("scheduler")
+        self._metrics = SchedulerMetrics(self._registry, self._inside)
 
     def stop(self) -> None:
         """Ask for a clean end; may be called from a signal handler."""
@@ -54,16 +62,20 @@ class Scheduler:
     def run(self) -> None:
         """Join, work until stopped, leave.
 
-        Raises FtjmError where the topics are missing or the store directory is in use. Waits for a Kafka that
-        cannot be reached.
+        Raises FtjmError where the topics are missing, or the store directory or the metrics' port is in use. Waits
+        for a Kafka that cannot be reached.
         """
         stores = self._settings.data_dir / self._name
         lock = DirectoryLock(stores, "lock")
         lock.acquire()
         try:
-            context = self._connect()
-            if context is not None:
-                self._work(context)
+            self._server = serve(self._settings, "scheduler", self._registry, self._health)
+            try:
+                context = self._connect()
+                if context is not None:
+                    self._work(context)
+            finally:
+                self._server.close()
         finally:
             lock.release()
 
@@ -72,6 +84,7 @@ class Scheduler:
         settings = self._settings.kafka_settings(self._name)
         pause = 0.1
         while not self._stop.is_set():
+            self._health.pulse()
             outlet = Outlet(settings, **{"linger.ms": 1})
             try:
                 return self._compose(settings, outlet)
@@ -107,6 +120,7 @@ class Scheduler:
             liveness=Liveness(boot_ms()),
             partitions=partitions,
             lanes=lanes,
+            metrics=self._metrics,
         )
         self._reader = LaneReader(settings, topic("heartbeats"), range(self._lanes))
         context.membership = Membership(
@@ -126,6 +140,7 @@ class Scheduler:
     def _work(self, context: Context) -> None:
         self._context = context
         self._runners = {p: Runner(context, p) for p in range(context.partitions)}
+        self._inside.context, self._inside.partitions = context, self._runners
         log.info("scheduler_started", instance=context.instance, partitions=context.partitions)
         for runner in self._runners.values():
             runner.start()
@@ -158,6 +173,7 @@ class Scheduler:
         told = time.monotonic()
         while not self._stop.is_set():
             membership.poll(0.1)
+            self._health.pulse()
             if time.monotonic() - told > TELL_SECONDS:
                 told = time.monotonic()
                 owned = {p: r.report.next_command for p, r in self._runners.items() if r.role is Role.OWNER}
@@ -213,6 +229,7 @@ class Scheduler:
                 self._context.liveness.heard(heartbeat, boot_ms())
             elif isinstance(heartbeat, SchedulerHeartbeat):
                 self._peers[heartbeat.instance] = time.monotonic()
+                self._inside.heard(heartbeat)
         if self._context.liveness.changed != before:
             for runner in self._runners.values():
                 runner.wake()
@@ -227,7 +244,7 @@ class Scheduler:
                 instance=context.instance,
                 host=socket.gethostname(),
                 pid=os.getpid(),
-                port=0,
+                port=self._server.port,
                 partitions=[runner.report for runner in self._runners.values()],
             )
             context.outlet.send(
@@ -243,6 +260,7 @@ class Scheduler:
     def _compare_clocks(self, error: KafkaError | None, message: Message) -> None:
         """The broker's time of a heartbeat's append is between its sending and now."""
         if error is None:
+            self._inside.told()
             now, latency = wall_ms(), int((message.latency() or 0.0) * 1000)
             appended = message.timestamp()[1]
             behind = appended - now

@@ -16,12 +16,12 @@ from ftjm.adapters.rocks import DamagedStore, RocksStore
 from ftjm.clock import boot_ms, wall_ms
 from ftjm.core.decide import Policy
 from ftjm.core.errors import UndecodableError
-from ftjm.core.messages import OfferTaken, PartitionReport, QueueDemand
-from ftjm.core.model import JobState
+from ftjm.core.messages import PartitionReport
 from ftjm.core.state import load_position
 from ftjm.engine.outbox import Outbox
 from ftjm.engine.partition import Diverged, Partition, lineage
 from ftjm.engine.ports import CommandRecord, CommitUnknown, Fenced, Store
+from ftjm.scheduler import standing
 from ftjm.scheduler.context import CLOCK_ERROR_MAX_MS, Context
 
 TICK_SECONDS = 0.1
@@ -80,6 +80,9 @@ class Runner:
         self._prove = False
         self._doubtful = False
         """Whether somebody else may have been nominated since we fenced."""
+        self._survey = standing.Survey()
+        self.standing = standing.Standing()
+        """How its queues stand, while we own it."""
         self._thread = threading.Thread(target=self._run, name=f"partition-{number}", daemon=True)
         self.report = PartitionReport(
             partition=number, role=self.role, owner_epoch=0, applied_offset=-1, next_command=0, demand=[], taken=[]
@@ -135,6 +138,7 @@ class Runner:
 
     def _live(self) -> None:
         self.role = Role.OPENING
+        self._opened = time.monotonic()
         self._partition = Partition(self._policy, self._open(), self._context.codec, self._context.log.log_id)
         self._events: Channel | None = None
         self._follow()
@@ -183,6 +187,7 @@ class Runner:
                 self._partition.fold(record)
         if self.role is Role.OPENING and self._events.ended and not messages:
             self.role = Role.STANDBY
+            self._context.metrics.replay_seconds.observe(time.monotonic() - self._opened)
         self._tell()
         return bool(messages)
 
@@ -223,12 +228,9 @@ class Runner:
             self.role = Role.STANDBY
             return False
         self._partition.lead(writer, context.instance)
-        self._log.info(
-            "took_over",
-            epoch=self._partition.position.owner_epoch + 1,
-            before=self._partition.position.owner,
-            seconds=round(time.monotonic() - began, 3),
-        )
+        seconds, before = time.monotonic() - began, self._partition.position
+        context.metrics.takeover_seconds.observe(seconds)
+        self._log.info("took_over", epoch=before.owner_epoch + 1, before=before.owner, seconds=round(seconds, 3))
         return True
 
     def _still_member(self) -> bool:
@@ -293,30 +295,11 @@ class Runner:
 
     def _tell(self) -> None:
         """Keep the report that heartbeats carry up to date."""
-        position, state = self._partition.position, self._partition.state
-        demand, taken = [], []
-        if self.role is Role.OWNER:
-            demand = [
-                QueueDemand(queue=name, ready=row.counts[JobState.READY])
-                for name, row in state.queues()
-                if row.counts[JobState.READY]
-            ]
-            offers = self._context.liveness.taken(self.number, boot_ms())
-            taken = [OfferTaken(session=session, number=number) for session, number in sorted(offers.items())]
-        report = PartitionReport(
-            partition=self.number,
-            role=self.role,
-            owner_epoch=position.owner_epoch,
-            applied_offset=position.applied_offset,
-            next_command=position.next_command,
-            demand=demand,
-            taken=taken,
-        )
-        if (report.role, report.taken, [d.queue for d in report.demand]) != (
-            self.report.role,
-            self.report.taken,
-            [d.queue for d in self.report.demand],
-        ):
+        state, owns, now = self._partition.state, self.role is Role.OWNER, boot_ms()
+        self.standing = self._survey.look(state, now) if owns else standing.Standing()
+        liveness = self._context.liveness if owns else None
+        report = standing.report(self.number, self.role, state, self.standing, liveness, now)
+        if standing.news(self.report, report):
             self._context.changed.set()
         self.report = report
 
@@ -363,6 +346,7 @@ class _Leader:
         wrote = self._partition.position.batch_no != before
         if wrote:
             self._wrote_at = now
+            self._measure(consumed)
         elif now - self._wrote_at > SETTLE_MS:
             self._partition.settle(wall_ms(), self._outbox.sent)
         self._flush(now)
@@ -374,6 +358,16 @@ class _Leader:
         for alarm in self._partition.alarms:
             self._log.error("internal_error", text=alarm, todo="report it: the command was refused and skipped")
         self._partition.alarms.clear()
+
+    def _measure(self, consumed: int) -> None:
+        partition, metrics = self._partition, self._context.metrics
+        assert partition.leadership is not None
+        writer = partition.leadership.writer
+        assert isinstance(writer, KafkaWriter)
+        metrics.transaction_seconds.observe(writer.seconds)
+        metrics.batch_commands.observe(consumed)
+        metrics.events.observe(partition.committed, partition.state.job)
+        partition.committed = []
 
     def _flush(self, now: int) -> None:
         store: Store = self._partition.store

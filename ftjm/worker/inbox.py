@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from ftjm.core.commands import AttemptReport
-from ftjm.core.messages import Dispatch, SchedulerHeartbeat, WorkerHeartbeat
+from ftjm.core.messages import Dispatch, DrainWorker, SchedulerHeartbeat, WorkerHeartbeat
 from ftjm.worker.protocol import Frame
 
 
@@ -35,7 +35,7 @@ class Asked(msgspec.Struct, frozen=True):
     """Somebody (a signal) wants the worker to leave: the first time in peace, then more and more at once."""
 
 
-Item = Opened | Acknowledged | Confirmed | Asked | Dispatch | SchedulerHeartbeat
+Item = Opened | Acknowledged | Confirmed | Asked | Dispatch | SchedulerHeartbeat | DrainWorker
 
 
 class Inbox:

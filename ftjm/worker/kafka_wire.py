@@ -12,7 +12,7 @@ from ftjm.adapters.kafka import LaneReader, Outlet
 from ftjm.core.commands import AttemptReport
 from ftjm.core.errors import UndecodableError
 from ftjm.core.identity import partition_for
-from ftjm.core.messages import DISPATCHES, SchedulerHeartbeat, WorkerHeartbeat
+from ftjm.core.messages import DISPATCHES, DrainWorker, SchedulerHeartbeat, WorkerHeartbeat
 from ftjm.worker.inbox import Acknowledged, Confirmed, Inbox, Item, Opened
 
 log = structlog.get_logger(__name__)
@@ -116,8 +116,8 @@ class KafkaWire:
         return left
 
     def _heard_scheduler(self, message: Message) -> None:
-        # Workers meet in the same lanes; their heartbeats are not for us.
-        if item := _decoded(message, (SchedulerHeartbeat,)):
+        # Workers meet in the same lanes; their heartbeats are not for us, but wishes may be.
+        if item := _decoded(message, (SchedulerHeartbeat, DrainWorker)):
             self._inbox.put(item)
 
     def _into_inbox(self, read: Callable[[Message], Item | None]) -> Callable[[Message], None]:

@@ -10,6 +10,7 @@ from ftjm.core.commands import AttemptReport
 from ftjm.core.identity import partition_for
 from ftjm.core.messages import (
     Dispatch,
+    DrainWorker,
     RunAttempt,
     SchedulerHeartbeat,
     SessionClosed,
@@ -108,6 +109,10 @@ class Life:
             for taken in report.taken:
                 if session := self.sessions.get(taken.session):
                     session.offers.taken(report.partition, taken.number)
+
+    def is_meant(self, wish: DrainWorker) -> bool:
+        """Whether a wish is for this worker."""
+        return wish.worker == self.identity.worker
 
     def started(self, key: str, started_at: int, now: int) -> list[Duty]:
         """The guard has started the attempt; `started_at` is wall clock, ms."""

@@ -13,6 +13,7 @@ from ftjm.adapters.kafka import Outlet
 from ftjm.config import Settings
 from ftjm.core.identity import is_name
 from ftjm.errors import FtjmError, UsageError
+from ftjm.metrics.worker import Shown
 from ftjm.worker import forks
 from ftjm.worker.guardlink import GuardLink
 from ftjm.worker.inbox import Asked, Inbox
@@ -46,10 +47,12 @@ def run(settings: Settings, *, queues: Sequence[str], slots: int, name: str = ""
     inbox = Inbox()
     asked = _signals_into(inbox)
     kafka = settings.kafka_settings(f"worker-{name}")
+    shown = Shown(settings)
     outlet = Outlet(kafka)
-    topics = discover(outlet, settings.topic, lambda: not asked)
+    topics = discover(outlet, settings.topic, lambda: not asked and shown.pulse())
     if topics is None:
         outlet.close(0.0)
+        shown.close()
         return 0
     identity = Identity(
         worker=name,
@@ -71,17 +74,21 @@ def run(settings: Settings, *, queues: Sequence[str], slots: int, name: str = ""
     )
     scratch = Scratch(settings.data_dir / "attempts")
     try:
+        life = Life(identity, lambda: f"{name}.{uuid.uuid4().hex}")
+        shown.lives(life)
         supervisor = Supervisor(
-            Life(identity, lambda: f"{name}.{uuid.uuid4().hex}"),
+            life,
             KafkaWire(kafka, topics, outlet, inbox),
             inbox,
             lambda: GuardLink(scratch.for_guard(), settings.inline_limit_bytes, apps),
             scratch.remove,
+            pulse=shown.pulse,
         )
         return supervisor.run()
     finally:
         scratch.close()
         inbox.close()
+        shown.close()
 
 
 def _tasks(apps: Sequence[str]) -> list[str]:

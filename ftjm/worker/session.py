@@ -98,6 +98,11 @@ class Session:
         """Whether anybody may have heard of it."""
 
     @property
+    def acknowledged_at(self) -> int | None:
+        """When the newest heartbeat that the log has was sent; None before the first."""
+        return self._acknowledged
+
+    @property
     def deadline_ms(self) -> int | None:
         """Until when its attempts may run (plus their own extension); None before a heartbeat was acknowledged."""
         return self._deadline(self._acknowledged)

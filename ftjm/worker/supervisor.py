@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from ftjm.clock import boot_ms, wall_ms
-from ftjm.core.messages import Dispatch, SchedulerHeartbeat
+from ftjm.core.messages import Dispatch, DrainWorker, SchedulerHeartbeat
 from ftjm.core.model import FailureReason
 from ftjm.worker.duties import Beat, Duty, Extend, Halt, Leave, Listen, Report, Run
 from ftjm.worker.inbox import Acknowledged, Asked, Confirmed, GuardPort, Inbox, Item, Opened, Wire
@@ -46,7 +46,8 @@ RESPAWN_SECONDS_MAX = 5.0
 
 
 class Supervisor:
-    """Drives one worker process. `spawn` starts a guard; `remove` takes directories that attempts left."""
+    """Drives one worker process. `spawn` starts a guard; `remove` takes directories that attempts left; `pulse` is
+    called whenever the loop turns."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Supervisor:
         spawn: Callable[[], GuardPort],
         remove: Callable[[str], None],
         clock: Callable[[], int] = boot_ms,
+        pulse: Callable[[], object] = lambda: None,
     ) -> None:
         self._life = life
         self._wire = wire
@@ -63,6 +65,7 @@ class Supervisor:
         self._spawn = spawn
         self._remove = remove
         self._clock = clock
+        self._pulse = pulse
         self._selector = selectors.DefaultSelector()
         self._selector.register(inbox, selectors.EVENT_READ)
         self._asked = 0
@@ -90,6 +93,7 @@ class Supervisor:
 
     def step(self) -> None:
         """Wait for something to happen, and do what it asks for."""
+        self._pulse()
         now = self._clock()
         due = self._life.wake_at(now)
         if self._answer_by is not None:
@@ -124,6 +128,8 @@ class Supervisor:
                 return life.opened(session)
             case Asked():
                 return self._leave()
+            case DrainWorker():
+                return self._leave() if self._life.is_meant(item) and not self._asked else []
 
     def _leave(self) -> list[Duty]:
         self._asked += 1

@@ -49,7 +49,8 @@ def golden_of(schema: Path) -> Path:
 def main() -> None:
     """Write a golden for the newest version of each record that has none."""
     for kind, record in types():
-        newest = max(path for path in schema_files() if path.stem.split(".")[0] == record.__name__)
+        versions = [path for path in schema_files() if path.stem.split(".")[0] == record.__name__]
+        newest = max(versions, key=lambda path: int(path.stem.partition(".")[2] or 1))
         path = golden_of(newest)
         if path.exists():
             continue

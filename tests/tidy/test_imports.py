@@ -15,6 +15,7 @@ TECHNOLOGIES = {
     "confluent_kafka": ("ftjm/adapters/kafka*.py", "ftjm/adapters/topics.py", "ftjm/embedded/kafka.py"),
     "rocksdict": ("ftjm/adapters/rocks.py",),
     "fastavro": ("ftjm/adapters/codec.py",),
+    "prometheus_client": ("ftjm/metrics/*.py",),
 }
 """Which files may make clients of a technology."""
 
@@ -55,7 +56,7 @@ def test_adapters_know_nobody_who_uses_them(path):
     assert not {m for m in imports(path) for user in users if within(m, f"ftjm.{user}")}
 
 
-@pytest.mark.parametrize("role", ["core", "engine", "adapters", "scheduler", "worker", "embedded"])
+@pytest.mark.parametrize("role", ["core", "engine", "adapters", "metrics", "scheduler", "worker", "embedded"])
 def test_nothing_but_the_command_line_knows_the_command_line(role):
     assert not {(name(path), m) for path in files(role) for m in imports(path) if within(m, "ftjm.cli")}
 

@@ -1,0 +1,146 @@
+"""What committed events say in numbers.
+
+The owner of a partition hands over the events of each batch once it is committed; nobody else does, so that neither a
+standby's fold nor a replay counts anything, and an event counts once over all schedulers. No clock is read here: all
+times are the events' own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import prometheus_client as prometheus
+
+from ftjm.core import events as e
+from ftjm.core.model import LOSSES, FailureReason, Job, StopReason, job_key
+from ftjm.metrics.labels import SECONDS, Queues
+
+JobOf = Callable[[str], Job | None]
+"""A job's row by its key, as of the commit."""
+
+HEARSAY = (e.CommandRejected, e.CommandForwarded)
+"""Their queue is what a command said, which may be anything."""
+OUTCOMES = {FailureReason.TIMEOUT: "timeout", FailureReason.STOPPED: "stopped"} | dict.fromkeys(LOSSES, "lost")
+REASONS = frozenset(FailureReason)
+
+
+class EventMetrics:
+    """Counters and histograms that events feed."""
+
+    def __init__(self, registry: prometheus.CollectorRegistry, queues: Queues) -> None:
+        self._queues = queues
+        self._known: dict[tuple[str, type[e.Event]], prometheus.Counter] = {}
+        self._attempts: dict[tuple[str, str], prometheus.Histogram] = {}
+        at: dict[str, Any] = {"registry": registry}
+        timed = at | {"buckets": SECONDS}
+        counter, histogram = prometheus.Counter, prometheus.Histogram
+        text = "Events about jobs that this scheduler has committed."
+        self._transitions = counter("ftjm_job_transitions_total", text, ["queue", "event"], **at)
+        text = "From being ready to being given to a worker."
+        self._wait = histogram("ftjm_queue_wait_seconds", text, **timed)
+        text = "From being given to a worker to the start there, by the two hosts' clocks."
+        self._latency = histogram("ftjm_dispatch_latency_seconds", text, **timed)
+        text = "From an attempt's start to its end; of a lost one, from being given to a worker to its loss."
+        self._duration = histogram("ftjm_attempt_duration_seconds", text, ["queue", "outcome"], **timed)
+        text = "Attempts that will be followed by another, by why they failed."
+        self._retries = counter("ftjm_retries_total", text, ["reason"], **at)
+        text = "Attempts that were lost with their worker."
+        self._lost = counter("ftjm_attempts_lost_total", text, **at)
+        text = "Reports of workers that were refused because their attempt is not the current one."
+        self._fenced = counter("ftjm_fenced_reports_total", text, **at)
+        text = "Submissions of a job that was there already."
+        self._duplicates = counter("ftjm_duplicate_submissions_total", text, **at)
+        text = "From the moment for which a start or a retry was set to the decision."
+        self._delay = histogram("ftjm_schedule_delay_seconds", text, **timed)
+        text = "Jobs whose deadline passed before they ended."
+        self._missed = counter("ftjm_deadline_missed_total", text, **at)
+
+    def observe(self, events: Iterable[e.Event], job_of: JobOf) -> None:
+        """Count the events of one committed batch."""
+        tally: Counter[tuple[str, type[e.Event]]] = Counter()
+        for event in events:
+            kind = type(event)
+            if event.job_id:
+                tally[event.queue, kind] += 1
+            handler = HANDLERS.get(kind)
+            if handler is not None:
+                handler(self, event, job_of)
+        for (queue, kind), count in tally.items():
+            self._transition(self._queues.label(queue, new=kind not in HEARSAY), kind).inc(count)
+
+    def _transition(self, queue: str, kind: type[e.Event]) -> prometheus.Counter:
+        child = self._known.get((queue, kind))
+        if child is None:
+            child = self._known[queue, kind] = self._transitions.labels(queue, kind.__name__)
+        return child
+
+    def _queued(self, event: e.JobQueued, _: JobOf) -> None:
+        if event.cause is e.Cause.TIMER:
+            self._delay.observe(_seconds(event.at - int(event.cause_ref)))
+
+    def _dispatched(self, event: e.AttemptDispatched, job_of: JobOf) -> None:
+        job = job_of(job_key(event.queue, event.job_id))
+        if job is not None and job.attempt == event.attempt:
+            self._wait.observe(_seconds(event.at - job.ready_at))
+
+    def _succeeded(self, event: e.AttemptSucceeded, job_of: JobOf) -> None:
+        self._ended(event, "succeeded", job_of)
+
+    def _failed(self, event: e.AttemptFailed, job_of: JobOf) -> None:
+        self._ended(event, OUTCOMES.get(event.reason, "failed"), job_of)
+        if event.retry_at:
+            self._retries.labels(event.reason.value).inc()
+
+    def _ended(self, event: e.AttemptSucceeded | e.AttemptFailed, outcome: str, job_of: JobOf) -> None:
+        if not event.started_at:
+            return  # it could not be started
+        self._attempt(event.queue, outcome).observe(_seconds(event.ended_at - event.started_at))
+        job = job_of(job_key(event.queue, event.job_id))
+        if job is not None and job.attempt == event.attempt and job.dispatched_at:
+            self._latency.observe(_seconds(event.started_at - job.dispatched_at))
+
+    def _attempt_lost(self, event: e.AttemptLost, job_of: JobOf) -> None:
+        self._lost.inc()
+        if event.retry_at:
+            self._retries.labels(event.reason if event.reason in REASONS else "WORKER_LOST").inc()
+        job = job_of(job_key(event.queue, event.job_id))
+        if job is not None and job.attempt == event.attempt and job.dispatched_at:
+            self._attempt(event.queue, "lost").observe(_seconds(event.at - job.dispatched_at))
+
+    def _attempt(self, queue: str, outcome: str) -> prometheus.Histogram:
+        label = self._queues.label(queue)
+        child = self._attempts.get((label, outcome))
+        if child is None:
+            child = self._attempts[label, outcome] = self._duration.labels(label, outcome)
+        return child
+
+    def _rejected(self, event: e.CommandRejected, _: JobOf) -> None:
+        if event.code == "STALE_ATTEMPT":
+            self._fenced.inc()
+
+    def _repeated(self, _event: e.SubmissionRepeated, _: JobOf) -> None:
+        self._duplicates.inc()
+
+    def _job_failed(self, event: e.JobFailed, _: JobOf) -> None:
+        if event.reason == StopReason.DEADLINE:
+            self._missed.inc()
+
+
+HANDLERS: dict[type[e.Event], Callable[[EventMetrics, Any, JobOf], None]] = {
+    e.JobQueued: EventMetrics._queued,
+    e.AttemptDispatched: EventMetrics._dispatched,
+    e.AttemptSucceeded: EventMetrics._succeeded,
+    e.AttemptFailed: EventMetrics._failed,
+    e.AttemptLost: EventMetrics._attempt_lost,
+    e.CommandRejected: EventMetrics._rejected,
+    e.SubmissionRepeated: EventMetrics._repeated,
+    e.JobFailed: EventMetrics._job_failed,
+}
+"""What there is to say of an event beside that it happened."""
+
+
+def _seconds(ms: int) -> float:
+    # Hosts' clocks differ: what they make negative took no time.
+    return max(0, ms) / 1000
