@@ -53,14 +53,16 @@ __all__ = ["__version__", "testing"]
 __all__ += list(_HOMES)
 
 
-def __getattr__(name: str) -> object:
-    if name == "testing":
-        return import_module("ftjm.testing")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ftjm' has no attribute {name!r}")
-    found = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # to a type checker, a name that is not there is not there
+
+    def __getattr__(name: str) -> object:
+        if name == "testing":
+            return import_module("ftjm.testing")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'ftjm' has no attribute {name!r}")
+        found = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

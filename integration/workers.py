@@ -123,6 +123,7 @@ class Site(Cluster):
         name: str = "",
         bootstrap: str = "",
         env: dict[str, str] | None = None,
+        app: str = "",
         wait: bool = True,
     ) -> Worker:
         """Start a worker; by default its session is open on return."""
@@ -131,6 +132,7 @@ class Site(Cluster):
         command = ["-m", "ftjm", "worker", "--name", name, "--slots", str(slots)]
         command += [part for queue in queues for part in ("--queue", queue)]
         command += ["--lease", str(lease)] if lease else []
+        command += ["--app", app] if app else []
         settings = self.settings.model_copy(update={"bootstrap": bootstrap}) if bootstrap else self.settings
         before = {name: os.environ.get(name) for name in env or {}}
         os.environ.update(env or {})

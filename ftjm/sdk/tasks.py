@@ -6,6 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
@@ -17,12 +18,16 @@ R = TypeVar("R")
 MAX_ATTEMPTS = 3
 NAME_CHARACTERS_MAX = 300
 
+CHECKS = ContextVar("ftjm_checks", default=True)
+"""Off where tasks are only run: what checks options makes a process larger, and its forks slower."""
 TASKS: dict[str, Task[..., Any]] = {}
 """By name. A worker finds here what its apps define."""
 
 
 class Task(Generic[P, R]):
     """A function that can be submitted. Calling it makes a request; `run` calls the function here and now."""
+
+    __name__: str
 
     def __init__(self, function: Callable[P, R], name: str, options: JobOptions, *, idempotent: bool) -> None:
         functools.update_wrapper(self, function)
@@ -31,8 +36,9 @@ class Task(Generic[P, R]):
         self.options: JobOptions = {"max_attempts": MAX_ATTEMPTS, **options}
         self.idempotent = idempotent
         self._signature = inspect.signature(function)
-        # A wrong option is told where it is written.
-        self._request((), {}).checked()
+        if CHECKS.get():
+            # A wrong option is told where it is written.
+            self._request((), {}).checked()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Request[R]:
         """A job that will call the function so. Nothing happens before it is submitted.
@@ -41,7 +47,10 @@ class Task(Generic[P, R]):
             TypeError: for arguments that the function does not take, or that JSON cannot hold.
             InvalidJobError: for more arguments than a record may have.
         """
-        self._signature.bind(*args, **kwargs)
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}{self._signature}: {error}") from None
         return self._request(args, kwargs).checked()
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> R:

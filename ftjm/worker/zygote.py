@@ -33,8 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     control.set_inheritable(False)
     # Imported with the apps: what it costs is paid once, before the first fork.
     from ftjm.sdk.apps import AppError, load
+    from ftjm.sdk.tasks import CHECKS
     from ftjm.worker import taskrun
 
+    unchecked = CHECKS.set(False)
     try:
         names = load(arguments[1:])
     except AppError as error:
@@ -43,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     if (threads := threading.active_count()) > 1:
         todo = "start threads in tasks, not at import: a forked process has none of them, and may hang on their locks"
         sys.stderr.write(f"warning: the apps have started {threads - 1} threads; {todo}\n")
+    CHECKS.reset(unchecked)
     shown = names if sum(map(len, names)) < FRAME_BYTES_MAX // 2 else []
     control.send(READY + msgspec.json.encode(shown))
     _flush()
