@@ -1,6 +1,7 @@
 """Names, identities, and where a key lives."""
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -52,6 +53,7 @@ def murmur2(data: bytes) -> int:
     return h ^ h >> 15
 
 
+@lru_cache(maxsize=1_024)
 def partition_for(key: str, partitions: int) -> int:
     """The partition that Kafka's default partitioner gives `key`."""
     return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions

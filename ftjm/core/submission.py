@@ -52,27 +52,29 @@ def _fault(spec: JobSpec, policy: Policy) -> str | None:
     size = sum(len(word) for word in spec.command) + sum(
         len(k) + len(v) for part in (spec.environment, spec.labels) for k, v in part.items()
     )
-    checks: Sequence[tuple[bool, str]] = (
-        (spec.executor in EXECUTORS, f"executor: expected one of {EXECUTORS}, but found {spec.executor[:40]!r}"),
-        (bool(spec.command and spec.command[0]), "command: expected at least the program to run, but found none"),
-        (0 <= spec.priority <= PRIORITY_MAX, f"priority: expected 0 to {PRIORITY_MAX}, but found {spec.priority}"),
-        (spec.max_attempts >= 1, f"max_attempts: expected 1 or more, but found {spec.max_attempts}"),
-        (1 <= spec.backoff_factor <= 1_000, f"backoff_factor: expected 1 to 1000, but found {spec.backoff_factor}"),
-        (spec.worker_losses_max >= 0, f"worker_losses_max: expected 0 or more, but found {spec.worker_losses_max}"),
-        (len(spec.payload) <= limit, f"payload: expected at most {limit} bytes, but found {len(spec.payload)}"),
-        (size <= limit, f"command, environment and labels: expected at most {limit} bytes, but found {size}"),
-        (all(is_name(k) for k in spec.labels), "labels: expected names as keys"),
-        (all(k and "=" not in k and "\0" not in k for k in spec.environment), "environment: expected names as keys"),
+    # Told of what was found only where a check fails: there are ten of them for every submission.
+    checks: Sequence[tuple[bool, str, object]] = (
+        (spec.executor in EXECUTORS, _EXECUTOR, spec.executor[:40]),
+        (bool(spec.command and spec.command[0]), "command: expected at least the program to run, but found none", 0),
+        (0 <= spec.priority <= PRIORITY_MAX, "priority: expected 0 to {most}, but found {}", spec.priority),
+        (spec.max_attempts >= 1, "max_attempts: expected 1 or more, but found {}", spec.max_attempts),
+        (1 <= spec.backoff_factor <= 1_000, "backoff_factor: expected 1 to 1000, but found {}", spec.backoff_factor),
+        (spec.worker_losses_max >= 0, "worker_losses_max: expected 0 or more, but found {}", spec.worker_losses_max),
+        (len(spec.payload) <= limit, "payload: expected at most {limit} bytes, but found {}", len(spec.payload)),
+        (size <= limit, "command, environment and labels: expected at most {limit} bytes, but found {}", size),
+        (all(is_name(k) for k in spec.labels), "labels: expected names as keys", 0),
+        (all(k and "=" not in k and "\0" not in k for k in spec.environment), "environment: expected names as keys", 0),
     )
-    for passed, fault in checks:
+    for passed, fault, found in checks:
         if not passed:
-            return fault
+            return fault.format(found, limit=limit, most=PRIORITY_MAX)
     for field in _TIMES:
         if not 0 <= (value := getattr(spec, field)) <= TIME_MAX_MS:
             return f"{field}: expected 0 to {TIME_MAX_MS} ms, but found {value}"
     return None
 
 
+_EXECUTOR = f"executor: expected one of {EXECUTORS}, but found {{!r}}"
 _TIMES = (
     "delay_ms",
     "start_at",
