@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import structlog
@@ -34,12 +34,12 @@ class Channel:
         self.fault: KafkaError | None = None
         """Why nothing more will come: the position is not in the log."""
 
-    def put(self, message: Message) -> int:
-        """Add a record; returns how many bytes wait."""
+    def put(self, messages: Sequence[Message]) -> int:
+        """Add records; returns how many bytes wait."""
         with self._lock:
-            self._records.append(message)
-            self._bytes += len(message)
-            self.reached = offset_of(message) + 1
+            self._records.extend(messages)
+            self._bytes += sum(map(len, messages))
+            self.reached = offset_of(messages[-1]) + 1
             held = self._bytes
         self._wake()
         return held
@@ -128,20 +128,35 @@ class Feed:
             self._resume()
             first = self._consumer.poll(POLL_SECONDS)
             if first is not None:
-                for message in (first, *self._consumer.consume(2_000, 0)):
-                    self._sort(message)
+                self._sort([first, *self._consumer.consume(2_000, 0)])
 
-    def _sort(self, message: Message) -> None:
-        key = (message.topic() or "", message.partition() or 0)
+    def _sort(self, messages: Sequence[Message]) -> None:
+        """Hand out what came together: one lock and one wake-up a partition, not a record."""
+        arrived: dict[tuple[str, int], list[Message]] = {}
+        for message in messages:
+            key = (message.topic() or "", message.partition() or 0)
+            if message.error() is None:
+                arrived.setdefault(key, []).append(message)
+            else:
+                self._put(key, arrived.pop(key, []))
+                self._notice(key, message)
+        for key, records in arrived.items():
+            self._put(key, records)
+
+    def _put(self, key: tuple[str, int], records: Sequence[Message]) -> None:
         channel = self._channels.get(key)
-        if channel is None:
+        if channel is None or not records:
             return
-        error = message.error()
-        if error is None:
-            if channel.put(message) > self._held_bytes_max and key not in self._paused:
-                self._paused.add(key)
-                self._consumer.pause([TopicPartition(*key)])
-        elif error.code() == KafkaError._PARTITION_EOF:
+        if channel.put(records) > self._held_bytes_max and key not in self._paused:
+            self._paused.add(key)
+            self._consumer.pause([TopicPartition(*key)])
+
+    def _notice(self, key: tuple[str, int], message: Message) -> None:
+        """Something that is no record: the end of a partition, or an error."""
+        channel, error = self._channels.get(key), message.error()
+        if channel is None or error is None:
+            return
+        if error.code() == KafkaError._PARTITION_EOF:
             channel.at_end(message.offset() or 0)
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             channel.fail(error)
