@@ -1,6 +1,6 @@
 """Follows ftjm's events over HTTP, with nothing but Python's standard library.
 
-    python follow_feed.py --url http://127.0.0.1:8080 --state position.txt
+    python follow_feed.py --url http://127.0.0.1:8484 --state position.txt
 
 The feed is `GET /api/v1/events`, server-sent events. Each has an id; whoever sends the last one that it saw as
 `Last-Event-ID` goes on behind it. The id is opaque: keep it as it is.
@@ -92,7 +92,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Follow ftjm's events over HTTP.")
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="of the API")
+    parser.add_argument("--url", default="http://127.0.0.1:8484", help="of the API")
     parser.add_argument("--state", type=Path, help="a file that keeps the position over restarts")
     parser.add_argument("--limit", type=int, default=0, help="stop after so many events")
     return parser.parse_args()
