@@ -52,9 +52,10 @@ async def partitions(asked: Asked) -> web.StreamResponse:
     service = asked.service
     positions = await service.read(lambda reader: reader.positions())
     heard = service.listener.presence.schedulers()
-    ends = service.following.command_ends if service.freshness.connected else {}
+    fresh = views.freshness(service.freshness)
+    ends = {} if fresh.stale else service.following.command_ends
     shown = [views.partition(p, at, ends.get(p), heard) for p, at in sorted(positions.items())]
-    return reply(m.Partitions(partitions=shown, freshness=views.freshness(service.freshness)))
+    return reply(m.Partitions(partitions=shown, freshness=fresh))
 
 
 async def topology(asked: Asked) -> web.StreamResponse:
