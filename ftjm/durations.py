@@ -65,7 +65,11 @@ def format_time(ms: int) -> str:
     """RFC 3339 in UTC with milliseconds; empty for 0, which stands for no time."""
     if ms == 0:
         return ""
-    return datetime.fromtimestamp(min(ms, TIME_SHOWN_MAX_MS) / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(min(ms, TIME_SHOWN_MAX_MS) / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def format_age(ms: int) -> str:

@@ -36,6 +36,8 @@ HEARTBEAT_SECONDS_MIN = 0.02
 """Between two heartbeats that tell of changes."""
 TELL_SECONDS = 5.0
 LEAVE_SECONDS_MAX = 3.0
+WARM_SECONDS_MAX = 10.0
+"""A store that needs longer is folded while others, or nobody, decide."""
 PEER_SECONDS = 3.0
 """An instance that was heard within this is there."""
 CONNECT_SECONDS_MAX = 5.0
@@ -169,6 +171,7 @@ class Scheduler:
         """Be a member until stopped; then leave, and go on deciding until others have taken over."""
         membership = self._context.membership
         assert membership is not None
+        self._warm_up()
         membership.join()
         told = time.monotonic()
         while not self._stop.is_set():
@@ -185,6 +188,13 @@ class Scheduler:
         deadline = time.monotonic() + LEAVE_SECONDS_MAX
         while time.monotonic() < deadline and self._others() and self._owns():
             self._context.changed.wait(0.02)
+
+    def _warm_up(self) -> None:
+        """Let the stores catch up before the group may nominate us: a cold owner is a slow one."""
+        deadline = time.monotonic() + WARM_SECONDS_MAX
+        while any(runner.role is Role.OPENING for runner in self._runners.values()):
+            if self._stop.wait(0.02) or time.monotonic() > deadline:
+                return
 
     def _owns(self) -> bool:
         return any(runner.role in (Role.OWNER, Role.TAKING_OVER) for runner in self._runners.values())

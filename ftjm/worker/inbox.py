@@ -31,11 +31,17 @@ class Confirmed(msgspec.Struct, frozen=True):
     session: str
 
 
+class Unreadable(msgspec.Struct, frozen=True):
+    """A message for the session that this version cannot decode."""
+
+    session: str
+
+
 class Asked(msgspec.Struct, frozen=True):
     """Somebody (a signal) wants the worker to leave: the first time in peace, then more and more at once."""
 
 
-Item = Opened | Acknowledged | Confirmed | Asked | Dispatch | SchedulerHeartbeat | DrainWorker
+Item = Opened | Acknowledged | Confirmed | Unreadable | Asked | Dispatch | SchedulerHeartbeat | DrainWorker
 
 
 class Inbox:

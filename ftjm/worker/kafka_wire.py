@@ -13,7 +13,7 @@ from ftjm.core.commands import AttemptReport
 from ftjm.core.errors import UndecodableError
 from ftjm.core.identity import partition_for
 from ftjm.core.messages import DISPATCHES, DrainWorker, SchedulerHeartbeat, WorkerHeartbeat
-from ftjm.worker.inbox import Acknowledged, Confirmed, Inbox, Item, Opened
+from ftjm.worker.inbox import Acknowledged, Confirmed, Inbox, Item, Opened, Unreadable
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +95,9 @@ class KafkaWire:
     def listen(self, session: str, lane: int) -> None:
         def dispatched(message: Message) -> Item | None:
             # The lane is shared with other sessions, whose messages need not be decoded.
-            return _decoded(message, DISPATCHES) if message.key() == session.encode() else None
+            if message.key() != session.encode():
+                return None
+            return _decoded(message, DISPATCHES) or Unreadable(session)
 
         listener = _Listener(self._settings, self._topics.dispatch, [lane], self._into_inbox(dispatched))
         listener.ready = lambda: self._inbox.put(Opened(session))

@@ -152,6 +152,14 @@ class Life:
             session.retire()
         return duties
 
+    def unreadable(self, name: str) -> list[Duty]:
+        """A message of the session cannot be decoded: a newer owner's, by its schema. What it asked for will not
+        happen here, and all that follows it would be taken for a gap: the session ends, so that its lease does too.
+        """
+        if session := self.sessions.get(name):
+            session.retire()
+        return []
+
     def drain(self) -> list[Duty]:
         """Take nothing new, finish what runs, then close."""
         self.draining = True

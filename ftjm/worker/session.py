@@ -14,7 +14,7 @@ GUARD_MARGIN_MS = 500
 """G: the guard or the supervisor runs within this of a deadline."""
 CLOCK_RATE = 0.98
 """The worker's clock may be this much slower than the owner's: each may be 1 % off, in opposite directions. Half of it
-would leave no room for the whole milliseconds that both count in: a simulated history had two attempts overlap by one."""
+would leave no room for the whole milliseconds that both count in: a simulated history had two attempts overlap."""
 HEARTBEATS_PER_LEASE = 5
 LINGER_MS = 2_000
 """How long a session that takes nothing new still listens, once the log has said so: an owner may have dispatched to

@@ -13,7 +13,7 @@ from ftjm.clock import boot_ms, wall_ms
 from ftjm.core.messages import Dispatch, DrainWorker, SchedulerHeartbeat
 from ftjm.core.model import FailureReason
 from ftjm.worker.duties import Beat, Duty, Extend, Halt, Leave, Listen, Report, Run
-from ftjm.worker.inbox import Acknowledged, Asked, Confirmed, GuardPort, Inbox, Item, Opened, Wire
+from ftjm.worker.inbox import Acknowledged, Asked, Confirmed, GuardPort, Inbox, Item, Opened, Unreadable, Wire
 from ftjm.worker.life import Life
 from ftjm.worker.protocol import (
     Checkpointed,
@@ -126,6 +126,9 @@ class Supervisor:
             case Opened(session):
                 log.info("session_opened", session=session)
                 return life.opened(session)
+            case Unreadable(session):
+                log.error("dispatch_undecodable", session=session, todo="is this worker older than its schedulers?")
+                return life.unreadable(session)
             case Asked():
                 return self._leave()
             case DrainWorker():

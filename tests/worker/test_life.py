@@ -84,6 +84,15 @@ def test_repeats_gaps_and_messages_for_others_are_dropped() -> None:
     assert world.commands() == []
 
 
+def test_a_message_that_cannot_be_decoded_ends_the_session() -> None:
+    world = World()
+    world.take(Listen)
+    world.life.unreadable("s1")
+    world.tick(0)
+    assert [listen.session for listen in world.take(Listen)] == ["s2"]
+    world.life.unreadable("nobody's")
+
+
 def test_a_full_worker_declines() -> None:
     world = World(slots=1)
     world.dispatch("a")
