@@ -77,8 +77,10 @@ def stop(children: Sequence[subprocess.Popen[bytes]], *, within_seconds: float) 
 class Child:
     """A program that is started again whenever it ends: at once after a healthy life, later each time otherwise."""
 
-    def __init__(self, name: str, launch: Callable[[], subprocess.Popen[bytes]]) -> None:
+    def __init__(self, name: str, launch: Callable[[], subprocess.Popen[bytes]], *, may_leave: bool = False) -> None:
+        """With `may_leave`, exit status 0 means that it was told to end by somebody else: it stays away."""
         self.name = name
+        self._may_leave = may_leave
         self.process: subprocess.Popen[bytes] | None = None
         self._launch = launch
         self._wanted = False
@@ -105,6 +107,10 @@ class Child:
     def watch(self) -> None:
         """Start it again if it has ended and its backoff is over. To be called every now and then; never waits."""
         if not self._wanted or self.running:
+            return
+        if self._may_leave and self.process is not None and self.process.returncode == 0:
+            log.info("a child has left, as it was told to; it is not started again", child=self.name)
+            self.give_up()
             return
         now = time.monotonic()
         if self._restart_at is None:

@@ -91,7 +91,7 @@ class Client:
         producer: Mapping[str, object] | None = None,
     ) -> None:
         self.session = str(uuid_utils.uuid7())
-        self.actor = f"{_user()}@{socket.gethostname()}"
+        self.actor = actor()
         self._settings = settings
         self._patience = patience_seconds
         self._changed = threading.Condition()
@@ -309,6 +309,11 @@ class Client:
         lanes = self._outlet.warm(topic, 5.0)
         self._lane = partition_for(self.session, lanes)
         return LaneReader(settings, topic, [self._lane])
+
+
+def actor() -> str:
+    """Who commands, as events tell: user@host."""
+    return f"{_user()}@{socket.gethostname()}"
 
 
 def _user() -> str:

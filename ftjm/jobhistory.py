@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from ftjm.config import Settings
 from ftjm.core import events as e
 from ftjm.core.evolve import evolve
 from ftjm.core.identity import partition_for
-from ftjm.core.model import Checkpoint, Job, JobSpec, Outcome, job_key
+from ftjm.core.model import TERMINAL, Checkpoint, Job, JobSpec, Outcome, job_key
 from ftjm.core.state import State
 from ftjm.patience import QUIET, patiently
 
@@ -61,6 +61,45 @@ def read_jobs(settings: Settings, names: Iterable[Name]) -> dict[Name, list[Reco
             if name is not None:
                 found[name].append(Recorded(record.partition, record.offset, codec.decode(record.value)))
     return found
+
+
+def follow_jobs(
+    settings: Settings, names: Iterable[Name], unknown: Callable[[Name], None] = lambda _: None
+) -> Iterator[e.AttemptSucceeded | e.AttemptFailed]:
+    """The events that hold output of the jobs' newest runs, then those that come, until all the jobs have ended.
+
+    `unknown` is told of each job that the log does not know; it is waited for. Raises Unreachable, FtjmError.
+    """
+    found: dict[Name, list[e.Event]] = {name: [] for name in names}
+    keys = {job_key(*name).encode(): name for name in found}
+    with open_scan(settings, "events") as scan:
+        wanted = {partition_for(queue, scan.partitions) for queue, _ in found}
+        ends = {partition: scan.bounds(partition)[1] for partition in wanted}
+        for record in scan.read(dict.fromkeys(wanted, 0)):
+            ends[record.partition] = max(ends[record.partition], record.offset + 1)
+            if name := keys.get(record.key):
+                found[name].append(codec.decode(record.value))
+        for name, events in found.items():
+            newest = max((event.run for event in events), default=0)
+            yield from outputs(event for event in events if event.run == newest)
+            if not events:
+                unknown(name)
+        open_jobs = {name for name, events in found.items() if not _ended(events)}
+        if not open_jobs:
+            return
+        for record in scan.read(ends, follow=True):
+            if name := keys.get(record.key):
+                event = codec.decode(record.value)
+                yield from outputs([event])
+                found[name].append(event)
+                (open_jobs.discard if _ended(found[name]) else open_jobs.add)(name)
+            if not open_jobs:
+                return
+
+
+def _ended(events: list[e.Event]) -> bool:
+    known = view(events)
+    return known is not None and known.job.state in TERMINAL
 
 
 def open_scan(settings: Settings, kind: str, *, committed: bool = True) -> Scan:

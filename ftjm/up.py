@@ -95,7 +95,8 @@ def _start_group(
     for index in range(count):
         name = f"{role}-{index}"
         command = [sys.executable, "-m", "ftjm", role, "--name", name, *options]
-        child = Child(name, partial(children.spawn, command, env=environment))
+        # A worker that was drained has left on purpose.
+        child = Child(name, partial(children.spawn, command, env=environment), may_leave=role == "worker")
         group.append(child)
         child.start()
     return [child.watch for child in group]

@@ -8,19 +8,18 @@ from typing import Annotated
 import typer
 
 from ftjm import __version__
-from ftjm.cli import api, bench, inspection, jobs, listing, roles, topics, up
+from ftjm.cli import api, bench, inspection, jobs, listing, operations, roles, topics, up
 from ftjm.errors import FtjmError
 
 app = typer.Typer(
     name="ftjm",
     help="A fault-tolerant job manager: every job is in a replicated log before anyone answers.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (up, roles, topics, jobs, inspection, bench, api, listing):
+for module in (up, roles, operations, topics, jobs, inspection, bench, api, listing):
     module.register(app)
 
 

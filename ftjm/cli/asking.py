@@ -59,6 +59,13 @@ def ask(client: Client, tickets: list[Ticket]) -> None:
         typer.echo(f"{missing} of {len(tickets)} not decided yet: in the log, and waiting for a scheduler", err=True)
 
 
+def actor() -> str:
+    """Who asks, as the log will tell."""
+    from ftjm.client import actor
+
+    return actor()
+
+
 def row(ticket: Ticket) -> dict[str, Any]:
     """What is known of a command, for printing."""
     command, reply, outcome = ticket.command, ticket.reply, ticket.outcome

@@ -13,6 +13,9 @@ import typer
 from ftjm.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from ftjm.config import Settings
 
 
@@ -103,8 +106,19 @@ def emit_line(value: Mapping[str, Any], output: Output, text: str) -> None:
 
 
 def _table(value: Any, columns: Sequence[str] | None) -> None:
-    from rich import box
+    console().print(table(value, columns))
+
+
+def console() -> Console:
+    """Standard output. A pipe has no width: nothing must be folded there."""
     from rich.console import Console
+
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 10_000, highlight=False)
+
+
+def table(value: Any, columns: Sequence[str] | None) -> Table:
+    """A mapping, or a sequence of mappings, as a table."""
+    from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=not isinstance(value, Mapping))
@@ -120,8 +134,7 @@ def _table(value: Any, columns: Sequence[str] | None) -> None:
             table.add_column(name.upper(), overflow="fold")
         for row in rows:
             table.add_row(*(_cell(row.get(name)) for name in names))
-    # A pipe has no width: nothing must be folded there.
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 10_000, highlight=False).print(table)
+    return table
 
 
 def _cell(value: Any) -> str:

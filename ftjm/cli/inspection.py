@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftjm.cli import asking, common, replaying
+from ftjm.cli import asking, common, replaying, watching
 from ftjm.cli.common import Output
 from ftjm.errors import FtjmError, UsageError
 
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def partitions(
+    watch: watching.Watch = False,
     bootstrap: common.Bootstrap = None,
     cluster: common.Cluster = None,
     data_dir: common.DataDir = None,
@@ -51,7 +52,7 @@ def partitions(
 
     settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
     columns = ["partition", "owner", "alive", "epoch", "lag", "commands", "events", "idle", "others"]
-    common.emit(partitionview.overview(settings), output, columns=columns)
+    watching.emit(lambda: partitionview.overview(settings), output, columns=columns, watch=watch)
 
 
 def events(

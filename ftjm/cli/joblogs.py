@@ -11,8 +11,10 @@ import typer
 
 from ftjm.cli import asking, common
 from ftjm.cli.common import Output
+from ftjm.errors import UsageError
 
 if TYPE_CHECKING:
+    from ftjm.config import Settings
     from ftjm.core.events import AttemptFailed, AttemptSucceeded
     from ftjm.jobhistory import Recorded
 
@@ -28,6 +30,9 @@ class Stream(StrEnum):
 def logs(
     jobs: asking.Jobs,
     attempt: Annotated[int | None, typer.Option(help="Of this attempt instead of the newest.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Of every attempt of the run, as each ends, until the job has ended.")
+    ] = False,
     stream: Annotated[Stream, typer.Option(help="Which output.")] = Stream.both,
     bootstrap: common.Bootstrap = None,
     cluster: common.Cluster = None,
@@ -43,11 +48,18 @@ def logs(
     Examples:
       ftjm logs thumbnails/a-200
       ftjm logs thumbnails/a-200 --attempt 1 --stream stderr
+      ftjm logs -f thumbnails/a-200
     """
     from ftjm.jobhistory import outputs, read_jobs
 
     names = asking.names(jobs)
-    found = read_jobs(common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka), names)
+    settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
+    if follow:
+        if attempt is not None:
+            raise UsageError("--attempt or --follow", "both", "--follow tells of all attempts: leave one of them out")
+        _follow(settings, names, stream, output)
+        return
+    found = read_jobs(settings, names)
     failed = False
     for name in names:
         ended = list(outputs(recorded.event for recorded in found[name]))
@@ -59,6 +71,16 @@ def logs(
         _print(wanted[-1], stream, output, header=len(names) > 1)
     if failed:
         raise typer.Exit(1)
+
+
+def _follow(settings: Settings, names: list[tuple[str, str]], stream: Stream, output: Output) -> None:
+    from ftjm.jobhistory import follow_jobs
+
+    def say(name: tuple[str, str]) -> None:
+        typer.echo(f"{'/'.join(name)} is not in the log yet: waiting for it", err=True)
+
+    for event in follow_jobs(settings, names, unknown=say):
+        _print(event, stream, output, header=True)
 
 
 def _why_none(name: tuple[str, str], events: Iterable[Recorded], attempt: int | None) -> str:

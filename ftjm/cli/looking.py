@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ftjm.cli import asking, common
+from ftjm.cli import asking, common, watching
 from ftjm.cli.common import Output
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ FOR_PROGRAMS = frozenset({"session", "lane", "lease_ms", "offer", "awaits", "sta
 
 def get(
     jobs: asking.Jobs,
+    watch: watching.Watch = False,
     bootstrap: common.Bootstrap = None,
     cluster: common.Cluster = None,
     data_dir: common.DataDir = None,
@@ -30,18 +31,29 @@ def get(
     Examples:
       ftjm get thumbnails/a-200
       ftjm get a b c -o json
+      ftjm get a b c --watch
     """
-    from ftjm.jobhistory import view
+    from ftjm.jobhistory import read_jobs, view
 
-    names, found = _read(jobs, bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
-    views = {name: view(recorded.event for recorded in found[name]) for name in names}
-    rows = [shown(found_view) for found_view in views.values() if found_view]
-    if len(names) == 1 and rows:
-        common.emit({name: value for name, value in rows[0].items() if value not in ("", None, {}, [])}, output)
-    elif rows:
-        columns = ["job", "state", "run", "attempt", "age", "reason"]
-        common.emit([_with_age(row) for row in rows] if output is Output.table else rows, output, columns=columns)
-    _missing([name for name, found_view in views.items() if found_view is None])
+    names = asking.names(jobs)
+    settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
+    unknown: list[tuple[str, str]] = []
+
+    def look() -> Any:
+        found = read_jobs(settings, names)
+        views = {name: view(recorded.event for recorded in found[name]) for name in names}
+        unknown[:] = [name for name, found_view in views.items() if found_view is None]
+        rows = [shown(found_view) for found_view in views.values() if found_view]
+        if len(names) == 1:
+            return {name: value for name, value in rows[0].items() if value not in ("", None, {}, [])} if rows else {}
+        return [_with_age(row) for row in rows] if output is Output.table else rows
+
+    columns = ["job", "state", "run", "attempt", "age", "reason"] if len(names) > 1 else None
+    if watch:
+        watching.emit(look, output, columns=columns, watch=True)
+    elif rows := look():
+        common.emit(rows, output, columns=columns)
+    _missing(unknown)
 
 
 def history(

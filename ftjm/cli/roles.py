@@ -11,9 +11,8 @@ from ftjm.cli import common
 
 
 def register(app: typer.Typer) -> None:
-    """Add this group's verbs to the command line."""
+    """Add this group's verbs to the command line. (`worker` is a group: see `operations`.)"""
     app.command()(scheduler)
-    app.command()(worker)
 
 
 def scheduler(
@@ -54,6 +53,7 @@ def scheduler(
 
 
 def worker(
+    context: typer.Context,
     queue: Annotated[list[str] | None, typer.Option("--queue", "-q", help="A queue to serve; may be repeated.")] = None,
     slots: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs that it runs at once.")] = 4,
     app: Annotated[
@@ -80,7 +80,10 @@ def worker(
     Examples:
       ftjm worker --queue default --slots 8
       ftjm worker --app thumbnails.tasks --queue thumbnails
+      ftjm worker list
     """
+    if context.invoked_subcommand:
+        return
     settings = common.settings(
         bootstrap=bootstrap,
         cluster=cluster,
