@@ -1,0 +1,75 @@
+"""The API asked all that its OpenAPI document allows, and much that it does not: never a fault of the server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from ftjm.embedded.kafka import EmbeddedKafka
+from integration.apis import Api, start_api
+from integration.workers import Site
+
+CASES = 420
+"""For each operation that is given something: more than 5,000 in all."""
+ENDLESS = {"events"}
+"""Streams, which would be read for ever; `test_api.py` asks them."""
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@pytest.fixture(scope="module")
+def api(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with Site.on(kafka, tmp_path_factory.mktemp("openapi")) as site:
+        site.hire("default", "q", slots=2)
+        yield start_api(site)
+
+
+@pytest.mark.timeout(400)
+def test_no_request_makes_a_server_error(api: Api) -> None:
+    schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{api.port}/openapi.json")
+    asked = 0
+    with requests.Session() as session:
+        for found in schema.get_all_operations():
+            assert isinstance(found, Ok)
+            operation = found.ok()
+            if operation.definition.raw["operationId"] in ENDLESS:
+                continue
+
+            def ask(case: schemathesis.Case) -> None:
+                nonlocal asked
+                asked += 1
+                if case.query and "wait" in case.query:
+                    case.query["wait"] = "20ms" if case.query["wait"] == "10s" else case.query["wait"]
+                case.call_and_validate(session=session, checks=CHECKS, timeout=30)
+
+            for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
+                # Where nothing is given, there is nothing to vary, and nothing to give wrongly.
+                with contextlib.suppress(Unsatisfiable):
+                    _run(operation.as_strategy(generation_mode=mode), ask)
+    assert asked >= 5_000
+    assert api.complaints() == []
+    assert api.ready().get("/jobs").status == 200
+
+
+def _run(strategy, ask) -> None:
+    test = given(strategy)(ask)
+    settings(
+        max_examples=CASES // 2,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )(test)()
