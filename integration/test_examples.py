@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from ftjm.core import events as e
 from ftjm.core.identity import partition_for
 from ftjm.embedded import jars
+from integration.apis import start_api
 from integration.harness import Cluster
 from integration.waiting import until
 
@@ -20,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 SCHEMAS = ROOT / "schemas"
 JAVA_SECONDS_MAX = 90.0
+LISTENING_SECONDS = 3.0
 STORY = ["JobSubmitted", "AttemptDispatched", "AttemptSucceeded"]
 
 
@@ -72,6 +75,34 @@ class TestPython:
         example("producer.py", working, "--job-id", "later", "--wait", "--", "true")
         second = [json.loads(line) for line in example("consumer.py", working, "--once").splitlines()]
         assert {event["job_id"] for event in second} == {"later"}
+
+
+class TestHttp:
+    def test_the_feed_is_followed_and_gone_on_with(self, working: Cluster, tmp_path: Path) -> None:
+        api = start_api(working)
+        state = tmp_path / "position"
+        follow = [sys.executable, EXAMPLES / "follow_feed.py", "--url", f"http://127.0.0.1:{api.port}"]
+
+        def told(limit: int, job_id: str) -> list[str]:
+            """Events of a job that is submitted while the feed is followed."""
+            process = subprocess.Popen(
+                [*map(str, follow), "--state", str(state), "--limit", str(limit)], stdout=subprocess.PIPE, text=True
+            )
+            try:
+                if not state.exists():
+                    time.sleep(LISTENING_SECONDS)  # a feed without a position begins now
+                example("producer.py", working, "--job-id", job_id, "--wait", "--", "true")
+                printed, _ = process.communicate(timeout=60)
+            finally:
+                process.kill()
+            return printed.splitlines()
+
+        assert all("first" in line for line in told(2, "first"))
+        position = state.read_text()
+        # One event of the first job was not seen yet: the position was kept before it.
+        second = told(4, "second")
+        assert ["first" in line for line in second] == [True, False, False, False]
+        assert state.read_text() != position
 
 
 @pytest.fixture(scope="module")

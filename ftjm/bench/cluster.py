@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ftjm import config
 from ftjm.adapters import topics
+from ftjm.bench import tasks
 from ftjm.bench.client import Load, Submitted
 from ftjm.bench.crew import Crew, Member
 from ftjm.bench.options import Options, Progress, Work
@@ -89,8 +90,10 @@ class Cluster:
                 started.append(self.crew.role(name, "instant-worker", what))
             else:
                 serves = [part for queue in queues for part in ("--queue", queue)]
-                slots = ["--slots", str(options.command_slots)]
-                started.append(self.crew.start(name, "ftjm", "worker", "--name", name, *slots, *serves))
+                more = ["--slots", str(options.command_slots), *serves]
+                if work is Work.TASK:
+                    more += ["--app", tasks.__name__]
+                started.append(self.crew.start(name, "ftjm", "worker", "--name", name, *more))
         return started
 
     def start_clients(self, jobs: int, work: Work) -> list[Member]:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from ftjm.bench.tasks import end_ns
 from ftjm.core.identity import partition_for
 from ftjm.core.model import JobSpec
 
@@ -21,10 +22,14 @@ class Work(StrEnum):
     """Over the moment it reaches its worker, by the real protocol: what is measured is the engine."""
     COMMAND = "command"
     """A process each, by the real guard."""
+    TASK = "task"
+    """A Python function, in a process that is warm."""
 
 
 def spec(work: Work, *, timed: bool = False) -> JobSpec:
     """A job of this kind; `timed` makes its result the time of its end, ns since the Unix epoch."""
+    if work is Work.TASK:
+        return end_ns().job().spec
     if work is Work.COMMAND and timed:
         return JobSpec(command=["sh", "-c", "date +%s%N >$FTJM_RESULT_FILE"], payload=PAYLOAD)
     return JobSpec(command=["true"], payload=PAYLOAD)
@@ -42,7 +47,8 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
     command_jobs: int = 500
     command_slots: int = 4
     clients: int = 2
-    work: Work = Work.NOOP
+    work: Work = Work.TASK
+    """What the jobs of `latency` do."""
     brokers: int = 1
     bootstrap: str = ""
     """A Kafka that is there; by default one of our own is started."""

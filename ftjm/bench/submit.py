@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ftjm.bench.cluster import Cluster
-from ftjm.bench.options import spec
+from ftjm.bench.options import Work, spec
 from ftjm.bench.report import Figure, percentile, rate, significant
 from ftjm.client import Client
 from ftjm.core.commands import SubmitJob
@@ -20,10 +20,10 @@ def run(cluster: Cluster) -> dict[str, Figure]:
     with Client(cluster.settings) as client:
         cluster.progress.step("one by one")
         ones = min(cluster.options.jobs, ONE_BY_ONE_MAX)
-        acknowledged, decided = _one_by_one(cluster, client, ones)
+        acknowledged, decided = _one_by_one(cluster, client, _jobs(cluster, "one", ones))
     with Client(cluster.settings, listen=False) as client:
         cluster.progress.step("many at once")
-        many_seconds = _many(cluster, client)
+        many_seconds = _many(cluster, client, _jobs(cluster, "many", cluster.options.jobs))
     return {
         "one_per_s": rate(ones, sum(acknowledged) / 1000),
         "many_per_s": rate(cluster.options.jobs, many_seconds),
@@ -34,31 +34,31 @@ def run(cluster: Cluster) -> dict[str, Figure]:
     }
 
 
-def _one_by_one(cluster: Cluster, client: Client, jobs: int) -> tuple[list[float], list[float]]:
+def _one_by_one(cluster: Cluster, client: Client, jobs: list[SubmitJob]) -> tuple[list[float], list[float]]:
     """Of each job, from its sending to the log's having it, and to the answer of its partition, ms."""
     acknowledged, decided = [], []
-    for number in range(jobs):
+    for number, job in enumerate(jobs):
         began = time.perf_counter()
-        ticket = client.send(_job(cluster, "one", number))
+        ticket = client.send(job)
         client.confirm()
         acknowledged.append((time.perf_counter() - began) * 1000)
         client.decided([ticket], DECISION_SECONDS)
         decided.append((time.perf_counter() - began) * 1000)
-        cluster.progress.move(number + 1, jobs)
+        cluster.progress.move(number + 1, len(jobs))
         cluster.crew.check()
     return acknowledged, decided
 
 
-def _many(cluster: Cluster, client: Client) -> float:
-    jobs = cluster.options.jobs
+def _many(cluster: Cluster, client: Client, jobs: list[SubmitJob]) -> float:
     began = time.perf_counter()
-    for number in range(jobs):
-        client.send(_job(cluster, "many", number))
-    client.confirm(lambda done: cluster.progress.move(done, jobs))
+    for job in jobs:
+        client.send(job)
+    client.confirm(lambda done: cluster.progress.move(done, len(jobs)))
     return time.perf_counter() - began
 
 
-def _job(cluster: Cluster, prefix: str, number: int) -> SubmitJob:
-    options = cluster.options
-    queue = options.queues[number % len(options.queues)]
-    return SubmitJob(queue=queue, job_id=f"{prefix}-{number}", spec=spec(options.work))
+def _jobs(cluster: Cluster, prefix: str, count: int) -> list[SubmitJob]:
+    queues, job = cluster.options.queues, spec(Work.NOOP)
+    return [
+        SubmitJob(queue=queues[number % len(queues)], job_id=f"{prefix}-{number}", spec=job) for number in range(count)
+    ]

@@ -20,7 +20,8 @@ def run(cluster: Cluster) -> dict[str, Figure]:
     submit_seconds, seconds = _end_to_end(cluster, Work.NOOP, jobs)
     after = cpu_seconds(schedulers), cpu_seconds(workers)
     cluster.crew.stop(workers)
-    command_seconds = _command_jobs(cluster)
+    command_seconds = _real_jobs(cluster, Work.COMMAND)
+    task_seconds = _real_jobs(cluster, Work.TASK)
     cluster.crew.stop(schedulers)
     ceiling_submit_seconds, ceiling_seconds = _bare(cluster)
     figures: dict[str, Figure] = {
@@ -36,6 +37,7 @@ def run(cluster: Cluster) -> dict[str, Figure]:
     }
     if command_seconds:
         figures["command_jobs_per_s"] = rate(cluster.options.command_jobs, command_seconds)
+        figures["task_jobs_per_s"] = rate(cluster.options.command_jobs, task_seconds)
     return figures
 
 
@@ -63,14 +65,14 @@ def _end_to_end(cluster: Cluster, work: Work, jobs: int) -> tuple[float, float]:
     return submitted.ended - submitted.began, ended - submitted.began
 
 
-def _command_jobs(cluster: Cluster) -> float:
-    """Seconds for the jobs that start a process each, by workers that have done some before; 0 if there are none."""
+def _real_jobs(cluster: Cluster, work: Work) -> float:
+    """Seconds for jobs that run something, by workers that have done some before; 0 if none are wanted."""
     options = cluster.options
     if not options.command_jobs:
         return 0.0
-    workers = cluster.start_workers(Work.COMMAND)
-    _end_to_end(cluster, Work.COMMAND, 2 * options.workers * options.command_slots)
-    _, seconds = _end_to_end(cluster, Work.COMMAND, options.command_jobs)
+    workers = cluster.start_workers(work)
+    _end_to_end(cluster, work, 2 * options.workers * options.command_slots)
+    _, seconds = _end_to_end(cluster, work, options.command_jobs)
     cluster.crew.stop(workers)
     return seconds
 

@@ -29,6 +29,7 @@ class WorkOption(StrEnum):
 
     noop = "noop"
     command = "command"
+    task = "task"
 
 
 def register(app: typer.Typer) -> None:
@@ -39,13 +40,13 @@ def register(app: typer.Typer) -> None:
 def bench(
     suite: Annotated[Suite, typer.Argument(help="What to measure.")],
     jobs: Annotated[int | None, typer.Option(min=1, help="How many jobs (default: by suite).")] = None,
-    work: Annotated[WorkOption, typer.Option(help="What the jobs of `latency` do.")] = WorkOption.noop,
-    command_jobs: Annotated[int, typer.Option(min=0, help="Of `throughput`: jobs that start a process each.")] = 500,
+    work: Annotated[WorkOption, typer.Option(help="What the jobs of `latency` do.")] = WorkOption.task,
+    command_jobs: Annotated[int, typer.Option(min=0, help="Of `throughput`: real commands, and as many tasks.")] = 500,
     partitions: Annotated[int, typer.Option(min=1, max=64, help="Of commands and events.")] = 2,
     schedulers: Annotated[int, typer.Option(min=1, help="Scheduler processes.")] = 2,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
-    slots: Annotated[int, typer.Option(min=1, max=10_000, help="Of a worker whose jobs start no process.")] = 500,
-    command_slots: Annotated[int, typer.Option(min=1, max=10_000, help="Of a worker whose jobs do.")] = 4,
+    slots: Annotated[int, typer.Option(min=1, max=10_000, help="Of a worker whose jobs do nothing.")] = 500,
+    command_slots: Annotated[int, typer.Option(min=1, max=10_000, help="Of a worker of commands or tasks.")] = 4,
     clients: Annotated[int, typer.Option(min=1, help="Processes that submit.")] = 2,
     brokers: Annotated[int, typer.Option(min=1, max=3, help="Embedded brokers: 1, or 3 for replication.")] = 1,
     port: Annotated[int, typer.Option(help="First port of the embedded Kafka (default: free ones).")] = 0,
