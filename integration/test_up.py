@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,23 @@ def test_clients_find_it_by_its_directory(up: Running) -> None:
     command = [sys.executable, "-m", "ftjm", "topics", "check", "--data-dir", str(up.data_dir)]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_it_serves_the_api_that_its_endpoint_names(up: Running) -> None:
+    found = endpoint.read(up.data_dir)
+    assert found is not None
+
+    def ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"{found.api}/readyz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    until(ready, "the API to be ready")
+    command = [sys.executable, "-m", "ftjm", "list", "--data-dir", str(up.data_dir), "-o", "json"]
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
+    assert (listed.returncode, listed.stdout.strip(), listed.stderr) == (0, "[]", "")
 
 
 def _assert_gone(processes: list[psutil.Process]) -> None:
