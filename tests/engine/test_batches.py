@@ -10,7 +10,7 @@ from ftjm.adapters import codec
 from ftjm.adapters.memory import MemoryStore
 from ftjm.core import commands as c
 from ftjm.core import events as e
-from ftjm.core.model import FailureReason, JobSpec, JobState
+from ftjm.core.model import STATE_VERSION, FailureReason, JobSpec, JobState
 from ftjm.engine import partition as partition_module
 from ftjm.engine.partition import DISPATCHES_MAX, Diverged, Lapse, Partition
 from ftjm.engine.ports import Fenced
@@ -301,7 +301,7 @@ def test_a_hash_of_another_version_of_the_rows_is_not_compared(monkeypatch):
     world = World()
     world.submit("a")
     world.work()
-    monkeypatch.setattr(partition_module, "STATE_VERSION", partition_module.STATE_VERSION + 1)
+    monkeypatch.setattr(partition_module, "STATE_VERSION", STATE_VERSION + 1)
     follower = world.partition()
     follower.state.position.state_hash = b"another version"
     world.catch_up(follower)

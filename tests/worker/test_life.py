@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftjm.core.commands import CompleteAttempt, DeclineAttempt, FailAttempt, StartAttempt
+from ftjm.core.commands import CheckpointAttempt, CompleteAttempt, DeclineAttempt, FailAttempt, StartAttempt
 from ftjm.core.messages import (
     OfferTaken,
     PartitionReport,
@@ -18,6 +18,8 @@ from ftjm.core.messages import (
 )
 from ftjm.core.model import FailureReason, StopReason
 from ftjm.worker.duties import Leave
+from ftjm.worker.life import REPORTS_BEHIND_MAX
+from ftjm.worker.protocol import Checkpointed
 from ftjm.worker.session import LINGER_MS, SETTLE_MS, Session
 from tests.worker.lives import HOLDS_MS, LEASE_MS, Beat, Extend, Halt, Listen, Run, World
 
@@ -357,3 +359,50 @@ def test_a_session_whose_first_heartbeat_is_confirmed_only_after_its_lease_start
     session.acknowledged(token + HOLDS_MS - 10, 1_000 + HOLDS_MS)
     assert session.retired
     assert not session.in_lease(1_000 + HOLDS_MS)
+
+
+def test_checkpoints_go_to_the_log_and_the_last_one_before_the_failure() -> None:
+    world = World()
+    world.dispatch("a")
+    world.start("a")
+    world.do(world.life.checkpointed(Checkpointed(key="q/a/1", data=b"1")))
+    world.do(world.life.checkpointed(Checkpointed(key="q/a/1", progress=0.5, text="half")))
+    world.tick()
+    [said] = world.commands()
+    assert isinstance(said, CheckpointAttempt)
+    assert (said.run, said.attempt, said.data, said.progress, said.text) == (1, 1, b"1", 0.5, "half")
+    world.do(world.life.checkpointed(Checkpointed(key="q/a/1", data=b"2")))
+    world.end("a", reason=FailureReason.SIGNAL)
+    last, failed = world.commands()
+    assert (last.data, type(failed)) == (b"2", FailAttempt)
+    world.do(world.life.checkpointed(Checkpointed(key="q/a/1", data=b"3")))
+    world.tick()
+    assert world.commands() == []
+
+
+def test_a_success_needs_no_checkpoint() -> None:
+    world = World()
+    world.dispatch("a")
+    world.start("a")
+    world.do(world.life.checkpointed(Checkpointed(key="q/a/1", data=b"1")))
+    world.end("a")
+    assert [type(command) for command in world.commands()] == [CompleteAttempt]
+
+
+def test_while_the_log_is_away_only_the_newest_checkpoint_waits() -> None:
+    world = World()
+    world.dispatch("a", continue_for_ms=10**9)
+    world.start("a")
+    world.tick(300)
+    session = world.life.current
+    assert session is not None
+    world.connected = False
+    for number in range(3 * REPORTS_BEHIND_MAX):
+        world.do(world.life.checkpointed(Checkpointed(key="q/a/1", data=b"%d" % number)))
+        world.tick()
+    told = [command.data for command in world.commands() if isinstance(command, CheckpointAttempt)]
+    assert told == [b"%d" % number for number in range(REPORTS_BEHIND_MAX)]
+    world.do(world.life.confirmed(session.name))
+    world.tick()
+    [newest] = world.commands()
+    assert newest.data == b"%d" % (3 * REPORTS_BEHIND_MAX - 1)
