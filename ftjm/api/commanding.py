@@ -144,7 +144,7 @@ _COMMANDS: tuple[tuple[str, str, Handler], ...] = (
     ("retry", "The same as rerun.", rerun),
 )
 _KEYED = ((IDEMPOTENCY_KEY, "The same key asks for the same thing, however often it is sent."),)
-_REFUSED = (400, 404, 409, 413, 415, 422, 502, 503)
+_REFUSED = (400, 404, 408, 409, 413, 415, 422, 502, 503)
 
 OPERATIONS = (
     Operation(
@@ -154,7 +154,7 @@ OPERATIONS = (
         "Submit a job. 202 once the log has it; 200 with the outcome, where it was waited for.",
         submit,
         {202: m.Accepted, 200: m.Accepted},
-        (400, 409, 413, 414, 415, 422, 502, 503),
+        (400, 408, 409, 413, 414, 415, 422, 502, 503),
         query=requests.SubmitQuery,
         body=JobFields,
         body_required=True,

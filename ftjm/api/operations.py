@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, NamedTuple, get_origin
@@ -18,6 +19,7 @@ from ftjm.api.service import Service
 
 SERVICE = web.AppKey("service", Service)
 BODY_MAX = 1024 * 1024
+BODY_SECONDS = 20.0
 QUERY_MAX = 4_096
 KEY_MAX = 255
 
@@ -123,7 +125,11 @@ def _shown(part: str | int) -> str | int:
 async def _body(operation: Operation, request: web.Request) -> Any:
     if operation.body is None:
         return None
-    raw = await request.read()  # bounded by the application's client_max_size
+    try:
+        raw = await asyncio.wait_for(request.read(), BODY_SECONDS)  # its size is bounded by client_max_size
+    except TimeoutError:
+        detail = f"expected the body within {BODY_SECONDS:g} s"
+        raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"Connection": "close"}) from None
     if not raw and not operation.body_required:
         return operation.body()
     if request.content_type != "application/json":
