@@ -13,6 +13,8 @@ from tests.simulation.world import Act, Host, Process, World
 GUARD_MS = 500
 """G, as the design promises it to users: what overlaps after a host's wake may last so long."""
 REACTION_MS = 150
+SLOW_MS = 450
+"""The same where guards are never stopped: nearly all of G."""
 PAUSE_MS_MAX = 300
 """A stopped guard runs again within G of any deadline, together with its reaction."""
 
@@ -217,7 +219,7 @@ class Guard(Process):
 
     def _look(self) -> None:
         self.enforce()
-        self.later(self.world.delay(20, REACTION_MS), self._look)
+        self.later(self.world.delay(20, SLOW_MS if self.world.leases else REACTION_MS), self._look)
 
     def enforce(self) -> None:
         """Kill what is past its deadline."""

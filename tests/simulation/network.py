@@ -112,7 +112,8 @@ class Broker:
             else:
                 acknowledged()
 
-        process.later(self.world.delay(0.5, 10), arrive)
+        slow = self.world.chance(0.3 if self.world.leases else 0.03)
+        process.later(self.world.delay(100, 900) if slow else self.world.delay(0.5, 10), arrive)
 
     # -- consuming
 
