@@ -32,6 +32,7 @@ KNOWN = {
     "the guard does not kill at the deadline": 4,
     "a lapsed session goes on": 176,
     "the lease counts from the acknowledgement": 378,
+    "the deadline has no margin": 450,
     "a full worker does not decline": 41,
 }
 
