@@ -7,8 +7,9 @@ times are the events' own.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import prometheus_client as prometheus
@@ -16,6 +17,7 @@ import prometheus_client as prometheus
 from ftjm.core import events as e
 from ftjm.core.model import LOSSES, FailureReason, Job, StopReason, job_key
 from ftjm.metrics.labels import SECONDS, Queues
+from ftjm.metrics.spread import Spread, Spreads
 
 JobOf = Callable[[str], Job | None]
 """A job's row by its key, as of the commit."""
@@ -31,19 +33,18 @@ class EventMetrics:
 
     def __init__(self, registry: prometheus.CollectorRegistry, queues: Queues) -> None:
         self._queues = queues
+        self._lock = threading.Lock()
         self._known: dict[tuple[str, type[e.Event]], prometheus.Counter] = {}
-        self._attempts: dict[tuple[str, str], prometheus.Histogram] = {}
         at: dict[str, Any] = {"registry": registry}
-        timed = at | {"buckets": SECONDS}
-        counter, histogram = prometheus.Counter, prometheus.Histogram
+        counter = prometheus.Counter
         text = "Events about jobs that this scheduler has committed."
         self._transitions = counter("ftjm_job_transitions_total", text, ["queue", "event"], **at)
         text = "From being ready to being given to a worker."
-        self._wait = histogram("ftjm_queue_wait_seconds", text, **timed)
+        wait = self._spreads(registry, "ftjm_queue_wait_seconds", text)
         text = "From being given to a worker to the start there, by the two hosts' clocks."
-        self._latency = histogram("ftjm_dispatch_latency_seconds", text, **timed)
+        latency = self._spreads(registry, "ftjm_dispatch_latency_seconds", text)
         text = "From an attempt's start to its end; of a lost one, from being given to a worker to its loss."
-        self._duration = histogram("ftjm_attempt_duration_seconds", text, ["queue", "outcome"], **timed)
+        self._duration = self._spreads(registry, "ftjm_attempt_duration_seconds", text, "queue", "outcome")
         text = "Attempts that will be followed by another, by why they failed."
         self._retries = counter("ftjm_retries_total", text, ["reason"], **at)
         text = "Attempts that were lost with their worker."
@@ -53,20 +54,24 @@ class EventMetrics:
         text = "Submissions of a job that was there already."
         self._duplicates = counter("ftjm_duplicate_submissions_total", text, **at)
         text = "From the moment for which a start or a retry was set to the decision."
-        self._delay = histogram("ftjm_schedule_delay_seconds", text, **timed)
+        delay = self._spreads(registry, "ftjm_schedule_delay_seconds", text)
         text = "Jobs whose deadline passed before they ended."
         self._missed = counter("ftjm_deadline_missed_total", text, **at)
+        self._wait, self._latency, self._delay = wait.of(), latency.of(), delay.of()
 
-    def observe(self, events: Iterable[e.Event], job_of: JobOf) -> None:
+    def _spreads(self, registry: prometheus.CollectorRegistry, name: str, text: str, *labels: str) -> Spreads:
+        made = Spreads(name, text, SECONDS, self._lock, labels)
+        registry.register(made)
+        return made
+
+    def observe(self, events: Sequence[e.Event], job_of: JobOf) -> None:
         """Count the events of one committed batch."""
-        tally: Counter[tuple[str, type[e.Event]]] = Counter()
-        for event in events:
-            kind = type(event)
-            if event.job_id:
-                tally[event.queue, kind] += 1
-            handler = HANDLERS.get(kind)
-            if handler is not None:
-                handler(self, event, job_of)
+        with self._lock:
+            for event in events:
+                handler = HANDLERS.get(type(event))
+                if handler is not None:
+                    handler(self, event, job_of)
+        tally = Counter([(event.queue, type(event)) for event in events if event.job_id])
         for (queue, kind), count in tally.items():
             self._transition(self._queues.label(queue, new=kind not in HEARSAY), kind).inc(count)
 
@@ -109,12 +114,8 @@ class EventMetrics:
         if job is not None and job.attempt == event.attempt and job.dispatched_at:
             self._attempt(event.queue, "lost").observe(_seconds(event.at - job.dispatched_at))
 
-    def _attempt(self, queue: str, outcome: str) -> prometheus.Histogram:
-        label = self._queues.label(queue)
-        child = self._attempts.get((label, outcome))
-        if child is None:
-            child = self._attempts[label, outcome] = self._duration.labels(label, outcome)
-        return child
+    def _attempt(self, queue: str, outcome: str) -> Spread:
+        return self._duration.of(self._queues.label(queue), outcome)
 
     def _rejected(self, event: e.CommandRejected, _: JobOf) -> None:
         if event.code == "STALE_ATTEMPT":
