@@ -72,7 +72,7 @@ class Partition:
         self.to_ship: list[tuple[int, Message]] = []
         """Outbox entries that have been committed since somebody last emptied this list."""
         self.committed: list[e.Event] = []
-        """Events that this process committed since somebody last emptied this list."""
+        """Events of the last batch that this process committed."""
         self.reopen()
 
     @property
@@ -179,7 +179,7 @@ class Partition:
         )
         offset = self.leadership.writer.commit([*batch.records, ("", self.codec.encode(closed))])
         self.to_ship += self.state.pushed
-        self.committed += batch.events
+        self.committed = batch.events
         self._apply(closed, offset, changes)
 
 

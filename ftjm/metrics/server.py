@@ -30,7 +30,7 @@ WAITING_MAX = 16
 REQUEST_SECONDS = 10.0
 ALIVE_SECONDS = 30.0
 """A main loop that did not turn for so long is stuck."""
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.1
 
 
 class Health:

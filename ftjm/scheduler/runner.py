@@ -367,7 +367,6 @@ class _Leader:
         metrics.transaction_seconds.observe(writer.seconds)
         metrics.batch_commands.observe(consumed)
         metrics.events.observe(partition.committed, partition.state.job)
-        partition.committed = []
 
     def _flush(self, now: int) -> None:
         store: Store = self._partition.store

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from ftjm.core import commands as c
 from ftjm.core import events as e
+from ftjm.core.matching import Offer
 from ftjm.core.model import FailureReason
 from ftjm.engine.partition import Lapse
 from ftjm.metrics.events import HANDLERS, EventMetrics
@@ -23,9 +25,10 @@ def seen():
     return shown, EventMetrics(shown, Queues())
 
 
-def observe(world: World, metrics: EventMetrics) -> None:
+def work(world: World, metrics: EventMetrics, *offers: Offer, lapses: Sequence[Lapse] = ()) -> None:
+    """One batch, and what its owner counts of it."""
+    world.work(offers, lapses)
     metrics.observe(world.owner.committed, world.owner.state.job)
-    world.owner.committed = []
 
 
 def end(kind: Any, job_id: str, attempt: int, **fields: Any) -> c.AttemptReport:
@@ -38,21 +41,19 @@ def test_a_job_that_fails_once_and_then_succeeds(seen):
     shown, metrics = seen
     world = World()
     world.submit("a", max_attempts=2, backoff_ms=1_000, backoff_max_ms=1_000)
-    world.work()
+    work(world, metrics)
     world.now += 250
-    world.work([offer()])
+    work(world, metrics, offer())
     world.send(end(c.FailAttempt, "a", 1, reason=FailureReason.TIMEOUT, error=""))
-    world.work()
-    observe(world, metrics)
+    work(world, metrics)
     assert value(shown, "ftjm_queue_wait_seconds_sum") == 0.25
     assert value(shown, "ftjm_dispatch_latency_seconds_sum") == 0.25
     assert value(shown, "ftjm_attempt_duration_seconds_sum", queue=QUEUE, outcome="timeout") == 2
     assert value(shown, "ftjm_retries_total", reason="TIMEOUT") == 1
     world.now += 5_000
-    world.work([offer()])
+    work(world, metrics, offer())
     world.send(end(c.CompleteAttempt, "a", 2))
-    world.work()
-    observe(world, metrics)
+    work(world, metrics)
     assert value(shown, "ftjm_schedule_delay_seconds_count") == 1
     assert 3 < value(shown, "ftjm_schedule_delay_seconds_sum") <= 5, "from the retry's time to the decision"
     assert value(shown, "ftjm_attempt_duration_seconds_count", outcome="succeeded") == 1
@@ -66,13 +67,12 @@ def test_what_is_refused_repeated_late_and_lost(seen):
     for _ in range(3):
         world.submit("a")
     world.submit("late", deadline_ms=10)
-    world.work()
+    work(world, metrics)
     world.now += 1_000
-    world.work([offer()])
+    work(world, metrics, offer())
     world.send(end(c.CompleteAttempt, "a", 7))
     world.now += 1_000
-    world.work(lapses=[Lapse("s1", 6_000)])
-    observe(world, metrics)
+    work(world, metrics, lapses=[Lapse("s1", 6_000)])
     assert value(shown, "ftjm_duplicate_submissions_total") == 2
     assert value(shown, "ftjm_fenced_reports_total") == 1
     assert value(shown, "ftjm_deadline_missed_total") == 1
