@@ -179,7 +179,8 @@ def test_what_a_job_is_given(site: Site, tmp_path: Path) -> None:
     environment = result["env"]
     assert (environment["MINE"], environment["PLAIN"]) == ("x", "seen")
     ours = {name: value for name, value in environment.items() if name.startswith("FTJM_")}
-    assert Path(ours.pop("FTJM_RESULT_FILE")).name == "result.json"
+    for name in ("result", "checkpoint", "progress"):
+        assert Path(ours.pop(f"FTJM_{name.upper()}_FILE")).name == f"{name}.json"
     assert ours == {
         "FTJM_JOB_ID": "jobs/given",
         "FTJM_QUEUE": "jobs",
