@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import uuid
 from pathlib import Path
 
 from ftjm import config
 from ftjm.adapters import topics
 from ftjm.config import Settings
-from ftjm.embedded import broker
 from ftjm.embedded.kafka import EmbeddedKafka
-from ftjm.errors import FtjmError
-
-
-def free_base_port() -> int:
-    """The first of free ports for an embedded cluster, below those that the kernel gives to clients."""
-    for _ in range(100):
-        base = random.randrange(21_000, 32_000, 20)
-        try:
-            for port in (*range(base, base + 3), *range(base + 10, base + 13)):
-                broker.require_free_port(port, patience_seconds=0)
-        except FtjmError:
-            continue
-        return base
-    raise AssertionError("no free ports between 21000 and 32000")
 
 
 def cluster_on(kafka: EmbeddedKafka, data_dir: Path, **flags: object) -> Settings:

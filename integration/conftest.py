@@ -10,7 +10,8 @@ import pytest
 
 from ftjm.config import Settings
 from ftjm.embedded.kafka import EmbeddedKafka
-from integration.clusters import cluster_on, free_base_port
+from ftjm.embedded.ports import free_base_port
+from integration.clusters import cluster_on
 from integration.harness import Cluster
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ftjm.embedded.kafka import EmbeddedKafka
+from ftjm.embedded.ports import free_base_port
 from integration.apis import Api, start_api
-from integration.clusters import cluster_on, free_base_port
+from integration.clusters import cluster_on
 from integration.harness import Cluster
 from integration.waiting import until
 

@@ -15,8 +15,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from ftjm.embedded import settings
 from ftjm.embedded.kafka import EmbeddedKafka
+from ftjm.embedded.ports import free_base_port
 from ftjm.errors import FtjmError
-from integration.clusters import cluster_on, free_base_port
+from integration.clusters import cluster_on
 from integration.waiting import until
 
 

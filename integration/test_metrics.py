@@ -17,7 +17,7 @@ from ftjm.client import Client
 from ftjm.config import Settings
 from ftjm.core.commands import CompleteAttempt, SubmitJob
 from ftjm.core.model import JobSpec
-from integration.clusters import free_base_port
+from ftjm.embedded.ports import free_base_port
 from integration.harness import QUEUES, Cluster, Process
 from integration.waiting import until
 

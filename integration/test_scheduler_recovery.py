@@ -21,8 +21,9 @@ from ftjm.core.keys import POSITION_KEY
 from ftjm.core.model import JobSpec
 from ftjm.core.state import encode, load_position
 from ftjm.embedded.kafka import EmbeddedKafka
+from ftjm.embedded.ports import free_base_port
 from ftjm.replay import verify
-from integration.clusters import cluster_on, free_base_port
+from integration.clusters import cluster_on
 from integration.harness import QUEUES, QUICK, Cluster
 from integration.waiting import until
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from ftjm import endpoint
-from integration.clusters import free_base_port
+from ftjm.embedded.ports import free_base_port
 from integration.waiting import until
 
 

@@ -11,7 +11,7 @@ import pytest
 from ftjm.clock import boot_ms
 from ftjm.core import events as e
 from ftjm.embedded.kafka import EmbeddedKafka
-from integration.clusters import free_base_port
+from ftjm.embedded.ports import free_base_port
 from integration.links import Link, linked_kafka
 from integration.waiting import until
 from integration.workers import SLACK_MS, Site, attempts_of, told

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from ftjm.config import Settings
 from ftjm.core import events as e
 from ftjm.core.messages import SessionState, WorkerHeartbeat
 from ftjm.demo.batch import QUEUES
-from ftjm.embedded import broker
+from ftjm.embedded.ports import free_base_port
 from ftjm.errors import FtjmError
 
 SCHEDULERS = 2
@@ -72,7 +71,7 @@ class Cluster:
         """How each job ended."""
 
     def __enter__(self) -> Cluster:
-        options = ["--data-dir", str(self.data_dir), "--port", str(_free_port()), "--schedulers", str(SCHEDULERS)]
+        options = ["--data-dir", str(self.data_dir), "--port", str(free_base_port()), "--schedulers", str(SCHEDULERS)]
         queues = [part for queue in QUEUES for part in ("--queue", queue)]
         command = [sys.executable, "-m", "ftjm", "up", *options, "--workers", str(WORKERS), *queues]
         # It dies with us, however we die; Ctrl-C reaches only us.
@@ -178,19 +177,6 @@ def _kill(pid: int) -> int:
     at = time.time_ns() // 1_000_000
     os.kill(pid, signal.SIGKILL)
     return at
-
-
-def _free_port() -> int:
-    """A port for the broker, with that for its quorum, below those that the kernel gives to clients."""
-    for _ in range(100):
-        port = random.randrange(21_000, 32_000, 20)  # noqa: S311  (spreads, and hides nothing)
-        try:
-            broker.require_free_port(port, patience_seconds=0)
-            broker.require_free_port(port + 10, patience_seconds=0)
-        except FtjmError:
-            continue
-        return port
-    raise FtjmError("two free ports between 21000 and 32000", "none", "stop what holds them")
 
 
 def takeovers(batches: Sequence[Batch], owner: str, killed_at_ms: int) -> dict[int, int]:
