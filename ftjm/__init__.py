@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ftjm.sdk.request import Request as Request
     from ftjm.sdk.request import command as command
     from ftjm.sdk.running import Attempt as Attempt
+    from ftjm.sdk.running import Stopped as Stopped
     from ftjm.sdk.running import attempt as attempt
     from ftjm.sdk.running import checkpoint as checkpoint
     from ftjm.sdk.running import progress as progress
@@ -43,6 +44,7 @@ _HOMES = {
     "Request": "ftjm.sdk.request",
     "command": "ftjm.sdk.request",
     "Attempt": "ftjm.sdk.running",
+    "Stopped": "ftjm.sdk.running",
     "attempt": "ftjm.sdk.running",
     "checkpoint": "ftjm.sdk.running",
     "progress": "ftjm.sdk.running",

@@ -15,11 +15,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from ftjm import endpoint
 from ftjm.errors import FtjmError, UsageError
 
-OWN_BROKERS_LEASE_SECONDS = 5.0
-# A member that has to rejoin within a second of its last join is held back by librdkafka until that second is over,
-# sends no heartbeats meanwhile, and would fall out of a group of a shorter session again and again.
-OWN_BROKERS_SESSION_TIMEOUT_MS = 1500
-OWN_BROKERS_HEARTBEAT_INTERVAL_MS = 100
+OWN_BROKERS_TIMING = {
+    "lease_seconds": 5.0,
+    # A member that has to rejoin within a second of its last join is held back by librdkafka until that second is over,
+    # sends no heartbeats meanwhile, and would fall out of a group of a shorter session again and again.
+    "session_timeout_ms": 1500,
+    "heartbeat_interval_ms": 100,
+}
+"""What our own brokers allow; others have stock settings."""
 KAFKA_ENV_PREFIX = "FTJM_KAFKA_"
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -48,10 +51,26 @@ class Settings(BaseSettings):
 
     session_timeout_ms: int = Field(6000, ge=300, description="a scheduler silent for this long loses its membership")
     heartbeat_interval_ms: int = Field(1500, ge=20, description="a scheduler's heartbeats to its group")
+    standby_replicas: int | None = Field(
+        None, ge=0, description="schedulers that stand by for each partition (default: all of up to 4, then 2)"
+    )
     lease_seconds: float = Field(15.0, ge=1.0, description="a worker silent for this long has lost its attempts")
 
     inline_limit_bytes: int = Field(256 * 1024, ge=1024, le=1024 * 1024, description="of a result, and of an output")
+    snapshot_events: int = Field(200_000, ge=1, description="offsets of events behind which a partition is snapshotted")
+    snapshot_seconds: float = Field(600.0, gt=0, description="and after this long, if anything has changed")
+    snapshot_place: str = Field("", description="URL of a folder for snapshots, by fsspec; default: their topic")
+    audit_retention_seconds: float = Field(30 * 86400.0, ge=0, description="logs are not trimmed before this")
+    archive: str = Field("", description="URL of a folder, by fsspec, for what is trimmed; default: nothing keeps it")
     retention_seconds: float = Field(7 * 86400.0, ge=0, description="a terminal job leaves the store after this")
+
+    disk_high_percent: float = Field(95, gt=0, le=100, description="a disk as full refuses new submissions")
+    disk_low_percent: float = Field(90, gt=0, le=100, description="and takes them again below this")
+    memory_high_percent: float = Field(95, gt=0, le=100, description="memory as full refuses new submissions")
+    memory_low_percent: float = Field(90, gt=0, le=100, description="and takes them again below this")
+    backlog_high: int = Field(1_000_000, ge=1, description="commands that wait in a partition and refuse submissions")
+    backlog_low: int = Field(500_000, ge=1, description="and below which it takes them again")
+    watchdog_seconds: float = Field(30.0, gt=0, description="a partition that gets nowhere for this long is stuck")
 
     metrics_host: str = Field("127.0.0.1", description="where a role serves its metrics; beyond loopback with a token")
     metrics_port: int = Field(0, ge=0, le=65535, description="of metrics and health; 0 is any free one")
@@ -76,6 +95,14 @@ class Settings(BaseSettings):
                 f"heartbeat_interval_ms={self.heartbeat_interval_ms} must be at most half of "
                 f"session_timeout_ms={self.session_timeout_ms}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _marks_fit(self) -> Settings:
+        for what in ("disk_{}_percent", "memory_{}_percent", "backlog_{}"):
+            low, high = what.format("low"), what.format("high")
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low}={getattr(self, low):g} must be at most {high}={getattr(self, high):g}")
         return self
 
     @classmethod

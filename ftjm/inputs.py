@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
-import re
-import shlex
 from base64 import b32encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from hashlib import blake2b
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ftjm.core.identity import DEFAULT_QUEUE, content_hash, is_name
-from ftjm.core.model import JobSpec, OnWorkerLoss
-from ftjm.durations import DURATION_EXAMPLES, TIME_EXAMPLES, parse_duration, parse_time
+from ftjm.core.identity import DEFAULT_QUEUE, content_hash
+from ftjm.core.model import JobSpec
+from ftjm.fields import (
+    Arguments,
+    Command,
+    Deadline,
+    Duration,
+    EnvironmentName,
+    Flag,
+    Name,
+    TaskName,
+    Text,
+    Time,
+    WorkerLossPolicy,
+    between,
+    shown,
+)
+from ftjm.sdk import plain
 
 INLINE_LIMIT_BYTES = 256 * 1024
-SET_BY_WORKER = frozenset({"FTJM_JOB_ID", "FTJM_ATTEMPT", "FTJM_RUN_KEY"})
+PYTHON = "python"
+"""The executor of tasks."""
+TASK_MAX_ATTEMPTS = 3
 
 
 class JobRequest(NamedTuple):
@@ -58,138 +64,6 @@ class InvalidJobError(Exception):
         self.problems = problems
 
 
-# ---- fields. Each says by itself what it expected: pydantic's own messages do not know the user's words.
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _expected(what: str, found: Any) -> ValueError:
-    return ValueError(f"expected {what}, but found {_shown(found)}")
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _expected("text", value)
-    if "\0" in value:
-        raise ValueError("expected text without NUL characters")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"expected text in UTF-8, but found {value!r}") from None
-    return value
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not is_name(value):
-        raise _expected("1 to 128 of A-Z a-z 0-9 . _ - starting with a letter or a digit", value)
-    return value
-
-
-def _command(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            value = shlex.split(value)
-        except ValueError as error:
-            raise ValueError(f"expected a command line, but {error} in {_shown(value)}") from None
-    if not isinstance(value, list) or not value:
-        raise _expected("a program and its arguments", value)
-    if not _text(value[0]):
-        raise ValueError("expected a program and its arguments, but the program is empty")
-    return value
-
-
-def _environment_name(value: Any) -> str:
-    name = _text(value)
-    if not name or "=" in name:
-        raise _expected("a variable's name", name)
-    if name in SET_BY_WORKER:
-        raise ValueError(f"expected a variable of your own, but {name} is set by the worker")
-    return name
-
-
-def _duration(value: Any) -> int:
-    if not isinstance(value, str):
-        raise _expected(DURATION_EXAMPLES, value)
-    return parse_duration(value)
-
-
-def _time(value: Any) -> int:
-    if not isinstance(value, str):
-        raise _expected(TIME_EXAMPLES, value)
-    return parse_time(value)
-
-
-def _duration_or_time(value: Any) -> tuple[str, int]:
-    if isinstance(value, str) and re.match(r"\d{4}-", value.strip()):
-        return "deadline_at", parse_time(value)
-    try:
-        return "deadline_ms", _duration(value)
-    except ValueError as error:
-        raise ValueError(str(error).replace(", but", f", or {TIME_EXAMPLES}, but", 1)) from None
-
-
-def _one_of(values: type[OnWorkerLoss]) -> BeforeValidator:
-    def check(value: Any) -> OnWorkerLoss:
-        if not isinstance(value, str) or value not in {member.value for member in values}:
-            raise _expected(", ".join(values), value)
-        return values(value)
-
-    return BeforeValidator(check)
-
-
-def _number(kind: type[int] | type[float], low: int, high: int) -> BeforeValidator:
-    """YAML and flags give numbers as text."""
-
-    def check(value: Any) -> int | float:
-        number: int | float | None = None
-        if isinstance(value, str | int | kind) and not isinstance(value, bool):
-            with contextlib.suppress(ValueError):
-                number = kind(value)
-        if number is None or not low <= number <= high:
-            found = value if isinstance(value, str) else _shown(value)
-            raise ValueError(f"expected {low} to {high}, but found {found}")
-        return number
-
-    return BeforeValidator(check)
-
-
-def _flag(value: Any) -> bool:
-    found = {"true": True, "false": False}.get(str(value).lower())
-    if found is None:
-        raise _expected("true or false", value)
-    return found
-
-
-def _written(kind: str, **more: Any) -> WithJsonSchema:
-    """How users write it, for the OpenAPI document: pydantic knows only what becomes of it."""
-    return WithJsonSchema({"type": kind, **more}, mode="validation")
-
-
-Text = Annotated[str, BeforeValidator(_text)]
-Name = Annotated[str, BeforeValidator(_name), _written("string", pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-EnvironmentName = Annotated[str, BeforeValidator(_environment_name), _written("string", pattern="^[^=]+$")]
-Duration = Annotated[int, BeforeValidator(_duration), _written("string", examples=["10s", "1h30m"])]
-Time = Annotated[int, BeforeValidator(_time), _written("string", format="date-time")]
-Command = Annotated[
-    list[Text],
-    BeforeValidator(_command),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "array", "items": {"type": "string"}, "minItems": 1},
-                {"type": "string", "minLength": 1},
-            ],
-            "description": "A program and its arguments; a text is split into words as a shell does.",
-            "examples": [["echo", "hello"]],
-        },
-        mode="validation",
-    ),
-]
-
-
 class _Fields(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -198,7 +72,7 @@ class Backoff(_Fields):
     """Delays between attempts: `initial`, times `factor` after each failure, at most `max`."""
 
     initial: Duration | None = None
-    factor: Annotated[float | None, _number(float, 1, 100)] = None
+    factor: Annotated[float | None, between(float, 1, 100)] = None
     max: Duration | None = None
 
 
@@ -211,27 +85,28 @@ class Disconnect(_Fields):
 class JobFields(_Fields):
     """Every field that a job may have in a file; what is not given takes `JobSpec`'s default."""
 
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["command"]}, {"required": ["task"]}]})
+
     queue: Name = DEFAULT_QUEUE
     job_id: Name | None = None
-    command: Command
-    payload: Any = None
+    command: Command | None = None
+    task: TaskName | None = Field(None, description="The name of a Python task, instead of a command.")
+    args: Arguments | None = Field(None, description="What the task is called with; as is `kwargs`.")
+    kwargs: dict[Text, Any] | None = None
+    payload: Any = Field(None, description="JSON, on the command's standard input.")
     env: dict[EnvironmentName, Text] | None = Field(None, serialization_alias="environment")
     labels: dict[Name, Text] | None = None
     cwd: Text | None = Field(None, serialization_alias="working_directory")
-    priority: Annotated[int | None, _number(int, 0, 100)] = None
-    hold: Annotated[bool | None, BeforeValidator(_flag)] = Field(None, serialization_alias="held")
+    priority: Annotated[int | None, between(int, 0, 100)] = None
+    hold: Flag | None = Field(None, serialization_alias="held")
     delay: Duration | None = Field(None, serialization_alias="delay_ms")
     start_at: Time | None = None
     timeout: Duration | None = Field(None, serialization_alias="timeout_ms")
-    deadline: Annotated[
-        tuple[str, int] | None,
-        BeforeValidator(_duration_or_time),
-        _written("string", examples=["2h", "2030-01-31T18:00:00Z"]),
-    ] = None
-    max_attempts: Annotated[int | None, _number(int, 1, 10_000)] = None
+    deadline: Deadline | None = None
+    max_attempts: Annotated[int | None, between(int, 1, 10_000)] = None
     backoff: Backoff = Backoff()
-    on_worker_loss: Annotated[OnWorkerLoss | None, _one_of(OnWorkerLoss)] = None
-    worker_losses_max: Annotated[int | None, _number(int, 0, 10_000)] = None
+    on_worker_loss: WorkerLossPolicy | None = None
+    worker_losses_max: Annotated[int | None, between(int, 0, 10_000)] = None
     disconnect: Disconnect = Disconnect()
     cancel_grace: Duration | None = Field(None, serialization_alias="cancel_grace_ms")
     retention: Duration | None = Field(None, serialization_alias="retention_ms")
@@ -243,7 +118,7 @@ class JobFields(_Fields):
         return self
 
 
-_SPECIAL = {"queue", "job_id", "payload", "deadline", "backoff", "disconnect"}
+_SPECIAL = {"queue", "job_id", "command", "task", "args", "kwargs", "payload", "deadline", "backoff", "disconnect"}
 
 
 def parse_job(fields: Any, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> JobRequest:
@@ -253,14 +128,17 @@ def parse_job(fields: Any, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> JobR
         InvalidJobError: with every field that is wrong.
     """
     if not isinstance(fields, Mapping):
-        raise InvalidJobError([Problem((), f"expected a job's fields, but found {_shown(fields)}")])
+        raise InvalidJobError([Problem((), f"expected a job's fields, but found {shown(fields)}")])
     given = {name: value for name, value in fields.items() if value is not None}
+    problems = _mixed(given.keys() | fields.keys() & {"payload"})
     try:
         job = JobFields.model_validate(given)
     except ValidationError as error:
-        raise InvalidJobError([_problem(details) for details in error.errors(include_url=False)]) from None
-    spec = _spec(job, _payload(fields))
-    if problems := list(_oversize(spec, inline_limit_bytes)):
+        problems += [_problem(details) for details in error.errors(include_url=False)]
+    if problems:
+        raise InvalidJobError(problems)
+    spec = _spec(job, _call(job) if job.task else _payload(fields))
+    if problems := _oversize(spec, inline_limit_bytes):
         raise InvalidJobError(problems)
     return JobRequest(job.queue, job.job_id or "", spec)
 
@@ -272,6 +150,28 @@ def derived_id(request: JobRequest, ordinal: int, batch: str = "") -> str:
     """
     named = b"\0".join((batch.encode(), request.queue.encode(), content_hash(request.spec), str(ordinal).encode()))
     return b32encode(blake2b(named, digest_size=15).digest()).decode().lower()
+
+
+def _mixed(given: Set[str]) -> list[Problem]:
+    """What does not go together: a job runs a command, with a payload, or a task, with args and kwargs."""
+    others: tuple[str, ...]
+    runs = given & {"command", "task"}
+    if len(runs) != 1:
+        found = "found both" if runs else "found neither"
+        return [Problem((), f"expected a command (a program and its arguments) or a task, but {found}")]
+    if "task" in runs:
+        others, todo = ("payload",), "expected args and kwargs beside a task, but found a payload"
+    else:
+        others, todo = ("args", "kwargs"), "expected a task beside it, but found a command, which holds its arguments"
+    return [Problem((name,), todo) for name in others if name in given]
+
+
+def _call(job: JobFields) -> bytes:
+    """The payload of a task."""
+    try:
+        return plain.encode({"args": job.args or [], "kwargs": job.kwargs or {}}, str(job.task))
+    except TypeError as error:
+        raise InvalidJobError([Problem((), str(error))]) from None
 
 
 def _payload(fields: Mapping[str, Any]) -> bytes:
@@ -297,17 +197,24 @@ def _spec(job: JobFields, payload: bytes) -> JobSpec:
     if job.deadline is not None:
         name, value = job.deadline
         chosen[name] = value
+    if job.task:
+        chosen = {"executor": PYTHON, "max_attempts": TASK_MAX_ATTEMPTS, "command": [job.task], **chosen}
+    else:
+        chosen["command"] = job.command
     return JobSpec(payload=payload, **chosen)
 
 
 def _oversize(spec: JobSpec, limit: int) -> list[Problem]:
     todo = "put it in a file or an object store, and pass its name"
     texts = (*spec.command, *spec.environment, *spec.environment.values(), *spec.labels, *spec.labels.values())
-    sizes = {"payload": len(spec.payload), "command": sum(len(text.encode()) for text in texts)}
-    what = {"payload": "", "command": " with env and labels"}
+    payload, what = ("args", " with kwargs") if spec.executor == PYTHON else ("payload", "")
+    sizes = {
+        payload: (len(spec.payload), what),
+        "command": (sum(len(text.encode()) for text in texts), " with env and labels"),
+    }
     return [
-        Problem((field,), f"expected at most {limit} bytes{what[field]}, but found {size}; {todo}")
-        for field, size in sizes.items()
+        Problem((field,), f"expected at most {limit} bytes{what}, but found {size}; {todo}")
+        for field, (size, what) in sizes.items()
         if size > limit
     ]
 
@@ -318,17 +225,15 @@ def _problem(details: Any) -> Problem:
     match details["type"]:
         case "value_error":
             return Problem(path, str(details["ctx"]["error"]))
-        case "missing":
-            return Problem(path, "expected a program and its arguments, but found none")
         case "extra_forbidden":
             known = _known_beside(path)
             close = difflib.get_close_matches(str(path[-1]), known, 1)
             hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
             return Problem(path, f"unknown field{hint}")
         case "dict_type" | "model_type" | "model_attributes_type":
-            return Problem(path, f"expected names with values, but found {_shown(details['input'])}")
+            return Problem(path, f"expected names with values, but found {shown(details['input'])}")
         case _:
-            return Problem(path, f"{details['msg']}, but found {_shown(details['input'])}")
+            return Problem(path, f"{details['msg']}, but found {shown(details['input'])}")
 
 
 def _known_beside(path: tuple[str | int, ...]) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ from ftjm.core.evolve import evolve
 from ftjm.core.identity import partition_for
 from ftjm.core.model import TERMINAL, Checkpoint, Job, JobSpec, Outcome, job_key
 from ftjm.core.state import State
+from ftjm.past import Gap, Past, silent
 from ftjm.patience import QUIET, patiently
+from ftjm.replay import NOW, Until, replayed
 
 READ_PATIENCE_SECONDS = 15.0
 
@@ -46,21 +48,41 @@ class JobView(msgspec.Struct, frozen=True):
     """How far its run has come, by its attempts' own word."""
 
 
-def read_jobs(settings: Settings, names: Iterable[Name]) -> dict[Name, list[Recorded]]:
+def read_jobs(
+    settings: Settings, names: Iterable[Name], archive: str | None = None, gap: Gap = silent
+) -> dict[Name, list[Recorded]]:
     """The events of each job, in order; an empty list for one that the log does not know.
 
-    Reads the partitions of their queues from the beginning; only records under the jobs' keys are decoded.
-    Raises Unreachable, FtjmError.
+    Reads the partitions of their queues from where they begin; only records under the jobs' keys are decoded. What was
+    trimmed comes from the archive at this URL, or else `gap` is told of it. Raises Unreachable, FtjmError.
     """
     found: dict[Name, list[Recorded]] = {name: [] for name in names}
     keys = {job_key(*name).encode(): name for name in found}
     with open_scan(settings, "events") as scan:
-        starts = {partition_for(queue, scan.partitions): 0 for queue, _ in found}
-        for record in scan.read(starts):
+        wanted = {partition_for(queue, scan.partitions) for queue, _ in found}
+        for record in Past(settings, archive).records(scan, "events", wanted, gap):
             name = keys.get(record.key)
             if name is not None:
                 found[name].append(Recorded(record.partition, record.offset, codec.decode(record.value)))
     return found
+
+
+def from_snapshot(settings: Settings, name: Name, until: Until = NOW) -> JobView | None:
+    """A job whose submission was trimmed from its log, as of then: from a snapshot, and what the log has behind it.
+
+    None where the log was not trimmed, or the state does not know the job (any more).
+    Raises Unreachable, FtjmError.
+    """
+    key = job_key(*name)
+    with open_scan(settings, "events") as scan:
+        partition = partition_for(name[0], scan.partitions)
+        if scan.bounds(partition)[0] == 0:
+            return None
+        with replayed(scan, partition, until, past=Past(settings)) as folded:
+            state = folded.state
+            if (job := state.job(key)) is None:
+                return None
+            return JobView(*name, job, state.spec(key), state.outcome(key), 0, state.checkpoint(key))
 
 
 def follow_jobs(

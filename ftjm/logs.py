@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import Any
 
 import structlog
@@ -68,3 +69,19 @@ def get(name: str, **fields: Any) -> structlog.stdlib.BoundLogger:
 def bind(**fields: Any) -> None:
     """Add fields to every line that this thread or task logs from now on."""
     structlog.contextvars.bind_contextvars(**fields)
+
+
+class Seldom:
+    """Lets pass what is said again and again: the first time, and once in a while."""
+
+    def __init__(self, pause_seconds: float = 30.0) -> None:
+        self._pause = pause_seconds
+        self._silent_until = 0.0
+
+    def due(self) -> bool:
+        """Whether to say it now."""
+        now = time.monotonic()
+        if now < self._silent_until:
+            return False
+        self._silent_until = now + self._pause
+        return True

@@ -25,7 +25,7 @@ def overview(settings: Settings) -> list[dict[str, Any]]:
         ends = {partition: scan.bounds(partition)[1] for partition in range(scan.partitions)}
     reports = _reports(settings)
     with open_scan(settings, "events") as scan:
-        return [_row(p, end, _last_batch(scan, p), scan.bounds(p)[1], reports.get(p, {})) for p, end in ends.items()]
+        return [_row(p, end, last_batch(scan, p), scan.bounds(p)[1], reports.get(p, {})) for p, end in ends.items()]
 
 
 def _row(
@@ -53,7 +53,7 @@ def _row(
     }
 
 
-def _last_batch(scan: Scan, partition: int) -> BatchClosed | None:
+def last_batch(scan: Scan, partition: int) -> BatchClosed | None:
     """The newest batch of a partition; None if it has none yet."""
     low, end = scan.bounds(partition)
     span = 16

@@ -20,7 +20,9 @@ from ftjm.core.model import JobState, Position
 from ftjm.core.state import load_position
 from ftjm.engine.partition import Partition
 from ftjm.engine.ports import EventRecord
+from ftjm.engine.snapshot import Manifest
 from ftjm.errors import FtjmError
+from ftjm.past import Past
 from ftjm.storeview import LAST, Row, look, read
 
 Progress = Callable[[int, int], None]
@@ -36,6 +38,12 @@ class Until(msgspec.Struct, frozen=True):
     time_ms: int | None = None
     """Batches that were decided by then."""
 
+    def holds(self, manifest: Manifest) -> bool:
+        """Whether a snapshot is of then, or of before."""
+        return (self.offset is None or manifest.applied_offset <= self.offset) and (
+            self.time_ms is None or manifest.taken_at <= self.time_ms
+        )
+
     def passed(self, record: Record) -> bool:
         """Whether this record, and what follows it, is too late. (The records of a batch count when it closes.)"""
         if self.offset is not None and record.offset > self.offset:
@@ -44,6 +52,10 @@ class Until(msgspec.Struct, frozen=True):
             return False
         closed: BatchClosed = codec.decode(record.value)
         return closed.now > self.time_ms
+
+
+NOW = Until()
+"""As of the log's end."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -56,44 +68,63 @@ class Difference(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def replayed(
-    scan: Scan, partition: int, until: Until, *, log_id: str = "", progress: Progress | None = None
+    scan: Scan,
+    partition: int,
+    until: Until,
+    *,
+    log_id: str = "",
+    progress: Progress | None = None,
+    past: Past | None = None,
+    usable: Callable[[Manifest], bool] = lambda _: True,
 ) -> Iterator[Partition]:
-    """The state of a partition as its log makes it, from the beginning, in a store that is thrown away.
+    """The state of a partition as its log makes it, in a store that is thrown away.
+
+    From the log's beginning, with what `past` has of it in an archive; else from the newest `usable` snapshot.
 
     Raises:
-        FtjmError: if the log no longer begins at its beginning, or cannot be folded.
+        FtjmError: if neither is to be had, or the log cannot be folded.
     """
     low, end = scan.bounds(partition)
-    if low > 0:
-        todo = "compare the schedulers' stores with each other, or keep the log for longer"
-        raise FtjmError(f"the log of partition {partition} from its beginning", f"it begins at offset {low}", todo)
     with tempfile.TemporaryDirectory(prefix="ftjm-replay-") as directory:
-        store = RocksStore(Path(directory) / "store")
+        path = Path(directory) / "store"
+        if low > 0 and (past is None or not past.archived):
+            _restore(partition, path, past, low, lambda one: until.holds(one) and usable(one))
+        store = RocksStore(path)
         try:
             folded = Partition(Policy(partition, scan.partitions), store, codec, log_id)
-            _fold(scan, folded, until, lambda offset: progress(offset, end) if progress else None)
+            start = folded.position.applied_offset + 1
+            records = past.records(scan, "events", [partition]) if past and not start else scan.read({partition: start})
+            _fold(records, folded, until, lambda offset: progress(offset, end) if progress else None)
             yield folded
         finally:
             store.close()
 
 
-def _fold(scan: Scan, folded: Partition, until: Until, progress: Callable[[int], None]) -> None:
+def _restore(partition: int, path: Path, past: Past | None, low: int, usable: Callable[[Manifest], bool]) -> None:
+    if past is None or past.restore(partition, path, usable) is None:
+        raise FtjmError(
+            f"the log of partition {partition} from its beginning, or a snapshot from before the asked time",
+            f"a log that begins at offset {low}, and no such snapshot",
+            "ask for a later time, see `ftjm snapshot list`, or read the archive with --archive if there is one",
+        )
+
+
+def _fold(records: Iterator[Record], folded: Partition, until: Until, progress: Callable[[int], None]) -> None:
     partition = folded.policy.partition
-    with contextlib.closing(scan.read({partition: 0})) as records:
-        for count, record in enumerate(records):
-            if until.passed(record):
-                break
-            try:
-                folded.fold(EventRecord(record.offset, record.value))
-            except Exception as error:
-                found = f"{type(error).__name__} at offset {record.offset}: {error}"
-                raise FtjmError(
-                    f"the log of partition {partition} to be what its owners recorded",
-                    found,
-                    "report it with `ftjm inspect events` around this offset; schedulers stop there as well",
-                ) from error
-            if count % PROGRESS_EVERY == 0:
-                progress(record.offset)
+    for count, record in enumerate(records):
+        if until.passed(record):
+            break
+        try:
+            folded.fold(EventRecord(record.offset, record.value))
+        except Exception as error:
+            found = f"{type(error).__name__} at offset {record.offset}: {error}"
+            raise FtjmError(
+                f"the log of partition {partition} to be what its owners recorded",
+                found,
+                "report it with `ftjm inspect events` around this offset; schedulers stop there as well",
+            ) from error
+        if count % PROGRESS_EVERY == 0:
+            progress(record.offset)
 
 
 def counts(store: Rows) -> dict[str, dict[str, int]]:
@@ -107,12 +138,12 @@ def counts(store: Rows) -> dict[str, dict[str, int]]:
 
 
 def verify(
-    scan: Scan, partition: int, path: Path, progress: Progress | None = None
+    scan: Scan, partition: int, path: Path, progress: Progress | None = None, past: Past | None = None
 ) -> tuple[Position, Difference | None]:
     """Compare a store with the log at the store's own position; the position, and the first difference if there is one.
 
     A store that its scheduler writes meanwhile is compared as it was flushed last.
-    Raises FtjmError as `replayed`, and if the store cannot be opened.
+    Raises FtjmError as `replayed`, and if the store cannot be opened; DamagedStore.
     """
     live = look(path)
     try:
@@ -120,7 +151,7 @@ def verify(
         if position.applied_offset < 0:
             return position, None
         until = Until(offset=position.applied_offset)
-        with replayed(scan, partition, until, log_id=position.log_id, progress=progress) as folded:
+        with replayed(scan, partition, until, log_id=position.log_id, progress=progress, past=past) as folded:
             return position, difference(folded.store, live)
     finally:
         live.close()

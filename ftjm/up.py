@@ -20,6 +20,7 @@ from ftjm.config import Settings
 from ftjm.embedded.kafka import EmbeddedKafka
 from ftjm.errors import Unreachable
 from ftjm.locks import DirectoryLock
+from ftjm.worker.process import tasks_of
 
 WATCH_SECONDS = 0.1
 STOP_SECONDS_MAX = 10.0
@@ -37,6 +38,8 @@ class Plan:
     workers: int
     slots: int
     queues: tuple[str, ...]
+    apps: tuple[str, ...] = ()
+    """Modules that define Python tasks."""
     api_port: int = 0
     """Of the HTTP API; 0 means none."""
 
@@ -53,6 +56,7 @@ def run(plan: Plan, settings: Settings, announce: Callable[[], None]) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts its background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
+    tasks_of(plan.apps)  # a worker that cannot import them would be started again and again
     with suppress(KeyboardInterrupt), started(plan, settings) as everything:
         announce()
         while True:
@@ -78,9 +82,10 @@ def started(plan: Plan, settings: Settings) -> Iterator[list[Callable[[], None]]
         _create_topics(settings)
         stack.callback(endpoint.remove, settings.data_dir)
         endpoint.write(settings.data_dir, _endpoint(plan, settings))
-        queues = [part for queue in plan.queues for part in ("--queue", queue)]
+        serves = [part for queue in plan.queues for part in ("--queue", queue)]
+        serves += [part for app in plan.apps for part in ("--app", app)]
         watches += _start_group(stack, settings, "scheduler", plan.schedulers, [])
-        watches += _start_group(stack, settings, "worker", plan.workers, ["--slots", str(plan.slots), *queues])
+        watches += _start_group(stack, settings, "worker", plan.workers, ["--slots", str(plan.slots), *serves])
         watches += _start_group(stack, settings, "api", int(plan.api_port > 0), ["--port", str(plan.api_port)])
         yield watches
 

@@ -1,7 +1,7 @@
 """Jobs in YAML, each field with its line.
 
-Read as nodes, since only nodes know where they stand. Outside `payload` every scalar is the text as it is written,
-so that `job_id: 007`, `command: [sleep, 1.50]` and `DEBUG: on` mean what they say.
+Read as nodes, since only nodes know where they stand. Outside `payload`, `args` and `kwargs` every
+scalar is the text as it is written, so that `job_id: 007`, `command: [sleep, 1.50]` and `DEBUG: on` mean what they say.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ FieldPath = tuple[str | int, ...]
 VALUES_MAX = 100_000
 """In one job, aliases expanded: a file of a few lines can stand for billions of values."""
 DEPTH_MAX = 100
+DATA = frozenset({"payload", "args", "kwargs"})
+"""Fields whose values have the types of YAML."""
 
 _TAG = "tag:yaml.org,2002:"
 # The parser in C is ten times quicker, and in every wheel; a PyYAML built without it still works.
@@ -113,7 +115,7 @@ def _value(node: yaml.Node, path: FieldPath, lines: dict[FieldPath, int]) -> Any
         return {key: _value(value, (*path, key), lines) for key, value in _members(node, path, lines).items()}
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*path, index), lines) for index, item in enumerate(node.value)]
-    return _scalar(node, typed=path[:1] == ("payload",))
+    return _scalar(node, typed=not DATA.isdisjoint(path[:1]))
 
 
 def _members(

@@ -20,9 +20,7 @@ def cluster_on(kafka: EmbeddedKafka, data_dir: Path, **flags: object) -> Setting
         "data_dir": data_dir,
         "partitions": 4,
         "lanes": 2,
-        "lease_seconds": config.OWN_BROKERS_LEASE_SECONDS,
-        "session_timeout_ms": config.OWN_BROKERS_SESSION_TIMEOUT_MS,
-        "heartbeat_interval_ms": config.OWN_BROKERS_HEARTBEAT_INTERVAL_MS,
+        **config.OWN_BROKERS_TIMING,
     }
     settings = config.load(**{**defaults, **flags})
     topics.create(settings)

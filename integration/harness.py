@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -31,6 +31,7 @@ from ftjm.core.model import JobSpec
 from integration.waiting import until
 
 QUICK = ["true"]
+QUICK_SPEC = JobSpec(command=QUICK)
 STOP_SECONDS_MAX = 15.0
 
 
@@ -53,7 +54,9 @@ class Process:
         self.name = name
         self.log = log
         environment = {**os.environ, **settings.environment(), "FTJM_LOG_FORMAT": "json"}
-        self._launch = partial(children.spawn, [sys.executable, *command], env=environment)
+        self.command = [sys.executable, *command]
+        """What the next life runs."""
+        self._launch = partial(children.spawn, env=environment)
         self._earlier = ""
         self.start()
 
@@ -61,7 +64,7 @@ class Process:
         """A new life under the same name."""
         if self.log.exists():
             self._earlier += self.log.read_text()
-        self.popen = self._launch(output=self.log)
+        self.popen = self._launch(self.command, output=self.log)
 
     @property
     def pid(self) -> int:
@@ -109,15 +112,15 @@ class Cluster:
         self.folder = folder
         self.processes: list[Process] = []
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         children.stop([p.popen for p in self.processes if p.popen.poll() is None], within_seconds=STOP_SECONDS_MAX)
 
-    def scheduler(self, name: str = "a", module: str = "ftjm") -> Process:
+    def scheduler(self, name: str = "a", module: str = "ftjm", *options: str) -> Process:
         """Start a scheduler; `module` is a stand-in for the program that plants a fault."""
-        return self._start(name, ["-m", module, "scheduler", "--name", name])
+        return self._start(name, ["-m", module, "scheduler", "--name", name, *options])
 
     def worker(self, name: str = "w", *, slots: int = 4, queues: Iterable[str] = QUEUES) -> Process:
         serves = [part for queue in queues for part in ("--queue", queue)]
@@ -132,9 +135,11 @@ class Cluster:
         return self.settings.data_dir / scheduler / f"partition-{partition}"
 
     @contextlib.contextmanager
-    def load(self, per_second: float = 40.0, queues: Sequence[str] = QUEUES) -> Iterator[Load]:
+    def load(
+        self, per_second: float = 40.0, queues: Sequence[str] = QUEUES, spec: JobSpec = QUICK_SPEC
+    ) -> Iterator[Load]:
         """Submit jobs steadily in the background until the block ends."""
-        load = Load(self.settings, per_second, queues)
+        load = Load(self.settings, per_second, queues, spec)
         load.start()
         try:
             yield load
@@ -167,13 +172,14 @@ class Cluster:
 
 
 class Load(threading.Thread):
-    """A client that submits one quick job after another, to the queues in turn."""
+    """A client that submits one job after another, all alike, to the queues in turn."""
 
-    def __init__(self, settings: Settings, per_second: float, queues: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, per_second: float, queues: Sequence[str], spec: JobSpec) -> None:
         super().__init__(name="load", daemon=True)
         self._settings = settings
         self._pause = 1.0 / per_second
         self._queues = queues
+        self._spec = spec
         self._over = threading.Event()
         self._failure: Exception | None = None
         self.tickets: list[Ticket] = []
@@ -184,7 +190,7 @@ class Load(threading.Thread):
                 while not self._over.wait(self._pause):
                     number = len(self.tickets)
                     queue = self._queues[number % len(self._queues)]
-                    command = SubmitJob(queue=queue, job_id=f"load-{number}", spec=JobSpec(command=QUICK))
+                    command = SubmitJob(queue=queue, job_id=f"load-{number}", spec=self._spec)
                     self.tickets.append(client.send(command))
                 client.confirm()
         except Exception as error:  # noqa: BLE001  (told by `finish`, in the test's own thread)

@@ -1,4 +1,4 @@
-"""A wire between clients and a broker that a test can cut: a listener of its own is advertised through it."""
+"""A broker with two doors, of which one can be cut off."""
 
 from __future__ import annotations
 
@@ -6,116 +6,77 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from enum import IntEnum
 from pathlib import Path
 
-import pytest
-
-from ftjm.embedded import settings
+from ftjm.chaos.links import Link
 from ftjm.embedded.kafka import EmbeddedKafka
-
-CHUNK = 1 << 16
-POLL_SECONDS = 0.05
+from ftjm.embedded.settings import Door
 
 
-class Link:
-    """Forwards connections from `port` to the broker's second listener, while it is whole.
+class Asked(IntEnum):
+    """What a request of Kafka's protocol asks for: its first number."""
 
-    A cut link is silent, as a network is that loses every packet: connections stay open, and nothing passes. What was
-    under way passes when it is mended, or (after `cut(forget=True)`, as where a firewall has lost its memory) never,
-    and only new connections serve. A link that is `down` refuses connections, as a host does whose broker is gone.
-    """
+    WRITE = 0
+    """Produce."""
+    READ = 1
+    """Fetch."""
+
+
+class Valve(Link):
+    """A link that can also be cut for one kind of request: its connections stay, and those who wait for an answer to
+    such a one wait, while all else passes."""
 
     def __init__(self, port: int, target: int) -> None:
-        self.address = f"{settings.HOST}:{port}"
-        self._port = port
-        self._target = target
-        self._whole = threading.Event()
-        self._whole.set()
-        self._listener: socket.socket | None = None
-        self._ends: list[socket.socket] = []
-        self._generation = 0
+        super().__init__(port, target)
+        self._shut: Asked | None = None
+        self._open = threading.Event()
+        self._open.set()
 
-    def up(self) -> None:
-        """Take connections, and let pass what they say."""
-        self._whole.set()
-        if self._listener is None:
-            self._listener = socket.create_server((settings.HOST, self._port), backlog=128)
-            threading.Thread(target=self._accept, args=[self._listener], name="link", daemon=True).start()
-
-    def cut(self, *, forget: bool = False) -> None:
-        """Nothing passes any more; with `forget`, over the present connections for ever."""
-        if forget:
-            self._generation += 1
-        self._whole.clear()
+    def shut(self, what: Asked) -> None:
+        """Hold back all requests of this kind from now on."""
+        self._shut = what
+        self._open.clear()
 
     def mend(self) -> None:
-        self._whole.set()
-
-    def down(self) -> None:
-        """Close all connections, and refuse new ones."""
-        if self._listener is not None:
-            # A thread in `accept` keeps a closed socket listening.
-            with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-            self._listener = None
-        for end in self._ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        self._ends.clear()
+        self._shut = None
+        self._open.set()
+        super().mend()
 
     def close(self) -> None:
-        self.down()
-        self._generation += 1
-        self._whole.set()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                near, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._join, args=[near], name="link-connection", daemon=True).start()
-
-    def _join(self, near: socket.socket) -> None:
-        generation = self._generation
-        self._whole.wait()
-        with contextlib.suppress(OSError), socket.create_connection((settings.HOST, self._target)) as far, near:
-            self._ends += [near, far]
-            back = threading.Thread(target=self._pump, args=[far, near, generation], name="link-back", daemon=True)
-            back.start()
-            self._pump(near, far, generation)
-            back.join()
+        self._open.set()
+        super().close()
 
     def _pump(self, source: socket.socket, sink: socket.socket, generation: int) -> None:
+        if source.getpeername()[1] == self._target:
+            super()._pump(source, sink, generation)
+            return
         with contextlib.suppress(OSError):
-            while data := source.recv(CHUNK):
+            while request := _request(source):
                 self._whole.wait()
+                if request[5] == self._shut:
+                    self._open.wait()
                 if generation == self._generation:
-                    sink.sendall(data)
+                    sink.sendall(request)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
 
+def _request(source: socket.socket) -> bytes:
+    """The next request with its length before it; empty at the connection's end."""
+    size = source.recv(4, socket.MSG_WAITALL)
+    body = source.recv(int.from_bytes(size), socket.MSG_WAITALL) if len(size) == 4 else b""
+    return size + body if body else b""
+
+
 @contextlib.contextmanager
-def linked_kafka(folder: Path, base_port: int, patch: pytest.MonkeyPatch) -> Iterator[tuple[EmbeddedKafka, Link]]:
+def linked_kafka(folder: Path, base_port: int) -> Iterator[tuple[EmbeddedKafka, Valve]]:
     """A broker with two doors: `bootstrap` as always, and one that is reached through the link alone."""
     direct, through = base_port + 5, base_port + 6
-    original = settings.server_properties
-
-    def two_doors(node: settings.Node) -> dict[str, str]:
-        values = original(node)
-        return values | {
-            "listeners": f"{values['listeners']},LINKED://{settings.HOST}:{direct}",
-            "advertised.listeners": f"{values['advertised.listeners']},LINKED://{settings.HOST}:{through}",
-            "listener.security.protocol.map": f"{values['listener.security.protocol.map']},LINKED:PLAINTEXT",
-        }
-
-    patch.setattr(settings, "server_properties", two_doors)
-    link = Link(through, direct)
+    link = Valve(through, direct)
     try:
-        with EmbeddedKafka(folder, 1, base_port) as kafka:
+        with EmbeddedKafka(folder, 1, base_port, doors=[[Door("LINKED", direct, through)]]) as kafka:
             yield kafka, link
     finally:
         link.close()

@@ -16,6 +16,22 @@ def nothing() -> None:
     """What a task costs that does nothing."""
 
 
+@ftjm.task(idempotent=True)
+def nothing_warm() -> None:
+    """The same, as a thread."""
+
+
+@ftjm.task(idempotent=True, backoff={"initial": "10ms"})
+def waits_for(mark: str, goes_on: str) -> list[object]:
+    """A thread that waits for a file; who it is, as which attempt, and after which checkpoint."""
+    begun = ftjm.attempt().checkpoint
+    ftjm.checkpoint({"pid": os.getpid()})
+    Path(mark).write_text(f"{os.getpid()}\n")
+    while not Path(goes_on).exists():
+        time.sleep(0.01)
+    return [os.getpid(), ftjm.attempt().attempt, begun]
+
+
 @ftjm.task(timeout="2m")
 def resize(path: str, width: int) -> dict[str, object]:
     return {"path": path, "width": width}

@@ -77,6 +77,23 @@ def test_a_job_is_submitted_waited_for_and_looked_at(api: Api) -> None:
     assert pages == history
     logs = api.get("/jobs/served/a/logs").json
     assert (logs["stdout"], logs["stderr"], logs["attempt"]) == ("out\n", "err\n", 1)
+    assert logs["freshness"]["stale"] is False
+
+
+def test_how_far_a_job_is_and_what_it_has_left(api: Api) -> None:
+    script = (
+        'echo \'{"progress": 0.5, "text": "half"}\' > "$FTJM_PROGRESS_FILE"; '
+        'echo "[7]" > "$FTJM_CHECKPOINT_FILE"; sleep 60'
+    )
+    api.post("/jobs", job(job_id="far", command=["sh", "-c", script], cancel_grace="1s"))
+
+    def told() -> bool:
+        found = api.get("/jobs/served/far").json
+        return (found.get("progress"), found.get("progress_text"), found.get("checkpoint")) == (0.5, "half", [7])
+
+    until(told, "the job's progress and its checkpoint")
+    api.post("/jobs/served/far/cancel")
+    until(lambda: api.get("/jobs/served/far").json["state"] == "CANCELLED", "the job to stop")
 
 
 def test_the_output_of_every_attempt_is_found(api: Api) -> None:
@@ -114,6 +131,9 @@ def test_what_is_wrong_with_a_job_is_told_field_by_field(api: Api) -> None:
     errors = problem["errors"]
     assert isinstance(errors, list)
     assert {error["path"][0] for error in errors} == {"priority", "timeot"}
+    errors = refused(api.post("/jobs", {"task": "a.b", "args": 7, "payload": {}}), 422)["errors"]
+    assert isinstance(errors, list)
+    assert {error["path"][0] for error in errors} == {"args", "payload"}
     refused(api.post("/jobs", []), 422)
     refused(api.post("/jobs", job(payload="x" * 300_000)), 422)
     refused(api.post("/jobs?wait=2h", job()), 400)

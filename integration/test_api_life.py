@@ -58,7 +58,8 @@ def test_without_kafka_reads_go_on_and_say_how_old_they_are(own: tuple[EmbeddedK
     refused = api.post("/jobs", {"command": "true", "job_id": "meanwhile"})
     assert (refused.status, refused.json["code"], refused.json["job"]) == (503, "LOG_AWAY", "default/meanwhile")
     assert int(refused.headers["retry-after"]) > 0
-    assert api.get("/jobs/default/j3/history").status == 503
+    [born] = api.get("/jobs/default/j3/history").json["events"]  # one of the newest
+    assert born["event"] == "JobSubmitted"
     assert (api.get("/livez").status, api.get("/readyz").status) == (200, 200)
     # A second life without Kafka still knows what the first one read, but is not ready: who can, asks another.
     api.kill()
@@ -66,6 +67,7 @@ def test_without_kafka_reads_go_on_and_say_how_old_they_are(own: tuple[EmbeddedK
     second = until(lambda: _try(api), "the second life to answer")
     assert len(second["jobs"]) == 5
     assert second["freshness"]["stale"]
+    assert api.get("/jobs/default/j3/history").status == 503
     assert api.get("/readyz").status == 503
     kafka.resume(0)
     api.ready()

@@ -27,6 +27,16 @@ FIGURES = {
     "latency": {"p50_ms", "p95_ms", "p99_ms", "done_p50_ms", "done_p99_ms"},
     "submit": {"one_per_s", "many_per_s"},
     "events": {"events", "read_per_s", "events_per_s", "fold_per_s"},
+    "cold-takeover": {
+        "live_jobs",
+        "cold_takeover_s",
+        "restore_s",
+        "fold_s",
+        "tail_events",
+        "snapshot_s",
+        "snapshot_mb",
+    },
+    "replay": {"events", "events_per_s", "cpu_us", "decode_us", "memory_events_per_s"},
 }
 
 
@@ -51,6 +61,24 @@ def test_a_suite_on_a_kafka_that_is_there(suite, kafka: EmbeddedKafka, tmp_path:
     assert svg.read_text().startswith("<svg")
     topics = AdminClient({"bootstrap.servers": kafka.bootstrap}).list_topics(timeout=10).topics
     assert not [topic for topic in topics if topic.startswith("bench-")]
+
+
+def test_failover_counts_what_it_broke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    figures = bench("failover", tmp_path, "--kills", "1", "--partitions", "3")["figures"]
+    assert figures["kills"] == 1
+    assert figures["takeovers"] >= 1
+    assert figures["jobs"] > 0
+    assert [figures["lost"], figures["doubled"], figures["other_violations"]] == [0, 0, 0]
+    assert {"takeover_p50_s", "takeover_p99_s", "silent_takeover_max_s", "planned_pause_p99_ms"} <= set(figures)
+
+
+def test_a_soak_judges_what_it_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    figures = bench("soak", tmp_path, "--minutes", "0.1")["figures"]
+    assert figures["jobs"] > 0
+    assert [figures["lost"], figures["doubled"], figures["other_violations"]] == [0, 0, 0]
+    assert {"scheduler-0_last_mb", "scheduler-0_last_files", "command-worker-0-guard_last_mb"} <= set(figures)
 
 
 def test_latency_of_real_commands_on_a_kafka_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import KafkaException, TopicPartition
@@ -31,9 +31,14 @@ def can_be_read(log: KafkaLog) -> bool:
 
 class TestKafkaLog(LogContract):
     @pytest.fixture
-    def make_log(self, cluster: Settings) -> Callable[[], Log]:
+    def log(self, cluster: Settings) -> Iterator[KafkaLog]:
         log = log_of(cluster)
         until(lambda: can_be_read(log), "the new topic has its leaders")
+        yield log
+        log.close()
+
+    @pytest.fixture
+    def make_log(self, log: KafkaLog) -> Callable[[], Log]:
         return lambda: log
 
     def test_fences_reach_over_processes(self, cluster: Settings) -> None:
@@ -45,12 +50,13 @@ class TestKafkaLog(LogContract):
             old.commit(batch("zombie"))
         assert self.values(log_of(cluster)) == ["a", "b"]
 
-    def test_what_an_owner_left_open_is_aborted_by_the_fence_and_never_read(self, cluster: Settings) -> None:
-        log = log_of(cluster)
+    def test_what_an_owner_left_open_is_aborted_by_the_fence_and_never_read(
+        self, cluster: Settings, log: KafkaLog
+    ) -> None:
         dead = log.fence(0)
         dead.commit(batch("a"))
         dead._producer.begin_transaction()
-        dead._produce("", b"open", None)
+        dead._produce(f"{cluster.cluster}.events", "", b"open", None)
         dead._producer.flush(10)
         blocked = log.end(0)
         new = log.fence(0)
@@ -61,8 +67,7 @@ class TestKafkaLog(LogContract):
             dead.commit(batch("zombie"))
         assert self.values(log) == ["a", "b"]
 
-    def test_reading_from_before_the_start_of_a_trimmed_log_fails(self, cluster: Settings) -> None:
-        log = log_of(cluster)
+    def test_reading_from_before_the_start_of_a_trimmed_log_fails(self, cluster: Settings, log: KafkaLog) -> None:
         writer = log.fence(0)
         writer.commit(batch("a", "b"))
         last = writer.commit(batch("c"))
@@ -71,9 +76,8 @@ class TestKafkaLog(LogContract):
         with pytest.raises(KafkaException):
             list(log.events(0, 0))
 
-    def test_reading_from_behind_the_end_fails(self, cluster: Settings) -> None:
+    def test_reading_from_behind_the_end_fails(self, log: KafkaLog) -> None:
         """Only a log that lost its end is shorter than a store thinks: nobody may take that for the end."""
-        log = log_of(cluster)
         log.fence(0).commit(batch("a"))
         with pytest.raises(KafkaException):
             list(log.events(0, log.end(0) + 100))

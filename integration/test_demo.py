@@ -40,9 +40,12 @@ def test_the_demo_breaks_a_cluster_and_finds_every_job_done_once(demo: subproces
     said, _ = demo.communicate(timeout=LIMIT_SECONDS)
     assert demo.returncode == 0, said
     assert "passed: of 300 jobs every one succeeded, none is missing, none succeeded twice" in said
-    assert len(re.findall(r"kill -9 of (?:scheduler|worker)-\d \(process \d+\)", said)) == 2
+    killed = re.findall(r"kill -9 of (?:(scheduler|worker)-\d|the (API)) \(process \d+\)", said)
+    assert sorted("".join(one) for one in killed) == ["API", "scheduler", "worker"]
     assert re.search(r"takeover +\d+\.\d\d s .* next decision on each of its \d+ partitions", said)
     assert re.search(r"throughput +\d+ jobs/s", said)
+    assert re.search(r"HTTP +300 jobs in its pages, \d+ events in its feed, which went on 1 time\(s\)", said)
+    assert re.search(r"the tasks +found [1-9]\d* functions", said)
     assert "\x1b" not in said
     assert list((tmp_path / "tmp").iterdir()) == []
 

@@ -1,49 +1,228 @@
-"""The README's first task in Python, as it stands there: its files, its commands, its test."""
+"""The README's first jobs, as they stand there: on the command line, in Python, over HTTP. Each command is run."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
+import tomllib
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ftjm.embedded.kafka import EmbeddedKafka
-from integration.workers import Site, Worker
+import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+from ftjm.embedded.ports import free_base_port
+from integration.waiting import until
+
+ROOT = Path(__file__).parents[1]
+ADDRESS = "http://127.0.0.1:8484"
+ENDLESS = ("--follow", "--watch", "curl -sN")
+"""Commands with these go on until they are stopped."""
 
 
 def blocks(section: str) -> list[tuple[str, str]]:
     """Language and text of each fenced block of a section."""
-    found = re.search(rf"^## {section}\n(.*?)(?=^## )", README.read_text(), re.DOTALL | re.MULTILINE)
+    found = re.search(rf"^## {section}\n(.*?)(?=^## )", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     assert found is not None, f"no section {section} in the README"
     return re.findall(r"```(\w+)\n(.*?)```", found[1], re.DOTALL)
 
 
-def test_the_first_task_in_python(kafka: EmbeddedKafka, tmp_path: Path) -> None:
-    found = blocks("In Python")
-    folder = tmp_path / "user"
-    for made in (folder, tmp_path / "site"):
-        made.mkdir()
-    for language, text in found:
+def lines(section: str) -> list[list[str]]:
+    """The commands of each block for a shell."""
+    texts = [text for language, text in blocks(section) if language == "sh"]
+    return [re.split(r"(?<!\\)\n", text.strip()) for text in texts]
+
+
+@dataclass(frozen=True)
+class Up:
+    """An `ftjm up` of the README, and a user's terminal beside it."""
+
+    folder: Path
+    environment: dict[str, str]
+    api: str
+
+    def run(self, line: str) -> str:
+        """A command that ends; what it printed. It must succeed."""
+        done = subprocess.run(
+            ["sh", "-c", line.replace(ADDRESS, self.api)],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}{done.stdout}"
+        return done.stdout
+
+    @contextlib.contextmanager
+    def listening(self, line: str) -> Iterator[Path]:
+        """A command that goes on, until the block ends; the file with what it prints."""
+        said = self.folder / "said.txt"
+        with said.open("wb") as output:
+            process = subprocess.Popen(
+                ["sh", "-c", f"exec {line.replace(ADDRESS, self.api)}"],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            until(lambda: said.read_bytes() or process.poll() is not None, f"{line} to print something")
+            assert process.poll() is None, f"{line}\n{said.read_text()}"
+            yield said
+        finally:
+            process.kill()
+            process.wait()
+
+    def carry_out(self, line: str) -> None:
+        """A command of either kind."""
+        if any(word in line for word in ENDLESS):
+            with self.listening(line):
+                return
+        self.run(line)
+
+
+@contextlib.contextmanager
+def running(line: str, folder: Path, *options: str) -> Iterator[Up]:
+    """Run the README's `ftjm up` in a folder, with options that keep it out of others' way."""
+    port = free_base_port()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FTJM_")}
+    programs = f"{Path(sys.executable).parent}:{kept['PATH']}"
+    environment = {**kept, "PATH": programs, "XDG_DATA_HOME": str(folder / "xdg")}
+    command = [*shlex.split(line, comments=True), "--port", str(port), "--partitions", "2", *options]
+    log = folder / "up.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+    try:
+        until(lambda: "ftjm is up" in log.read_text() or process.poll() is not None, f"up to start; see {log}")
+        assert process.poll() is None, log.read_text()
+        yield Up(folder, environment, f"http://127.0.0.1:{port + 5}")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(40)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """The one of the README's beginning."""
+    [_, line], *_ = lines("A first job of your own")
+    with running(line, tmp_path_factory.mktemp("first")) as up:
+        yield up
+
+
+# ---- the command line
+
+
+def test_what_is_installed_is_this(first: Up) -> None:
+    [install, up], *_ = lines("A first job of your own")
+    _, _, wanted = shlex.split(install, comments=True)
+    name, extra = re.fullmatch(r"(\w+)\[(\w+)\]", wanted).groups()  # type: ignore[union-attr]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (name, up.split()[:2]) == (project["name"], ["ftjm", "up"])
+    assert extra in project["optional-dependencies"]
+
+
+def test_the_first_job_on_the_command_line(first: Up) -> None:
+    _, [hello, nightly, *about], [many], looking = lines("A first job of your own")
+    [jobs] = [text for language, text in blocks("A first job of your own") if language == "yaml"]
+    assert first.run(hello).endswith(" SUCCEEDED\n")
+    assert first.run(nightly) == "default/nightly\n"
+    for line in about:
+        first.run(line)
+    assert "JobSubmitted" in first.run("ftjm history nightly")
+    (first.folder / "jobs.yaml").write_text(jobs)
+    said = first.run(many).splitlines()
+    assert said[:2] == ["default/resize-a", "default/report"]
+    assert [line.partition("/")[0] for line in said[2:]] == ["thumbnails"]
+    for line in looking:
+        first.carry_out(line)
+
+
+# ---- Python
+
+
+def test_the_first_task_in_python(tmp_path: Path) -> None:
+    for language, text in blocks("In Python"):
         if language == "python":
             name = re.match(r"# (\w+\.py)\n", text)
             assert name is not None, text
-            (folder / name[1]).write_text(text)
-    [commands] = [text for language, text in found if language == "sh"]
-    worker, submit = (shlex.split(line, comments=True) for line in commands.splitlines())
-    assert (worker[:2], submit) == (["ftjm", "worker"], ["python", "submit.py"])
-    with Site.on(kafka, tmp_path / "site") as site:
-        os.chdir(folder)
-        site.crew.append(Worker(site.settings, "w", ["-m", *worker, "--name", "w"], tmp_path / "w.log"))
-        site.crew[0].ready()
-        environment = {**os.environ, **site.settings.environment()}
-        done = subprocess.run(
-            [sys.executable, *submit[1:]], env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert (done.returncode, done.stdout) == (0, "{'path': 'a.png', 'width': 200}\n"), done.stderr
-    tested = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_thumbnails.py"]
-    done = subprocess.run(tested, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout
+            (tmp_path / name[1]).write_text(text)
+    [[line, submit, by_name]] = lines("In Python")
+    with running(line, tmp_path, "--schedulers", "1", "--workers", "1", "--no-api") as up:
+        assert up.run(submit) == "{'path': 'a.png', 'width': 200}\n"
+        assert up.run(by_name).endswith(" SUCCEEDED\n")
+        up.run("python -m pytest -q -p no:cacheprovider test_thumbnails.py")
+
+
+# ---- HTTP
+
+
+def by_curl(up: Up, line: str) -> Any:
+    return json.loads(up.run(line))
+
+
+def by_python(up: Up, line: str) -> Any:
+    """What curl would do, where there is none."""
+    words = iter(shlex.split(line.replace(ADDRESS, up.api).replace("\\\n", ""), comments=True))
+    assert next(words) == "curl"
+    method, address, body, headers = "GET", "", None, {}
+    for word in words:
+        match word:
+            case "-s":
+                pass
+            case "-sX":
+                method = next(words)
+            case "-H":
+                name, _, value = next(words).partition(": ")
+                headers[name] = value
+            case "-d":
+                body = next(words).encode()
+            case _:
+                assert word.startswith("http"), f"an option of curl that is not known here: {word}"
+                address = word
+    request = urllib.request.Request(address, body, headers, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+WITHOUT_CURL = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here: Python asks the same")
+
+
+@pytest.mark.parametrize("ask", [pytest.param(by_curl, marks=WITHOUT_CURL), by_python])
+def test_the_first_job_over_http(first: Up, ask: Any) -> None:
+    [[submit, task, search, logs, _]] = lines("Over HTTP")
+    hello = ask(first, submit)
+    assert (hello["job"], hello["outcome"]["state"]) == ("default/over-http", "SUCCEEDED")
+    assert ask(first, task)["queue"] == "thumbnails"
+    until(lambda: [job["job"] for job in ask(first, search)["jobs"]] == [hello["job"]], "the projection to have it")
+    assert ask(first, logs)["stdout"] == "hello\n"
+
+
+@WITHOUT_CURL
+def test_the_feed_goes_on_behind_the_last_event_that_was_seen(first: Up) -> None:
+    [[*_, feed]] = lines("Over HTTP")
+
+    def told_of(said: Path, job: str) -> str | None:
+        """The id of its first event."""
+        found = re.search(rf'^id: (\S+)\nevent: JobSubmitted\ndata: .*"job":"{job}"', said.read_text(), re.MULTILINE)
+        return found and found[1]
+
+    with first.listening(feed) as said:
+        seen = first.run("ftjm submit -- echo hello").strip()
+        last = until(lambda: told_of(said, seen), f"the feed to tell of {seen}")
+    missed = first.run("ftjm submit -- echo hello").strip()
+    with first.listening(f"{feed.partition('#')[0]} -H 'Last-Event-ID: {last}'") as said:
+        until(lambda: told_of(said, missed), f"the feed to tell of {missed}")
+        assert told_of(said, seen) is None

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from pathlib import Path
 
+from ftjm.config import Settings
+from ftjm.heard import listen_back
 from integration.harness import Cluster
 from integration.waiting import until
 
 TAKEOVER_MS_MAX = 3_000
+
+
+def roles(running: Cluster, name: str) -> set[str]:
+    """What the scheduler of this name said last of its partitions."""
+    heard, _ = listen_back(running.settings)
+    beats = [beat for instance, beat in heard.schedulers.items() if instance.startswith(f"{name}@")]
+    return {report.role for beat in beats[-1:] for report in beat.partitions}
 
 
 def now_ms() -> int:
@@ -85,3 +96,66 @@ def test_scale_out_and_in_under_load(running: Cluster) -> None:
         print(f"{what} schedulers, longest pause in ms by partition: {pauses}")
         assert max(pauses.values()) < TAKEOVER_MS_MAX
     assert [p.complaints() for p in (first, *others)] == [[], [], []]
+
+
+def test_a_passive_standby_joins_only_when_no_active_scheduler_is_left(running: Cluster) -> None:
+    active = running.scheduler("a")
+    running.worker()
+    with running.load() as load:
+        running.until_owners("a")
+        passive = running.scheduler("p", "ftjm", "--standby")
+        until(lambda: roles(running, "p") == {"standby"}, "the passive one to follow everything")
+        load.until(40)
+        assert running.until_owners("a")
+        killed_at = active.kill()
+        running.until_owners("p")
+        pauses = {p: b.time_ms - killed_at for p, bs in running.log().batches.items() for b in bs if b.owner == "p"}
+        assert set(pauses) == set(range(running.settings.partitions))
+        until(lambda: passive.said("standby_activated"), "the passive one to join")
+        load.until(20)
+    jobs = load.acknowledged
+    running.until_done(jobs).check(jobs)
+    assert passive.complaints() == []
+
+
+def test_a_living_owner_that_was_taken_for_dead_gets_its_partitions_back(running: Cluster) -> None:
+    """The lifeline lies: the heir fences an owner that lives, and whom the group still nominates."""
+    living = running.scheduler("a")
+    running.worker()
+    with running.load() as load:
+        running.until_owners("a")
+        load.until(20)
+        liar = running.scheduler("liar", "integration.liar")
+        until(lambda: liar.said("peer_died"), "the liar to take its peer for dead")
+        until(lambda: living.said("stepped_back"), "the living one to be fenced")
+        load.until(20)
+        running.until_owners("a", "liar")
+    jobs = load.acknowledged
+    running.until_done(jobs).check(jobs)
+    assert living.complaints() == []
+
+
+def test_with_one_standby_each_store_is_where_it_is_needed(cluster: Settings, tmp_path: Path) -> None:
+    with Cluster(cluster.model_copy(update={"standby_replicas": 1}), tmp_path) as running:
+        schedulers = [running.scheduler(name) for name in ("a", "b", "c")]
+        running.worker()
+        with running.load() as load:
+            running.until_owners("a", "b", "c")
+            until(lambda: holders(running) == dict.fromkeys(range(4), 2), "each partition to have one standby", 60)
+            victim = schedulers[0]
+            victim.kill()
+            running.until_owners("b", "c")
+            load.until(20)
+        jobs = load.acknowledged
+        running.until_done(jobs).check(jobs)
+
+
+def holders(running: Cluster) -> dict[int, int]:
+    """How many schedulers follow or own each partition."""
+    heard, _ = listen_back(running.settings)
+    return Counter(
+        report.partition
+        for b in heard.schedulers.values()
+        for report in b.partitions
+        if report.role in ("owner", "standby")
+    )

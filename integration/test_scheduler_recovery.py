@@ -19,7 +19,8 @@ from ftjm.config import Settings
 from ftjm.core.commands import ReleaseJob, SubmitJob
 from ftjm.core.keys import POSITION_KEY
 from ftjm.core.model import JobSpec
-from ftjm.core.state import encode, load_position
+from ftjm.core.rows import encode
+from ftjm.core.state import load_position
 from ftjm.embedded.kafka import EmbeddedKafka
 from ftjm.embedded.ports import free_base_port
 from ftjm.replay import verify

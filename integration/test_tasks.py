@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from ftjm.core import events as e
 from ftjm.embedded.kafka import EmbeddedKafka
 from ftjm.sdk import handle as handle_module
 from integration import task_app
+from integration.apis import start_api
 from integration.waiting import until
 from integration.workers import Site, below, gone, told
 
@@ -62,6 +64,25 @@ def test_a_task_gives_its_result(client: ftjm.Client, queue: str) -> None:
     assert client.job(f"{queue}/resize-a-200").result(timeout=30) == {"path": "a.png", "width": 200}
 
 
+def test_a_task_is_known_by_its_name_wherever_commands_are(
+    client: ftjm.Client, queue: str, site: Site, tmp_path: Path
+) -> None:
+    name, called = task_app.resize.name, {"args": ["a.png"], "kwargs": {"width": 200}}
+    answer = start_api(site).post("/jobs?wait=20s", {"task": name, "queue": queue, **called})
+    assert (answer.status, answer.json["outcome"]["result"]) == (200, {"path": "a.png", "width": 200})
+    (tmp_path / "jobs.yaml").write_text(
+        f"- {{task: {name}, queue: {queue}, job_id: filed, args: [a.png], kwargs: {{width: 200}}}}\n"
+    )
+    flags = ["--task", name, "--queue", queue, "--job-id", "flagged", "--args", '["a.png", 200]']
+    for arguments in (["-f", str(tmp_path / "jobs.yaml")], flags):
+        command = [sys.executable, "-m", "ftjm", "submit", "--wait", *arguments]
+        environment = {**os.environ, **site.settings.environment()}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+    for job_id in ("filed", "flagged"):
+        assert client.job(f"{queue}/{job_id}").result(timeout=30) == {"path": "a.png", "width": 200}
+
+
 def test_processes_are_warm(client: ftjm.Client, queue: str) -> None:
     (first, one), (second, two) = (client.submit(task_app.who(), queue=queue).result(30) for _ in range(2))
     assert first == second, "the app is imported once"
@@ -75,17 +96,17 @@ def test_processes_are_warm(client: ftjm.Client, queue: str) -> None:
     told("no-op task, submit to result, p95", statistics.quantiles(took, n=20)[-1])
 
 
-def test_many_tasks_with_one_flush(client: ftjm.Client, site: Site) -> None:
+@pytest.mark.parametrize("one", [task_app.nothing(), task_app.nothing_warm()], ids=["processes", "threads"])
+def test_many_tasks_with_one_flush(client: ftjm.Client, site: Site, one: ftjm.Request[None]) -> None:
     queue = site.queue()
     site.hire(queue, slots=8, app="integration.task_app", env={"PYTHONPATH": ROOT})
     task_options = {"queue": queue}
-    one = task_app.nothing()
     request = ftjm.Request[None](one.executor, one.command, one.payload, {**one.options, **task_options})
     begun = time.monotonic()
     handles = client.submit_many((f"n-{number}", request) for number in range(LOADED))
     submitted = time.monotonic()
     assert [handle.result(timeout=60) for handle in handles] == [None] * LOADED
-    told("no-op tasks, submitted to ended", LOADED / (time.monotonic() - begun), "/s")
+    told(f"{one.command[0]}, submitted to ended", LOADED / (time.monotonic() - begun), "/s")
     told("of which submitted", LOADED / (submitted - begun), "/s")
     site.dismiss()
 
@@ -129,6 +150,28 @@ def test_a_killed_process_costs_an_attempt(client: ftjm.Client, queue: str, tmp_
     os.kill(pid_in(tmp_path / "a"), signal.SIGKILL)
     assert handle.result(timeout=30) == 2
     assert handle.status().attempt == 2
+
+
+def test_a_killed_process_of_threads_costs_no_attempt(client: ftjm.Client, queue: str, tmp_path: Path) -> None:
+    go = str(tmp_path / "go")
+    handles = [client.submit(task_app.waits_for(str(tmp_path / f"m{n}"), go), queue=queue) for n in range(3)]
+    [shared] = {pid_in(tmp_path / f"m{n}") for n in range(3)}
+    os.kill(shared, signal.SIGKILL)
+    (tmp_path / "go").touch()
+    told = [handle.result(timeout=30) for handle in handles]
+    assert len({pid for pid, _, _ in told} | {shared}) == 4, "each ran again in a process of its own"
+    assert [(attempt, begun) for _, attempt, begun in told] == [(1, {"pid": shared})] * 3
+
+
+def test_a_cancelled_thread_leaves_the_others_alone(client: ftjm.Client, queue: str, tmp_path: Path) -> None:
+    go = str(tmp_path / "go")
+    stays, leaves = (client.submit(task_app.waits_for(str(tmp_path / name), go), queue=queue) for name in "ab")
+    assert pid_in(tmp_path / "a") == (shared := pid_in(tmp_path / "b"))
+    assert leaves.cancel("no need")
+    with pytest.raises(ftjm.JobCancelled):
+        leaves.result(timeout=30)
+    (tmp_path / "go").touch()
+    assert stays.result(timeout=30)[0] == shared
 
 
 def test_the_next_attempt_has_the_checkpoint_of_a_killed_worker(

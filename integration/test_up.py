@@ -93,6 +93,15 @@ def test_a_second_up_on_the_same_directory_names_the_first(up: Running) -> None:
     assert up.process.poll() is None
 
 
+def test_apps_that_cannot_be_imported_are_told_before_anything_starts(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ftjm", "up", "--data-dir", str(tmp_path / "data"), "--app", "no_such_app"]
+    tried = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert tried.returncode == 2
+    assert "cannot import no_such_app: no module named 'no_such_app'" in tried.stderr
+    assert "Traceback" not in tried.stderr
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize("role", ["scheduler", "kafka.Kafka"])
 def test_a_child_that_dies_is_started_again(up: Running, role: str) -> None:
     first = up.child(role)

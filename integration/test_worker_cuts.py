@@ -12,7 +12,7 @@ from ftjm.clock import boot_ms
 from ftjm.core import events as e
 from ftjm.embedded.kafka import EmbeddedKafka
 from ftjm.embedded.ports import free_base_port
-from integration.links import Link, linked_kafka
+from integration.links import Asked, Valve, linked_kafka
 from integration.waiting import until
 from integration.workers import SLACK_MS, Site, attempts_of, told
 
@@ -20,7 +20,7 @@ from integration.workers import SLACK_MS, Site, attempts_of, told
 @dataclass
 class Linked:
     site: Site
-    link: Link
+    link: Valve
     kafka: EmbeddedKafka
 
 
@@ -28,8 +28,7 @@ class Linked:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Linked]:
     folder = tmp_path_factory.mktemp("cuts")
     with (
-        pytest.MonkeyPatch.context() as patch,
-        linked_kafka(folder, free_base_port(), patch) as (kafka, link),
+        linked_kafka(folder, free_base_port()) as (kafka, link),
         Site.on(kafka, folder) as site,
     ):
         yield Linked(site, link, kafka)
@@ -38,6 +37,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Linked]:
 @pytest.fixture
 def linked(shared: Linked) -> Iterator[Linked]:
     shared.link.up()
+    shared.link.mend()
     yield shared
     shared.site.dismiss()
     shared.link.down()
@@ -94,6 +94,56 @@ def test_a_worker_whose_connections_were_forgotten(linked: Linked) -> None:
 @pytest.mark.parametrize("forget", [False, True])
 def test_a_worker_that_is_cut_off_for_a_minute(linked: Linked, *, forget: bool) -> None:
     _cut_off(linked, lease=5, seconds=60, forget=forget)
+
+
+def test_a_worker_that_can_write_but_not_read(linked: Linked) -> None:
+    """Its heartbeats arrive, so it would be sent work for ever: it must notice by itself that it hears nothing."""
+    site, queue, lease = linked.site, linked.site.queue(), 2
+    deaf = site.hire(queue, slots=1, lease=lease, bootstrap=linked.link.address)
+    running = site.probe(queue, "running", 3)
+    site.until_running(queue, "running")
+    linked.link.shut(Asked.READ)
+    at = boot_ms()
+    # What ran goes on, and its report arrives; nobody says that a slot is free for what is submitted now.
+    assert site.until_ended(running) == ["SUCCEEDED"]
+    sent = site.probe(queue, "sent", 0.2)
+    until(lambda: deaf.said("dispatch_silent"), "it to notice that it hears nothing")
+    told(f"lease {lease} s: cut of reading, to the worker's noticing", boot_ms() - at)
+    site.hire(queue, slots=1, lease=lease)
+    assert site.until_ended(sent) == ["SUCCEEDED"]
+    told("cut of reading, to the end of a job on another worker", boot_ms() - at)
+    assert len(deaf.sessions()) == 1, "it offers work that it could not hear of"
+    linked.link.mend()
+    mended = boot_ms()
+    deaf.ready(2)
+    told("reading mended, to the next session", boot_ms() - mended)
+    assert len(site.intervals(queue, "running")) == 1
+    site.assert_apart(queue, "running", "sent")
+    site.judge((queue, "running"), (queue, "sent"))
+
+
+def test_a_worker_that_can_read_but_not_write(linked: Linked) -> None:
+    """Its heartbeats do not arrive: its lease ends on both sides, and what it ran runs elsewhere."""
+    site, queue, lease = linked.site, linked.site.queue(), 2
+    dumb = site.hire(queue, slots=1, lease=lease, bootstrap=linked.link.address)
+    ticket = site.probe(queue, "job", lease + 1)
+    site.until_running(queue, "job")
+    other = site.hire(queue, slots=1, lease=lease)
+    linked.link.shut(Asked.WRITE)
+    at = boot_ms()
+    site.until_event(queue, "job", e.AttemptLost)
+    told(f"lease {lease} s: cut of writing, to the loss of its attempt", boot_ms() - at)
+    assert site.until_ended(ticket) == ["SUCCEEDED"]
+    stopped, again = site.intervals(queue, "job")
+    assert (stopped.finished, again.finished) == (False, True)
+    told("cut of writing, to the stop of what it ran", stopped.last - at)
+    linked.link.mend()
+    mended = boot_ms()
+    until(lambda: len({beat.session for beat in site.beats(dumb.name)}) == 2, "its next session to be heard of")
+    told("writing mended, to the next session", boot_ms() - mended)
+    assert len(other.sessions()) == 1
+    site.assert_apart(queue, "job")
+    site.judge((queue, "job"))
 
 
 def test_a_broker_that_freezes_for_everyone(linked: Linked) -> None:

@@ -1,24 +1,21 @@
 """Records as bytes: Avro in the single-object encoding, where the fingerprint selects the record type.
 
-One schema a record and no unions, since a union costs several times the decoding. Everything that can be known
-beforehand (headers, parsed schemas, which fields hold structs) is computed once, when the schemas are loaded.
+One schema a record and no unions, since a union costs several times the decoding. What reads and writes a record
+is made from its schema when the first one comes (`avro.py`).
 """
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any
 
 import msgspec
-from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
-from msgspec.structs import asdict
 
+from ftjm.adapters.avro import Read, Write, reader, writer
 from ftjm.core import commands, events, messages
 from ftjm.core.errors import UndecodableError
 
@@ -49,20 +46,6 @@ class Undecodable(StrEnum):
     TOO_LARGE = "TOO_LARGE"
 
 
-class _Encoder(NamedTuple):
-    header: bytes
-    schema: Any
-    nested: tuple[tuple[str, Callable[[Any], Any]], ...]
-
-
-class _Decoder(NamedTuple):
-    record: type[msgspec.Struct]
-    writer: Any
-    reader: Any
-    """None where the writer's schema is the newest: resolution costs, and there is nothing to resolve."""
-    nested: tuple[tuple[str, Callable[[Any], Any]], ...]
-
-
 class Codec:
     """Encodes structs by the newest schema of their type, and decodes records of every version in `folder`.
 
@@ -70,8 +53,10 @@ class Codec:
     """
 
     def __init__(self, folder: Path, kinds: Mapping[str, Iterable[type[msgspec.Struct]]] = KINDS) -> None:
-        self._encoders: dict[type[msgspec.Struct], _Encoder] = {}
-        self._decoders: dict[bytes, _Decoder] = {}
+        self._newest: dict[type[msgspec.Struct], Any] = {}
+        self._schemas: dict[bytes, tuple[type[msgspec.Struct], Any]] = {}
+        self._writers: dict[type[msgspec.Struct], Write] = {}
+        self._readers: dict[bytes, Read] = {}
         for kind, types in kinds.items():
             versions = _versions(folder / kind)
             for record in types:
@@ -83,49 +68,46 @@ class Codec:
         if not versions:
             raise ValueError(f"expected a schema for {record.__name__} in {folder}, but there is none")
         schemas = {version: json.loads(path.read_text()) for version, path in versions.items()}
-        newest = schemas[max(schemas)]
-        flatten, build = _flatteners(record), _builders(record)
-        for schema in schemas.values():
-            resolve = None if schema is newest else parse_schema(newest)
-            self._decoders[header_of(schema)] = _Decoder(record, parse_schema(schema), resolve, build)
-        self._encoders[record] = _Encoder(header_of(newest), parse_schema(newest), flatten)
+        self._newest[record] = schemas[max(schemas)]
+        self._schemas |= {header_of(schema): (record, schema) for schema in schemas.values()}
 
     def encode(self, record: msgspec.Struct) -> bytes:
         """One record in the single-object encoding. Raises KeyError for a type that has no schema."""
-        header, schema, nested = self._encoders[type(record)]
-        fields = asdict(record)
-        for name, flatten in nested:
-            fields[name] = flatten(fields[name])
-        out = io.BytesIO()
-        out.write(header)
-        schemaless_writer(out, schema, fields)
-        return out.getvalue()
+        kind = type(record)
+        write = self._writers.get(kind)
+        if write is None:
+            schema = self._newest[kind]
+            write = self._writers[kind] = writer(schema, header_of(schema))
+        return write(record)
 
     def decode(self, data: bytes) -> Any:
         """The struct that `data` holds, in its newest version. Raises UndecodableError, and nothing else."""
-        decoder = self._decoders.get(data[:HEADER_BYTES])
-        if decoder is None or len(data) > RECORD_BYTES_MAX:
+        header = data[:HEADER_BYTES]
+        if len(data) > RECORD_BYTES_MAX or header not in self._schemas:
             raise _why_not(data)
-        record, writer, reader, nested = decoder
-        body = io.BytesIO(data)
-        body.seek(HEADER_BYTES)
+        read = self._readers.get(header)
+        if read is None:
+            record, schema = self._schemas[header]
+            read = self._readers[header] = reader(schema, record)
         try:
-            fields: Any = schemaless_reader(body, writer, reader)
-            for name, build in nested:
-                fields[name] = build(fields[name])
-            decoded = msgspec.convert(fields, record)
-        except Exception as error:  # a library may raise anything on bytes that others wrote
-            text = f"expected a {record.__name__}, but its body cannot be read: {type(error).__name__} {error}"
-            raise UndecodableError(Undecodable.BAD_BODY, text) from error
-        if body.tell() != len(data):
-            text = f"expected the {record.__name__} to end at byte {body.tell()}, but there are {len(data)} bytes"
+            decoded, end = read(data, HEADER_BYTES)
+        except Exception as error:  # bytes that others wrote may lead anywhere
+            raise self._bad_body(header, f"{type(error).__name__} {error}") from error
+        if end != len(data):
+            if end > len(data):
+                raise self._bad_body(header, f"it ends at byte {len(data)}, and not at {end}")
+            text = f"expected the {type(decoded).__name__} to end at byte {end}, but there are {len(data)} bytes"
             raise UndecodableError(Undecodable.TRAILING_BYTES, text)
         return decoded
 
+    def _bad_body(self, header: bytes, why: str) -> UndecodableError:
+        text = f"expected a {self._schemas[header][0].__name__}, but its body cannot be read: {why}"
+        return UndecodableError(Undecodable.BAD_BODY, text)
+
     def type_of(self, data: bytes) -> type[msgspec.Struct] | None:
         """The record type that the fingerprint names, without decoding the body; None where there is none."""
-        decoder = self._decoders.get(data[:HEADER_BYTES])
-        return decoder.record if decoder else None
+        found = self._schemas.get(data[:HEADER_BYTES])
+        return found[0] if found else None
 
 
 def header_of(schema: Any) -> bytes:
@@ -160,46 +142,6 @@ def _versions(folder: Path) -> dict[str, dict[int, Path]]:
         name, _, version = path.stem.partition(".")
         found.setdefault(name, {})[int(version or 1)] = path
     return found
-
-
-def _nested_fields(record: type[msgspec.Struct]) -> Iterable[tuple[str, type[msgspec.Struct], bool]]:
-    """Fields that hold a struct, or (True) a list of them: no other nesting is used in records."""
-    for field in msgspec.structs.fields(record):
-        listed = get_origin(field.type) is list
-        inner = get_args(field.type)[0] if listed else field.type
-        if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
-            yield field.name, inner, listed
-
-
-def _flatteners(record: type[msgspec.Struct]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
-    """What turns each struct field into the dict that Avro writes."""
-
-    def one(inner: type[msgspec.Struct]) -> Callable[[Any], Any]:
-        deeper = _flatteners(inner)
-        if not deeper:
-            return asdict
-
-        def flatten(value: Any) -> dict[str, Any]:
-            fields = asdict(value)
-            for name, flatten_inner in deeper:
-                fields[name] = flatten_inner(fields[name])
-            return fields
-
-        return flatten
-
-    def many(flatten: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return lambda values: [flatten(value) for value in values]
-
-    return tuple((n, many(one(inner)) if listed else one(inner)) for n, inner, listed in _nested_fields(record))
-
-
-def _builders(record: type[msgspec.Struct]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
-    """What turns a dict that Avro read into the row that an array-like struct is converted from."""
-    return tuple(
-        (name, itemgetter(*inner.__struct_fields__))
-        for name, inner, listed in _nested_fields(record)
-        if inner.__struct_config__.array_like and not listed
-    )
 
 
 _codec = Codec(schema_folder())

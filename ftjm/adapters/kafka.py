@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import structlog
 from confluent_kafka import (
     Consumer,
     KafkaError,
@@ -21,7 +20,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-log = structlog.get_logger(__name__)
+from ftjm import logs
+
+log = logs.get(__name__)
 
 Delivered = Callable[[KafkaError | None, Message], None]
 Headers = Sequence[tuple[str, bytes]]
@@ -72,6 +73,7 @@ CONSUMER: dict[str, object] = {
     "socket.nagle.disable": True,
 }
 ADMIN_TIMEOUT_SECONDS = 10.0
+BOUNDS_AGAIN_SECONDS = 0.2
 AWAY = frozenset(
     {
         KafkaError._TRANSPORT,
@@ -88,12 +90,10 @@ AWAY = frozenset(
 
 def say_errors(role: str) -> Callable[[KafkaError], None]:
     """An `error_cb` that tells of an unreachable Kafka, at most every 5 s; the client goes on by itself."""
-    silent_until = 0.0
+    seldom = logs.Seldom(5.0)
 
     def tell(error: KafkaError) -> None:
-        nonlocal silent_until
-        if time.monotonic() >= silent_until:
-            silent_until = time.monotonic() + 5.0
+        if seldom.due():
             log.warning("kafka_unreachable", role=role, error=error.str(), todo="waiting, and trying again")
 
     return tell
@@ -176,6 +176,16 @@ def topic_id(settings: Mapping[str, Any], topic: str) -> str:
     return str(asked[topic].result().topic_id)
 
 
+def arrived(consumer: Consumer, seconds: float, most: int) -> list[Message]:
+    """What has come, and errors and ends with it, waiting for the first one for at most so long.
+
+    `consume` with a time would wait for as many as it may return. A message is false where its value is empty, so
+    nobody may ask for its truth.
+    """
+    first = consumer.poll(seconds)
+    return [] if first is None else [first, *consumer.consume(most - 1, 0)]
+
+
 def offset_of(message: Message) -> int:
     """The offset of a record that was read or delivered; only records still to be sent have none."""
     offset = message.offset()
@@ -191,16 +201,48 @@ def end_offsets(consumer: Consumer, topic: str, partitions: Sequence[int]) -> di
     }
 
 
+def bounds(client: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """The first offset that the partition still has, and its end (for those who read committed: the last stable one).
+
+    Raises KafkaException where Kafka does not answer within `ADMIN_TIMEOUT_SECONDS`.
+    """
+    deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
+    while True:
+        try:
+            low, high = client.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=ADMIN_TIMEOUT_SECONDS, cached=False
+            )
+            return int(low), int(high)
+        except KafkaException:
+            # The topic is there, and may be read: what its leader lacks (it was elected a moment ago, or has just
+            # come back) it will soon have, and there are many codes to say so.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(BOUNDS_AGAIN_SECONDS)
+
+
 class LaneReader:
-    """Reads some partitions of a topic from their ends as they were when it was made.
+    """Reads some partitions of a topic from their ends as they were when it was made, or from a while before.
 
     For what is addressed to a living process and never replayed: dispatches, replies, heartbeats.
     """
 
-    def __init__(self, settings: Mapping[str, object], topic: str, partitions: Sequence[int]) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, object],
+        topic: str,
+        partitions: Sequence[int],
+        *,
+        back_ms: int = 0,
+        proving: bool = False,
+    ) -> None:
+        """With `proving`, `answered_at` is kept, which costs an event more for each that arrives."""
+        self.answered_at: float | None = None
+        """When a broker last answered a fetch, be it that there is nothing new (monotonic clock)."""
         self._consumer = Consumer(
             {
                 **CONSUMER,
+                "enable.partition.eof": proving,
                 "group.id": "unused",
                 # What was missed while cut off longer than the lane's retention is nobody's business any more.
                 "auto.offset.reset": "latest",
@@ -210,14 +252,24 @@ class LaneReader:
         )
         self.topic = topic
         self._next = end_offsets(self._consumer, topic, partitions)
-        self._consumer.assign([TopicPartition(topic, p, end) for p, end in self._next.items()])
+        if back_ms:
+            since = time.time_ns() // 1_000_000 - back_ms
+            asked = [TopicPartition(topic, p, since) for p in partitions]
+            for found in self._consumer.offsets_for_times(asked, ADMIN_TIMEOUT_SECONDS):
+                if 0 <= found.offset < self._next[found.partition]:
+                    self._next[found.partition] = found.offset
+        self.ask()
+
+    def ask(self) -> None:
+        """Begin to read anew behind what was handed out: the brokers then answer even if there is nothing new."""
+        self._consumer.assign([TopicPartition(self.topic, p, offset) for p, offset in self._next.items()])
 
     def read(self, timeout_seconds: float) -> list[Message]:
         """Records that have arrived, waiting for the first one for at most `timeout_seconds`."""
-        first = self._consumer.poll(timeout_seconds)
-        if first is None:
-            return []
-        found = [m for m in (first, *self._consumer.consume(1_000, 0)) if m.error() is None]
+        every = arrived(self._consumer, timeout_seconds, 1_000)
+        found = [m for m in every if m.error() is None]
+        if found or any(_at_end(m) for m in every):
+            self.answered_at = time.monotonic()
         for message in found:
             self._next[message.partition() or 0] = offset_of(message) + 1
         return found
@@ -232,3 +284,8 @@ class LaneReader:
 
     def close(self) -> None:
         self._consumer.close()
+
+
+def _at_end(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import IsolationLevel, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from ftjm.adapters.kafka import say_errors
 
 PATIENCE_SECONDS = 3.0
+SILENCE = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
+"""All other errors may come of what the client has cached (a leader's old epoch, a topic without leaders), with which
+it goes on asking until its metadata is refreshed, for minutes."""
 
 
 class Broker(NamedTuple):
@@ -26,12 +29,14 @@ class Observer:
     """One connection for questions. Every question raises KafkaException where Kafka does not answer in time."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        conf: dict[str, Any] = {**settings, "error_cb": say_errors("observer")}
-        self._admin = AdminClient(conf)
+        self._settings: dict[str, Any] = {**settings, "error_cb": say_errors("observer")}
+        self._admin = AdminClient(self._settings)
+        """Whoever asks holds on to it until it has answered: another thread may put a new one here meanwhile."""
 
     def topic(self, name: str) -> tuple[str, int]:
         """The id that Kafka gave the topic at its birth, and its number of partitions."""
-        asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=PATIENCE_SECONDS)
+        admin = self._admin
+        asked = admin.describe_topics(TopicCollection([name]), request_timeout=PATIENCE_SECONDS)
         found = asked[name].result()
         return str(found.topic_id), len(found.partitions)
 
@@ -46,15 +51,22 @@ class Observer:
         return self._offsets(topic, partitions, spec, IsolationLevel.READ_UNCOMMITTED)
 
     def _offsets(self, topic: str, partitions: int, spec: OffsetSpec, level: IsolationLevel) -> dict[int, int]:
-        asked = self._admin.list_offsets(
+        admin = self._admin
+        asked = admin.list_offsets(
             {TopicPartition(topic, p): spec for p in range(partitions)},
             isolation_level=level,
             request_timeout=PATIENCE_SECONDS,
         )
-        return {place.partition: int(answer.result().offset) for place, answer in asked.items()}
+        try:
+            return {place.partition: int(answer.result().offset) for place, answer in asked.items()}
+        except KafkaException as error:
+            if error.args[0].code() not in SILENCE:
+                self._admin = AdminClient(self._settings)
+            raise
 
     def brokers(self) -> list[Broker]:
         """The brokers that are there."""
-        found = self._admin.describe_cluster(request_timeout=PATIENCE_SECONDS).result()
+        admin = self._admin
+        found = admin.describe_cluster(request_timeout=PATIENCE_SECONDS).result()
         controller = found.controller.id if found.controller else -1
         return sorted(Broker(node.id, node.host, node.port, node.id == controller) for node in found.nodes)

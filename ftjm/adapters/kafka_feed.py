@@ -1,22 +1,34 @@
 """One consumer for all that a process reads of its partitions: commands where it owns, events where it follows."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from ftjm.adapters.kafka import CONSUMER, offset_of, say_errors
+from ftjm.adapters.kafka import CONSUMER, arrived, offset_of, say_errors
 
 log = structlog.get_logger(__name__)
 
 Kind = Literal["commands", "events"]
+TAKE_MAX = 2_000
 POLL_SECONDS = 0.02
 """How long a change of what is read may wait."""
-HELD_BYTES_MAX = 8 * 1024 * 1024
-"""What waits in one channel; beyond it the partition is paused."""
+LOOK_SECONDS = 0.5
+HELD_BYTES_MAX = 64 * 1024 * 1024
+"""What waits in all channels, in equal shares; beyond its share a partition is paused.
+
+A partition that was paused gets nothing for up to a second after it is resumed, since librdkafka throws away what it
+had fetched, and has to notice: half of what is held should keep a fold busy for longer than that.
+"""
+
+
+class LostPosition(Exception):
+    """The log does not hold what would have to be read next."""
 
 
 class Channel:
@@ -29,6 +41,8 @@ class Channel:
         self._lock = threading.Lock()
         self.reached = start
         """Everything before this offset has arrived (or will never: markers and gaps)."""
+        self.end = start
+        """The end of the log, as it was known a moment ago."""
         self.ended = False
         """Whether the end of the log was reached at least once."""
         self.fault: KafkaError | None = None
@@ -54,7 +68,9 @@ class Channel:
         self._wake()
 
     def take(self, most: int) -> list[Message]:
-        """Up to `most` records, oldest first."""
+        """Up to `most` records, oldest first. Raises LostPosition where nothing more will come."""
+        if self.fault is not None and not self._records:
+            raise LostPosition(f"expected offset {self.reached} to be in the log, but {self.fault.str()}")
         with self._lock:
             taken = [self._records.popleft() for _ in range(min(most, len(self._records)))]
             self._bytes -= sum(map(len, taken))
@@ -81,8 +97,17 @@ class Feed:
     of a later one.
     """
 
-    def __init__(self, settings: Mapping[str, object], cluster: str, *, held_bytes_max: int = HELD_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, object],
+        cluster: str,
+        *,
+        held_bytes_max: int = HELD_BYTES_MAX,
+        at_hand: Kind | None = None,
+    ) -> None:
+        """`at_hand`: what may have to be read at any moment, although nothing of it is now."""
         self._cluster = cluster
+        self._at_hand = at_hand
         self._held_bytes_max = held_bytes_max
         self._consumer = Consumer(
             {
@@ -97,6 +122,8 @@ class Feed:
         self._orders: deque[Callable[[], None]] = deque()
         self._channels: dict[tuple[str, int], Channel] = {}
         self._paused: set[tuple[str, int]] = set()
+        self._spare: set[tuple[str, int]] = set()
+        self._looked_at = 0.0
         self._open = True
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._thread.start()
@@ -111,24 +138,65 @@ class Feed:
         """Read this partition no more."""
         self._orders.append(lambda: self._drop((f"{self._cluster}.{kind}", partition)))
 
+    def _keep_at_hand(self) -> None:
+        """Keep a topic known to the library, though nothing of it is read.
+
+        A topic of which nothing is assigned is forgotten, and whoever reads it first waits for up to half a second: a
+        new owner for its commands. Two partitions are assigned and paused, unless they are read: one, in the moment in
+        which it begins to be read, is not.
+        """
+        for partition in range(2 if self._at_hand else 0):
+            key = (f"{self._cluster}.{self._at_hand}", partition)
+            if key not in self._channels and key not in self._spare:
+                self._consumer.incremental_assign([TopicPartition(*key, OFFSET_END)])
+                self._consumer.pause([TopicPartition(*key)])
+                self._spare.add(key)
+
     def _follow(self, key: tuple[str, int], start: int, channel: Channel) -> None:
         self._drop(key)
+        if key in self._spare:
+            self._spare.remove(key)
+            self._release(key, paused=True)
         self._channels[key] = channel
         self._consumer.incremental_assign([TopicPartition(*key, start)])
 
     def _drop(self, key: tuple[str, int]) -> None:
         if self._channels.pop(key, None) is not None:
+            self._release(key, paused=key in self._paused)
             self._paused.discard(key)
-            self._consumer.incremental_unassign([TopicPartition(*key)])
+
+    def _release(self, key: tuple[str, int], *, paused: bool) -> None:
+        if paused:
+            # It is a property of the partition, and outlives its assignment: read again, it would stay silent for ever.
+            self._consumer.resume([TopicPartition(*key)])
+        self._consumer.incremental_unassign([TopicPartition(*key)])
 
     def _run(self) -> None:
         while self._open:
-            while self._orders:
-                self._orders.popleft()()
-            self._resume()
-            first = self._consumer.poll(POLL_SECONDS)
-            if first is not None:
-                self._sort([first, *self._consumer.consume(2_000, 0)])
+            try:
+                self._turn()
+            except Exception as error:  # a thread that died would leave all partitions waiting for ever
+                log.exception("feed_failed", todo="report it; what is read is opened anew")
+                fault = KafkaError(KafkaError._FAIL, f"reading has failed: {error}")
+                for channel in self._channels.values():
+                    channel.fail(fault)
+
+    def _turn(self) -> None:
+        while self._orders:
+            self._orders.popleft()()
+        self._resume()
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            self._look()
+            self._keep_at_hand()
+        self._sort(arrived(self._consumer, POLL_SECONDS, TAKE_MAX))
+
+    def _look(self) -> None:
+        """How far the logs go, by what the brokers said with the last records: no question is asked."""
+        for key, channel in self._channels.items():
+            with suppress(KafkaException):
+                _, end = self._consumer.get_watermark_offsets(TopicPartition(*key), cached=True)
+                channel.end = max(channel.end, channel.reached, end)
 
     def _sort(self, messages: Sequence[Message]) -> None:
         """Hand out what came together: one lock and one wake-up a partition, not a record."""
@@ -147,7 +215,7 @@ class Feed:
         channel = self._channels.get(key)
         if channel is None or not records:
             return
-        if channel.put(records) > self._held_bytes_max and key not in self._paused:
+        if channel.put(records) > self._share and key not in self._paused:
             self._paused.add(key)
             self._consumer.pause([TopicPartition(*key)])
 
@@ -163,9 +231,13 @@ class Feed:
         else:
             log.warning("feed_error", topic=key[0], partition=key[1], error=error.str())
 
+    @property
+    def _share(self) -> float:
+        return self._held_bytes_max / len(self._channels)
+
     def _resume(self) -> None:
         for key in list(self._paused):
-            if self._channels[key].held_bytes < self._held_bytes_max / 2:
+            if self._channels[key].held_bytes < self._share / 2:
                 self._paused.remove(key)
                 self._consumer.resume([TopicPartition(*key)])
 

@@ -1,15 +1,15 @@
 """Membership of the schedulers' consumer group: who is nominated for which partition. Nothing is read here."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
-from uuid import uuid4
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from ftjm.adapters.kafka import CONSUMER, say_errors
 
-PROOF_SECONDS_MAX = 2.0
+PROOF_SECONDS_MAX = 3.0
 
 
 class Membership:
@@ -29,14 +29,11 @@ class Membership:
     ) -> None:
         """`revoked` is told the partition, and whether it was lost (the group has given this member up)."""
         self._topic = f"{cluster}.commands"
-        self._group = cluster
-        self._settings = settings
-        self._admin = AdminClient({**settings})
+        self._asked: deque[tuple[TopicPartition, Future[bool]]] = deque()
         self._nominated = nominated
         self._revoked = revoked
         self.rebalances = 0
         """How many this member has taken part in."""
-        self._client = f"{settings.get('client.id', cluster)}-{uuid4().hex[:12]}"
         self._consumer = Consumer(
             {
                 **CONSUMER,
@@ -48,7 +45,6 @@ class Membership:
                 "max.poll.interval.ms": max(300_000, session_timeout_ms),
                 "error_cb": say_errors("membership"),
                 **settings,
-                "client.id": self._client,
             }
         )
 
@@ -76,28 +72,33 @@ class Membership:
             self._revoked(tp.partition, True)
 
     def poll(self, timeout_seconds: float) -> None:
-        """Serve the group's callbacks."""
+        """Serve the group's callbacks, and those who want a proof. Always called by the same thread."""
         self._consumer.poll(timeout_seconds)
+        while self._asked:
+            position, answer = self._asked.popleft()
+            answer.set_result(self._commits(position))
 
-    def prove(self, partition: int) -> bool:
-        """Whether the group, asked afresh, gives us `partition`: the local assignment lies after a pause.
+    def prove(self, partition: int, next_command: int) -> bool:
+        """Whether the group, asked afresh, takes us for a member: the local assignment lies after a pause.
 
-        Asked of the coordinator through a client of its own, from any thread, and known there by a client id that
-        nobody else has: the library lets one thread at a time into a consumer, so that a commit, or even the
-        question for the member id, starves behind the poll loop.
+        Proved by committing where the partition is, which the coordinator takes from members of its present
+        generation only. Asked from any thread, and done by the one that polls: the library lets one thread at a time
+        into a consumer, and behind the poll loop another would starve. That thread has served the callbacks just
+        before, so whoever has a proof, and is still nominated then, is nominated by the present generation.
         """
-        asked = self._admin.describe_consumer_groups([self._group], request_timeout=PROOF_SECONDS_MAX)
+        answer: Future[bool] = Future()
+        self._asked.append((TopicPartition(self._topic, partition, next_command), answer))
         try:
-            group = asked[self._group].result(PROOF_SECONDS_MAX + 1.0)
-        except (KafkaException, TimeoutError):
-            # One that lost its coordinator under way was seen never to answer again.
-            self._admin = AdminClient({**self._settings})
+            return answer.result(PROOF_SECONDS_MAX)
+        except TimeoutError:
             return False
-        return any(
-            member.client_id == self._client
-            and any(tp.partition == partition for tp in member.assignment.topic_partitions)
-            for member in group.members
-        )
+
+    def _commits(self, position: TopicPartition) -> bool:
+        try:
+            committed = self._consumer.commit(offsets=[position], asynchronous=False)
+        except KafkaException:
+            return False
+        return all(tp.error is None for tp in committed)
 
     def tell(self, positions: Mapping[int, int]) -> None:
         """Commit positions lazily, only so that standard tools show the lag."""

@@ -1,13 +1,23 @@
 """A partition's log on Kafka: fencing, transactions, and reading by position."""
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from ftjm.adapters.kafka import ADMIN_TIMEOUT_SECONDS, CONSUMER, PRODUCER, Headers, offset_of, say_errors
+from ftjm.adapters.kafka import (
+    ADMIN_TIMEOUT_SECONDS,
+    CONSUMER,
+    PRODUCER,
+    Headers,
+    arrived,
+    bounds,
+    offset_of,
+    say_errors,
+)
 from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced
 
 FENCED = frozenset(
@@ -21,8 +31,8 @@ FENCED = frozenset(
 )
 TRANSACTION_TIMEOUT_MS = 15_000
 """How long a dead owner's open transaction could hide what follows it, were it never fenced."""
-FIRST_TRY_SECONDS = 0.04
-FENCE_GROWTH = 1.5
+ASK_SECONDS = 0.01
+"""Between two askings for the right to write, which takes 40 to 70 ms."""
 PATIENCE_SECONDS = 1.0
 """Between looks at whether the process is stopping, while Kafka does not answer."""
 
@@ -71,9 +81,21 @@ class KafkaWriter:
         self._stopping = stopping
         self.seconds = 0.0
         """How long the last transaction took."""
+        self.spent = 0.0
+        """How long all of them took, seconds."""
 
     def commit(self, records: Sequence[tuple[str, bytes]]) -> int:
         """One transaction. Waits for Kafka as long as it takes, or until the process stops."""
+        return self._transact(self._topic, records)
+
+    def publish(self, topic: str, records: Sequence[tuple[str, bytes | None]]) -> int:
+        """The same to the partition of another topic, where None deletes what has the key: whoever was fenced cannot.
+
+        Returns: the offset of the last record. Raises as `commit`.
+        """
+        return self._transact(topic, records)
+
+    def _transact(self, topic: str, records: Sequence[tuple[str, bytes | None]]) -> int:
         delivered: list[int] = []
         began = time.monotonic()
 
@@ -84,8 +106,8 @@ class KafkaWriter:
         try:
             self._producer.begin_transaction()
             for key, value in records[:-1]:
-                self._produce(key, value, None)
-            self._produce(*records[-1], last)
+                self._produce(topic, key, value, None)
+            self._produce(topic, *records[-1], last)
             self._finish()
         except KafkaException as raised:
             error: KafkaError = raised.args[0]
@@ -93,14 +115,15 @@ class KafkaWriter:
                 raise Fenced(error.str()) from raised
             raise CommitUnknown(error.str()) from raised
         self.seconds = time.monotonic() - began
+        self.spent += self.seconds
         if not delivered:
             raise CommitUnknown("the transaction ended without a delivery report of its last record")
         return delivered[0]
 
-    def _produce(self, key: str, value: bytes, delivered: Callable[..., None] | None) -> None:
+    def _produce(self, topic: str, key: str, value: bytes | None, delivered: Callable[..., None] | None) -> None:
         while True:
             try:
-                self._producer.produce(self._topic, value, key or None, self._partition, on_delivery=delivered)
+                self._producer.produce(topic, value, key or None, self._partition, on_delivery=delivered)
                 return
             except BufferError:
                 self._producer.poll(PATIENCE_SECONDS)
@@ -138,26 +161,28 @@ class KafkaLog:
         self._cluster = cluster
         self._topic = f"{cluster}.events"
         self._stopping = stopping
+        self._asking = threading.Lock()
+        self._asker: Consumer | None = None
+        """Connected already when the end of a log has to be known fast; one thread at a time."""
         self.log_id = log_id
 
     def fence(self, partition: int) -> KafkaWriter:
         """Take the right to extend the partition from whoever has it.
 
         While the coordinator aborts what the old owner left open, `init_transactions` is told to try again, and
-        librdkafka does so only after a hard-coded 500 ms. So a producer that has no answer in a shorter time is
-        thrown away, and a new one asks, with more patience each time.
+        librdkafka does so only after a hard-coded 500 ms; or at once, if it is called again. The producer meets the
+        brokers before that: until it fences, the old owner goes on deciding.
         """
         deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
-        patience = FIRST_TRY_SECONDS
+        producer = self._producer(partition)
+        producer.list_topics(self._topic, ADMIN_TIMEOUT_SECONDS)
         while True:
-            producer = self._producer(partition)
             try:
-                producer.init_transactions(patience)
+                producer.init_transactions(ASK_SECONDS)
                 return KafkaWriter(producer, self._topic, partition, self._stopping)
             except KafkaException as raised:
                 if not raised.args[0].retriable() or self._stopping() or time.monotonic() > deadline:
                     raise
-                patience = min(PATIENCE_SECONDS, patience * FENCE_GROWTH)
 
     def _producer(self, partition: int) -> Producer:
         return Producer(
@@ -187,13 +212,30 @@ class KafkaLog:
         )
 
     def end(self, partition: int) -> int:
-        """The last stable offset: everything before it is committed or aborted for good."""
-        consumer = self._consumer()
-        try:
-            end: int = consumer.get_watermark_offsets(
+        """The last stable offset: everything before it is committed or aborted for good.
+
+        After a fence it is behind all that was committed before; else it may lag, since a commit is answered before its
+        marker is written.
+        """
+        with self._asking:
+            if self._asker is None:
+                self._asker = self._consumer()
+            end: int = self._asker.get_watermark_offsets(
                 TopicPartition(self._topic, partition), timeout=ADMIN_TIMEOUT_SECONDS, cached=False
             )[1]
             return end
+
+    def close(self) -> None:
+        with self._asking:
+            if self._asker is not None:
+                self._asker.close()
+                self._asker = None
+
+    def begin(self, partition: int) -> int:
+        """The first offset that was not trimmed."""
+        consumer = self._consumer()
+        try:
+            return bounds(consumer, self._topic, partition)[0]
         finally:
             consumer.close()
 
@@ -206,7 +248,7 @@ class KafkaLog:
         try:
             consumer.assign([TopicPartition(self._topic, partition, start)])
             while True:
-                for message in consumer.consume(1_000, ADMIN_TIMEOUT_SECONDS / 10):
+                for message in arrived(consumer, ADMIN_TIMEOUT_SECONDS / 10, 1_000):
                     if (error := message.error()) is not None:
                         if error.code() == KafkaError._PARTITION_EOF:
                             return

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from ftjm.adapters.kafka import ADMIN_TIMEOUT_SECONDS, AWAY, CONSUMER, partition_count, say_errors
+from ftjm.adapters.kafka import (
+    ADMIN_TIMEOUT_SECONDS,
+    AWAY,
+    CONSUMER,
+    arrived,
+    bounds,
+    offset_of,
+    partition_count,
+    say_errors,
+)
 
 BATCH = 1_000
 WAIT_SECONDS = 0.2
@@ -58,19 +66,7 @@ class Scan:
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset that the partition still has, and its end (of committed records, if only those are read)."""
-        deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
-        while True:
-            try:
-                low, high = self._consumer.get_watermark_offsets(
-                    TopicPartition(self.topic, partition), timeout=ADMIN_TIMEOUT_SECONDS, cached=False
-                )
-                return int(low), int(high)
-            except KafkaException:
-                # The topic is there, and may be read: what its leader lacks (it was elected a moment ago, or has just
-                # come back) it will soon have, and there are many codes to say so.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(WAIT_SECONDS)
+        return bounds(self._consumer, self.topic, partition)
 
     def offset_at(self, partition: int, time_ms: int) -> int:
         """The first offset whose record the log took at or after `time_ms`; the end if there is none."""
@@ -81,8 +77,11 @@ class Scan:
             raise KafkaException(found.error)
         return int(found.offset) if found.offset >= 0 else self.bounds(partition)[1]
 
-    def read(self, starts: Mapping[int, int], *, follow: bool = False) -> Generator[Record, None, None]:
-        """Records from `starts` (partition to offset) to the end of each partition as it is reached, or for ever.
+    def read(
+        self, starts: Mapping[int, int], *, follow: bool = False, ends: Mapping[int, int] | None = None
+    ) -> Generator[Record, None, None]:
+        """Records from `starts` (partition to offset) to the end of each partition as it is reached, or for ever; with
+        `ends`, to before these.
 
         Records of one partition come in order, those of several as they arrive.
         """
@@ -92,9 +91,11 @@ class Scan:
         self._consumer.assign([TopicPartition(self.topic, partition, start) for partition, start in begin.items()])
         open_partitions = set(begin)
         while open_partitions or follow:
-            for message in self._consumer.consume(BATCH, WAIT_SECONDS):
+            for message in arrived(self._consumer, WAIT_SECONDS, BATCH):
                 error = message.error()
-                if error is None:
+                if error is None and ends is not None and offset_of(message) >= ends[message.partition() or 0]:
+                    open_partitions.discard(message.partition() or 0)
+                elif error is None:
                     yield _record(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
                     open_partitions.discard(message.partition() or 0)

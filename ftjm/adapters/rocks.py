@@ -5,14 +5,24 @@ position agree: the store is then behind the log, and folds the rest.
 """
 
 import shutil
+import threading
+import time
 from collections.abc import Generator, Iterator
+from itertools import count
 from pathlib import Path
 from weakref import WeakSet
 
-from rocksdict import AccessType, DBCompressionType, Options, Rdict, ReadOptions, WriteBatch, WriteOptions
+from rocksdict import AccessType, Checkpoint, DBCompressionType, Options, Rdict, ReadOptions, WriteBatch, WriteOptions
 
+from ftjm import logs
 from ftjm.core.state import Changes
+from ftjm.engine.ports import StoreFailed
 from ftjm.errors import FtjmError
+
+log = logs.get(__name__)
+
+VERIFY_ROWS = 1_000
+"""Read at a stretch: 0.4 ms."""
 
 
 def _options() -> Options:
@@ -27,8 +37,15 @@ def _options() -> Options:
     return options
 
 
-class DamagedStore(Exception):
+class DamagedStore(StoreFailed):
     """The files are no sound database: the store has to be made anew from the log."""
+
+
+def _failure(error: Exception) -> StoreFailed:
+    """rocksdict raises plain Exception for all that RocksDB says. A file that is gone is damage like any other."""
+    text = str(error)
+    damaged = "Corruption" in text or "No such file" in text
+    return (DamagedStore if damaged else StoreFailed)(text)
 
 
 class RocksStore:
@@ -43,21 +60,26 @@ class RocksStore:
             path.mkdir(parents=True, exist_ok=True)
         try:
             self._db = Rdict(str(path), _options(), access_type=access)
-        except Exception as error:  # rocksdict raises plain Exception for all that RocksDB says
-            if "Corruption" in str(error):
-                raise DamagedStore(str(error)) from error
+        except Exception as error:
+            if isinstance(failure := _failure(error), DamagedStore) and path.is_dir():
+                raise failure from error
             raise FtjmError(
                 expected=f"to open the store {path}",
                 found=str(error),
                 todo="stop the process that has it open, or look at the directory's permissions",
             ) from error
+        self._held = threading.Lock()
+        """A checkpoint is made on another thread, and must not meet a close."""
         self._scans: WeakSet[Generator[tuple[bytes, bytes], None, None]] = WeakSet()
         self._write_options = WriteOptions()
         # A property, although the package's stub calls it a method.
         self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]
 
     def get(self, key: bytes) -> bytes | None:
-        found: bytes | None = self._db.get(key)
+        try:
+            found: bytes | None = self._db.get(key)
+        except Exception as error:
+            raise _failure(error) from error
         return found
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -73,6 +95,28 @@ class RocksStore:
         while rows.valid():
             yield rows.key(), rows.value()
             rows.next()
+        try:
+            # Rows behind a damaged block look like rows that are not there.
+            rows.status()
+        except Exception as error:
+            raise _failure(error) from error
+
+    def verify(self) -> None:
+        """Read every block, so that RocksDB compares its checksum. Raises DamagedStore, StoreFailed."""
+        options = ReadOptions()
+        options.fill_cache(False)  # type: ignore[call-arg]  # its stub lacks the argument
+        rows = self._db.iter(options)
+        rows.seek_to_first()
+        for number in count(1):
+            if not rows.valid():
+                break
+            rows.next()
+            if number % VERIFY_ROWS == 0:
+                time.sleep(0)  # others want the interpreter, too
+        try:
+            rows.status()
+        except Exception as error:
+            raise _failure(error) from error
 
     def write(self, changes: Changes) -> None:
         batch = WriteBatch(raw_mode=True)
@@ -81,25 +125,48 @@ class RocksStore:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        self._db.write(batch, self._write_options)
+        try:
+            self._db.write(batch, self._write_options)
+        except Exception as error:
+            raise _failure(error) from error
 
-    def flush(self) -> None:
-        """Make what was written outlive a hard exit."""
-        self._db.flush()
+    def flush(self, *, wait: bool = True) -> None:
+        """Make what was written outlive a hard exit; without `wait`, soon."""
+        try:
+            self._db.flush(wait)
+        except Exception as error:
+            raise _failure(error) from error
+
+    def checkpoint(self, directory: Path) -> None:
+        """The store as it is now, as files in a directory that must not be there yet, by hard links. Any thread.
+
+        Making a checkpoint holds the interpreter, but what was flushed before, which does not, it need not write.
+        """
+        with self._held:
+            self._db.flush()
+            checkpoint = Checkpoint(self._db)
+            checkpoint.create_checkpoint(str(directory))
+            # It would keep the database's lock.
+            del checkpoint
 
     def clear(self) -> None:
         """Delete everything and begin anew."""
-        self._end_scans()
-        self._db.close()
+        with self._held:
+            self._end_scans()
+            self._db.close()
         shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
         self._db = Rdict(str(self.path), _options())
 
     def close(self) -> None:
-        if not self._read_only:
-            self._db.flush()
-        self._end_scans()
-        self._db.close()
+        """Let go of the files, whatever they can still take: rows that are not flushed are in the log."""
+        with self._held:
+            self._end_scans()
+            for act in (self._db.close,) if self._read_only else (self._db.flush, self._db.close):
+                try:
+                    act()
+                except Exception as error:  # noqa: BLE001  (rocksdict raises plain Exception: a full disk, for one)
+                    log.warning("store_not_flushed", store=str(self.path), error=str(error), todo="make room")
 
     def _end_scans(self) -> None:
         for scan in list(self._scans):

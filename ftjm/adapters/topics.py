@@ -51,10 +51,12 @@ TOPICS: Mapping[str, tuple[Literal["partitions", "lanes"], Mapping[str, str]]] =
     "events": ("partitions", FOR_EVER | BROKER_TIME | LARGE_RECORDS),
     "dispatch": ("lanes", _for(24 * HOUR_MS, HOUR_MS) | BROKER_TIME | LARGE_RECORDS),
     "replies": ("lanes", _for(HOUR_MS, 10 * MINUTE_MS) | BROKER_TIME | LARGE_RECORDS),
-    "heartbeats": ("lanes", _for(HOUR_MS, 10 * MINUTE_MS) | BROKER_TIME),
+    "heartbeats": ("lanes", _for(HOUR_MS, 10 * MINUTE_MS) | BROKER_TIME | LARGE_RECORDS),
     "snapshots": (
         "partitions",
-        {"cleanup.policy": "compact", "segment.ms": str(10 * MINUTE_MS), "segment.bytes": str(64 * MIB)},
+        {"cleanup.policy": "compact", "segment.ms": str(10 * MINUTE_MS), "segment.bytes": str(64 * MIB)}
+        # The manifest of a store of many gigabytes is longer than 1 MB.
+        | LARGE_RECORDS,
     ),
 }
 

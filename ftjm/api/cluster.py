@@ -140,7 +140,7 @@ HEALTH = (
         "GET",
         "/readyz",
         "readyz",
-        "Whether it has read the log to its end, and is not about to stop.",
+        "Whether it has read the log to its end, can send commands, and is not about to stop.",
         readyz,
         {200: m.Health, 503: m.Health},
         (400, 414),

@@ -17,7 +17,8 @@ from ftjm.api.desk import Errand, LogAway
 from ftjm.api.operations import KEY_MAX, Asked, Handler, Operation, reply
 from ftjm.api.problems import ProblemError
 from ftjm.core import commands as c
-from ftjm.core.identity import is_name
+from ftjm.core.names import is_name
+from ftjm.core.submission import RETRY_SECONDS
 from ftjm.inputs import InvalidJobError, JobFields, parse_job
 
 DECISION_SECONDS = 2.0
@@ -108,6 +109,9 @@ def _raise_refusal(errand: Errand) -> None:
     ticket = errand.ticket
     if ticket.refused and ticket.reply is not None:
         code = ticket.reply.code
+        if code == "OVERLOADED":
+            job = f"{ticket.command.queue}/{ticket.command.job_id}"
+            raise problems.away(ticket.reply.text, code=code, job=job, seconds=RETRY_SECONDS)
         name = f"{ticket.command.queue}/{ticket.command.job_id}"
         status = REFUSALS.get(code, HTTPStatus.UNPROCESSABLE_ENTITY)
         raise ProblemError(status, ticket.reply.text, code=code, job=name)

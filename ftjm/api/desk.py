@@ -48,6 +48,11 @@ class Desk:
         self._thread.join()
         self._sender.shutdown(cancel_futures=True)
 
+    @property
+    def open(self) -> bool:
+        """Whether Kafka has let it in, once."""
+        return self._client is not None
+
     async def send(self, command: Command) -> Errand:
         """Send a command, and wait until the replicated log has it. Raises LogAway."""
         client = self._client

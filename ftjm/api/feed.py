@@ -16,7 +16,7 @@ from aiohttp import web
 
 from ftjm.adapters import codec
 from ftjm.adapters.kafka import offset_of
-from ftjm.adapters.kafka_feed import Channel, Feed
+from ftjm.adapters.kafka_feed import Channel, Feed, LostPosition
 from ftjm.api import problems, requests, views
 from ftjm.api.operations import Asked, Operation
 from ftjm.api.problems import ProblemError
@@ -108,12 +108,18 @@ async def _begin(service: Service, request: web.Request, query: requests.EventsQ
     count = service.following.partitions
     if not count:
         raise problems.away("no Kafka has answered yet")
+    topic, observer = service.settings.topic("events"), service.following.observer
     if LAST_EVENT_ID in request.headers:
         try:
-            return decode_position(request.headers[LAST_EVENT_ID], count)
+            position = decode_position(request.headers[LAST_EVENT_ID], count)
         except ValueError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, str(error)) from None
-    topic, observer = service.settings.topic("events"), service.following.observer
+        begins = await service.aside(lambda: observer.begins(topic, count))
+        wanted = {partition_for(queue, count) for queue in query.queue} or set(begins)
+        if trimmed := [p for p in sorted(wanted) if position[p] < begins[p]]:
+            text = f"events behind this id were trimmed from partitions {trimmed}: begin anew, with start=beginning"
+            raise ProblemError(HTTPStatus.GONE, text, code="TRIMMED")
+        return position
     if query.start == "beginning":
         found = await service.aside(lambda: observer.begins(topic, count))
     else:
@@ -124,8 +130,9 @@ async def _begin(service: Service, request: web.Request, query: requests.EventsQ
 async def _pump(service: Service, response: web.StreamResponse, stream: _Stream, news: asyncio.Event) -> None:
     while not service.draining.is_set():
         news.clear()
-        text = "".join(_told(stream))
-        if any(channel.fault for channel in stream.channels.values()):
+        try:
+            text = "".join(_told(stream))
+        except LostPosition:
             await _send(response, "event: error\ndata: this position is not in the log any more\n\n")
             return
         if text:
@@ -177,7 +184,7 @@ OPERATIONS = (
         "Events as they happen: server-sent events, each a `Happened` document.",
         events,
         {200: None},
-        (400, 414, 503),
+        (400, 410, 414, 503),
         requests.EventsQuery,
         headers=((LAST_EVENT_ID, "The id of the last event that was seen: goes on behind it, on any instance."),),
         group="cluster",

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,10 @@ from ftjm.adapters.kafka import offset_of
 from ftjm.adapters.kafka_ends import Observer
 from ftjm.adapters.kafka_feed import Channel, Feed
 from ftjm.adapters.kafka_points import PointReader
+from ftjm.adapters.kafka_scan import Scan
+from ftjm.api.loading import load
 from ftjm.api.projection import Projection
+from ftjm.api.recent import Recent
 from ftjm.api.tables import Tables
 from ftjm.clock import wall_ms
 from ftjm.config import Settings
@@ -25,7 +29,9 @@ from ftjm.core.errors import UndecodableError
 from ftjm.core.model import Position
 from ftjm.engine.partition import Diverged, lineage
 from ftjm.engine.ports import EventRecord
+from ftjm.engine.snapshot import DamagedSnapshot
 from ftjm.patience import QUIET
+from ftjm.repository import Repository
 
 log = logs.get(__name__)
 
@@ -37,6 +43,10 @@ IDLE_SECONDS = 0.25
 ASK_SECONDS = 0.5
 """Between two looks at where the log ends: how exactly the projection's age is known."""
 AGAIN_SECONDS_MAX = 5.0
+
+
+class Trimmed(Exception):
+    """What a partition began with is not to be had any more."""
 
 
 class Freshness(NamedTuple):
@@ -81,6 +91,7 @@ class Following:
         self.command_ends: dict[int, int] = {}
         """Where `commands` ended when Kafka was asked last."""
         self.observer = Observer(self._kafka)
+        self.recent = Recent()
         self._threads = [
             threading.Thread(target=self._follow, name="projection", daemon=True),
             threading.Thread(target=self._ask, name="observer", daemon=True),
@@ -105,6 +116,7 @@ class Following:
     # -- where the log ends
 
     def _ask(self) -> None:
+        seldom = logs.Seldom()
         while not self._stop.wait(ASK_SECONDS):
             if not self.partitions:
                 continue
@@ -114,7 +126,7 @@ class Following:
                 commands = self._settings.topic("commands")
                 self.command_ends = self.observer.ends(commands, self.partitions, committed=False)
             except KafkaException as error:
-                if self._connected:
+                if self._connected or seldom.due():
                     log.warning("kafka_away", error=error.args[0].str(), todo="reads go on, and say how old they are")
                 self._connected = False
             else:
@@ -125,7 +137,7 @@ class Following:
     # -- folding
 
     def _follow(self) -> None:
-        pause = 0.1
+        pause, seldom = 0.1, logs.Seldom()
         while not self._stop.is_set():
             try:
                 self._attend()
@@ -133,28 +145,37 @@ class Following:
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     self._fault = f"cluster {self._settings.cluster} has no topics: make them with `ftjm topics create`"
-                log.warning("log_unreadable", error=error.args[0].str(), todo="waiting, and trying again")
+                if seldom.due():
+                    log.warning("log_unreadable", error=error.args[0].str(), todo="waiting, and trying again")
+            except (Trimmed, DamagedSnapshot, OSError) as error:
+                self._fault = str(error)
+                todo = "take snapshots with `ftjm snapshot create --full`; waiting, and trying again"
+                if seldom.due():
+                    log.error("projection_lacks_its_beginning", error=self._fault, todo=todo)  # noqa: TRY400  (no bug)
             except (Diverged, UndecodableError, AssertionError) as error:
                 # A store that disagrees with the log is made anew; if the log itself cannot be folded, this says so
                 # again and again, and the schedulers say the same.
                 self._fault = f"{type(error).__name__}: {error}"
                 log.exception("projection_wrong", todo="making it anew from the log")
                 self.tables.clear()
+                self.recent.clear()
+            except Exception as error:  # a full disk, for one: without this thread what is told grows old for ever
+                self._fault = f"{type(error).__name__}: {error}"
+                if seldom.due():
+                    log.exception("projection_failed", todo="waiting, and trying again")
             self._stop.wait(pause)
             pause = min(AGAIN_SECONDS_MAX, pause * 2)
 
     def _attend(self) -> None:
         """Connect, and follow the log until stopped. Raises KafkaException, and what folding raises."""
         log_id, self.partitions = self.observer.topic(self._topic)
+        if log_id != self.tables.meta("log_id"):
+            self.recent.clear()
         projection = Projection(self.tables, log_id, self.partitions)
+        if lost := projection.lost(self.observer.begins(self._topic, self.partitions)):
+            self._load(projection, lost)
         self._prove(projection)
         starts = projection.starts()
-        begins = self.observer.begins(self._topic, self.partitions)
-        if lost := [p for p, begin in begins.items() if starts[p] < begin]:
-            self._fault = f"the log of partitions {lost} begins behind what the projection holds"
-            log.error("log_trimmed", partitions=lost, todo="start with the data directory of another instance")
-            self._stop.wait()
-            return
         self._fault = ""
         self.positions = {p: part.position for p, part in enumerate(projection.parts)}
         feed = Feed(self._kafka, self._settings.cluster)
@@ -163,6 +184,16 @@ class Following:
             self._loop(projection, channels)
         finally:
             feed.close()
+
+    def _load(self, projection: Projection, lost: list[int]) -> None:
+        """Take partitions whose logs were trimmed from their snapshots. Raises KafkaException, and Trimmed."""
+        log.info("projection_loading", partitions=lost, because="their logs begin behind what the projection holds")
+        repository = Repository(self._kafka, self._settings.cluster, projection.log_id, self._settings.snapshot_place)
+        with closing(repository), Scan(self._kafka, self._topic) as scan:
+            missing = [p for p in lost if not load(self.tables, repository, scan, p)]
+        projection.reopen()
+        if missing:
+            raise Trimmed(f"partitions {missing} have neither a snapshot that can be used nor a log from its beginning")
 
     def _prove(self, projection: Projection) -> None:
         """A projection that is not this log's child is thrown away."""
@@ -175,6 +206,7 @@ class Following:
                 records = iter([EventRecord(offset, value) for offset, value in known.items()])
                 if (why := lineage(part.rows, projection.log_id, records, codec)) is not None:
                     log.warning("projection_discarded", partition=p, because=why)
+                    self.recent.clear()
                     projection.clear()
                     return
         finally:
@@ -204,7 +236,10 @@ class Following:
         reached = channel.reached
         messages: list[Message] = channel.take(TAKE_MAX)
         for message in messages:
-            projection.apply(partition, offset_of(message), message.key() or b"", message.value() or b"")
+            offset, key, value = offset_of(message), message.key() or b"", message.value() or b""
+            projection.apply(partition, offset, key, value)
+            if key:
+                self.recent.keep(partition, offset, value)
         if len(messages) < TAKE_MAX:
             done[partition] = reached
         return len(messages)

@@ -82,7 +82,7 @@ async def logs(asked: Asked) -> web.StreamResponse:
         if not isinstance(event, e.AttemptSucceeded | e.AttemptFailed):
             low = middle + 1  # the log no longer has it, nor what was before it
         elif query.attempt in (None, event.attempt):
-            return reply(views.logs(event))
+            return reply(views.logs(event, asked.service.freshness))
         elif event.attempt < (query.attempt or 0):
             low = middle + 1
         else:
@@ -122,7 +122,7 @@ OPERATIONS = (
         "GET",
         f"{_JOB}/history",
         "history",
-        "Its events, from the log.",
+        "Its events; those that are not among the newest are read from the log, 503 without it.",
         history,
         {200: m.HistoryPage},
         (400, 404, 414, 503),
@@ -132,7 +132,7 @@ OPERATIONS = (
         "GET",
         f"{_JOB}/logs",
         "logs",
-        "What an attempt wrote, from the log.",
+        "What an attempt wrote; read as its history is.",
         logs,
         {200: m.Logs},
         (400, 404, 414, 503),

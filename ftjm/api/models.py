@@ -54,6 +54,9 @@ class Job(JobSummary):
     timeout: str | None
     stopping: str | None
     session: str | None
+    progress: float | None = Field(description="0 to 1, as the run's attempts told.")
+    progress_text: str | None
+    checkpoint: Any = Field(description="What the run's attempts have left for the next one.")
     exit_code: int | None
     error: str | None
     result: Any
@@ -126,6 +129,7 @@ class Logs(BaseModel):
     stderr: str
     stdout_cut: int = Field(description="Bytes before the tail, which were not kept.")
     stderr_cut: int
+    freshness: Freshness
 
 
 class Explained(BaseModel):

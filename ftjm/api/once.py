@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ftjm.adapters.kafka_scan import Scan
+from ftjm.api.loading import load
 from ftjm.api.presence import SCHEDULER_SECONDS, Presence
 from ftjm.api.projection import Projection
 from ftjm.api.queries import Reader
@@ -17,6 +19,7 @@ from ftjm.config import Settings
 from ftjm.core.identity import partition_for
 from ftjm.errors import FtjmError
 from ftjm.jobhistory import open_scan
+from ftjm.past import repository
 
 FLUSH_ROWS = 20_000
 
@@ -34,9 +37,10 @@ def folded(settings: Settings, queue: str = "") -> Iterator[tuple[Reader, int]]:
             projection = Projection(tables, "", scan.partitions)
             wanted = [partition_for(queue, scan.partitions)] if queue else range(scan.partitions)
             if trimmed := [p for p in wanted if scan.bounds(p)[0] > 0]:
-                found = f"partitions {trimmed} begin later"
-                raise FtjmError("the log from its beginning", found, "run `ftjm api`, and ask that (--api)")
-            for record in scan.read(dict.fromkeys(wanted, 0)):
+                _load(settings, tables, scan, trimmed)
+                projection.reopen()
+            starts = projection.starts()
+            for record in scan.read({p: starts[p] for p in wanted}):
                 projection.apply(record.partition, record.offset, record.key, record.value)
                 if projection.size > FLUSH_ROWS:
                     projection.flush()
@@ -44,6 +48,13 @@ def folded(settings: Settings, queue: str = "") -> Iterator[tuple[Reader, int]]:
             yield Reader(tables.connection), scan.partitions
         finally:
             tables.close()
+
+
+def _load(settings: Settings, tables: Tables, scan: Scan, trimmed: list[int]) -> None:
+    with repository(settings) as found:
+        if missing := [p for p in trimmed if not load(tables, found, scan, p)]:
+            todo = "take them with `ftjm snapshot create --full`, or ask an API that has folded it (--api)"
+            raise FtjmError("the log from its beginning, or a snapshot", f"neither of partitions {missing}", todo)
 
 
 def heard(settings: Settings) -> Presence:

@@ -122,6 +122,7 @@ class Listener:
 
     def _run(self) -> None:
         reader: LaneReader | None = None
+        seldom = logs.Seldom()
         while not self._stop.is_set():
             try:
                 if reader is None:
@@ -130,7 +131,8 @@ class Listener:
                 for message in reader.read(0.2):
                     self.presence.hear(message.value() or b"", time.monotonic())
             except Exception as error:  # noqa: BLE001  (what is heard here is only told, and hearing goes on)
-                log.warning("heartbeats_unreadable", error=str(error), todo="waiting, and trying again")
+                if seldom.due():
+                    log.warning("heartbeats_unreadable", error=str(error), todo="waiting, and trying again")
                 self._stop.wait(1.0)
         if reader is not None:
             reader.close()

@@ -35,9 +35,11 @@ class ProblemError(Exception):
         self.headers = headers or {}
 
 
-def away(detail: str, *, code: str = "LOG_AWAY", job: str | None = None) -> ProblemError:
-    """For what passes: the same request may be made again."""
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+def away(
+    detail: str, *, code: str = "LOG_AWAY", job: str | None = None, seconds: int = RETRY_AFTER_SECONDS
+) -> ProblemError:
+    """For what passes: the same request may be made again, after so many seconds."""
+    headers = {"Retry-After": str(seconds)}
     return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, code=code, job=job, headers=headers)
 
 

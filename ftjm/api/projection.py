@@ -6,7 +6,7 @@ owner's hash of the state is checked at every batch. What it adds is where each 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -26,6 +26,11 @@ sessions, command ids. They are not kept; everything that folding may read again
 OTHER, OUTPUT = 0, 1
 """Kinds of mentions: whether the event holds an attempt's output."""
 _KINDS = {e.AttemptSucceeded: OUTPUT, e.AttemptFailed: OUTPUT}
+
+
+def kind_of(event: type[msgspec.Struct]) -> int:
+    """The kind of a mention of such an event."""
+    return _KINDS.get(event, OTHER)
 
 
 class _Rows:
@@ -101,7 +106,7 @@ class Folded:
             session = self.engine.state.session(job.session) if job else None
             if session is not None:
                 self._workers[key] = session.worker
-        self._mentions.append(Mention(key, offset, _KINDS.get(kind, OTHER) if kind else OTHER))
+        self._mentions.append(Mention(key, offset, kind_of(kind) if kind else OTHER))
 
     def take(self) -> Changes:
         """What waits to be written."""
@@ -123,16 +128,17 @@ class Projection:
             tables.clear()
             tables.set_meta(**known)
         self._partitions = partitions
-        self._reopen()
+        self.reopen()
 
-    def _reopen(self) -> None:
+    def reopen(self) -> None:
+        """Take up each partition where the tables have it now."""
         self.parts = [Folded(self.tables, p, self._partitions, self.log_id) for p in range(self._partitions)]
 
     def clear(self) -> None:
         """Forget everything; the log gives it again."""
         self.tables.clear()
         self.tables.set_meta(log_id=self.log_id, partitions=str(self._partitions))
-        self._reopen()
+        self.reopen()
 
     @property
     def size(self) -> int:
@@ -142,6 +148,10 @@ class Projection:
     def starts(self) -> dict[int, int]:
         """Where each partition is read on: behind the last batch that was written."""
         return {p: load_position(part.rows).applied_offset + 1 for p, part in enumerate(self.parts)}
+
+    def lost(self, begins: Mapping[int, int]) -> list[int]:
+        """Partitions whose logs begin (where `begins` says) behind the record that proves what is here."""
+        return [p for p, start in self.starts().items() if 0 < begins.get(p, 0) >= start]
 
     def apply(self, partition: int, offset: int, key: bytes, value: bytes) -> None:
         """Fold one committed record; seen by readers once `flush` was called."""

@@ -13,7 +13,7 @@ import msgspec
 
 from ftjm.api.projection import OUTPUT
 from ftjm.core.keys import POSITION_KEY
-from ftjm.core.model import Job, JobSpec, JobState, Outcome, Position, Queue
+from ftjm.core.model import Checkpoint, Job, JobSpec, JobState, Outcome, Position, Queue
 
 PAGE_MAX = 1_000
 AHEAD_MAX = 1_000
@@ -24,6 +24,7 @@ TIME_END = 1 << 62
 
 _job = msgspec.msgpack.Decoder(Job).decode
 _spec = msgspec.msgpack.Decoder(JobSpec).decode
+_checkpoint = msgspec.msgpack.Decoder(Checkpoint).decode
 _outcome = msgspec.msgpack.Decoder(Outcome).decode
 _queue = msgspec.msgpack.Decoder(Queue).decode
 _position = msgspec.msgpack.Decoder(Position).decode
@@ -58,6 +59,7 @@ class Found(NamedTuple):
     listed: Listed
     spec: JobSpec
     outcome: Outcome
+    checkpoint: Checkpoint
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -172,7 +174,14 @@ class Reader:
         if not spec:  # it was forgotten between the two
             return None
         outcome = self._db.execute("SELECT value FROM outcomes WHERE id = ?", (found[0].id,)).fetchone()
-        return Found(found[0], _spec(spec), _outcome(outcome[0]) if outcome else Outcome())
+        key = b"k" + found[0].key.encode()
+        left = self._db.execute("SELECT value FROM rows WHERE key = ?", (key,)).fetchone()
+        return Found(
+            found[0],
+            _spec(spec),
+            _outcome(outcome[0]) if outcome else Outcome(),
+            _checkpoint(left[0]) if left else Checkpoint(),
+        )
 
     def events(self, job: int, behind: int, limit: int) -> list[int]:
         """Offsets of the job's events behind one, oldest first."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from ftjm.api.queries import PAGE_MAX
 from ftjm.core.model import JobState
 from ftjm.durations import DURATION_EXAMPLES, TIME_EXAMPLES, parse_duration, parse_time
-from ftjm.inputs import Name
+from ftjm.fields import Name
 
 WAIT_MS_MAX = 60_000
 REASON_MAX = 1_000

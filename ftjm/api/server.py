@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from ftjm import logs
-from ftjm.api import cluster, commanding, feed, gate, looking, openapi
+from ftjm.api import cluster, commanding, door, feed, gate, looking, openapi
 from ftjm.api.operations import BODY_MAX, SERVICE, checked
 from ftjm.api.service import Service
 from ftjm.config import Settings
@@ -26,9 +26,8 @@ log = logs.get(__name__)
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8484
-LINE_MAX = 8_190
-HEADER_MAX = 8_190
-KEEP_ALIVE_SECONDS = 75.0
+HANDLING = {"access_log": None, "keepalive_timeout": 75.0, "max_line_size": 8_190, "max_field_size": 8_190}
+"""Of each connection: seconds, and bytes."""
 DRAIN_SECONDS_MAX = 10.0
 """For requests that are under way when the process is to stop."""
 
@@ -85,18 +84,15 @@ async def _serve(settings: Settings, folder: Path, binding: Binding) -> None:
     stack = contextlib.ExitStack()
     runner = web.AppRunner(
         application(service, binding, stack.enter_context(_measured(settings, service))),
-        access_log=None,
-        keepalive_timeout=KEEP_ALIVE_SECONDS,
         shutdown_timeout=DRAIN_SECONDS_MAX,
-        max_line_size=LINE_MAX,
-        max_field_size=HEADER_MAX,
         handler_cancellation=True,
     )
+    listening: asyncio.Server | None = None
     service.start()
     try:
         await runner.setup()
         try:
-            await web.TCPSite(runner, binding.host, binding.port, reuse_address=True).start()
+            listening = await door.listen(runner, binding.host, binding.port, HANDLING)
         except OSError as error:
             expected = f"to listen at {binding.host}:{binding.port}"
             raise FtjmError(expected, error.strerror or str(error), "choose another --port") from error
@@ -107,6 +103,8 @@ async def _serve(settings: Settings, folder: Path, binding: Binding) -> None:
         await asyncio.sleep(binding.drain_seconds)
     finally:
         service.draining.set()
+        if listening is not None:
+            listening.close()
         await runner.cleanup()
         await loop.run_in_executor(None, service.stop)
         stack.close()
@@ -125,6 +123,7 @@ def application(service: Service, binding: Binding, metrics: ApiMetrics | None =
     loopback = gate.is_loopback(binding.host)
     made = web.Application(
         middlewares=[
+            door.welcome,
             metrics.middleware,
             _leave_when_draining,
             gate.tell_problems,

@@ -23,7 +23,7 @@ from ftjm.api.problems import ProblemError
 from ftjm.api.queries import Found, Reader
 from ftjm.api.tables import connect, place_of
 from ftjm.config import Settings
-from ftjm.core.identity import is_name
+from ftjm.core.names import is_name
 from ftjm.jobhistory import Recorded
 from ftjm.patience import QUIET
 
@@ -78,7 +78,9 @@ class Service:
             return "it is about to stop"
         if known.fault:
             return known.fault
-        return "" if known.caught_up else "it has not reached the end of the log yet"
+        if not known.caught_up:
+            return "it has not reached the end of the log yet"
+        return "" if self.desk.open else "it cannot send commands yet"
 
     # -- reading
 
@@ -110,12 +112,15 @@ class Service:
         return found
 
     async def records(self, found: Found, offsets: Sequence[int]) -> list[Recorded]:
-        """Events of a job, from the log; those that it no longer has are missing. Raises ProblemError."""
-        if not offsets:
-            return []
+        """Events of a job, by the log; those that it no longer has are missing.
+
+        What is not among the newest is asked of Kafka. Raises ProblemError where that is away.
+        """
         partition, _ = place_of(found.listed.id)
-        values = await self.aside(lambda: self._point(partition, offsets))
-        return [Recorded(partition, offset, codec.decode(value)) for offset, value in values.items()]
+        values = self.following.recent.find(partition, offsets)
+        if missing := [offset for offset in offsets if offset not in values]:
+            values |= await self.aside(lambda: self._point(partition, missing))
+        return [Recorded(partition, offset, codec.decode(values[offset])) for offset in offsets if offset in values]
 
     def _point(self, partition: int, offsets: Sequence[int]) -> dict[int, bytes]:
         try:

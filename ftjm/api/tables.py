@@ -44,13 +44,16 @@ CREATE TABLE events (job INTEGER, offset INTEGER, kind INTEGER NOT NULL, PRIMARY
 TABLES = ("meta", "rows", "jobs", "labels", "specs", "outcomes", "events")
 
 PARTITIONS_MAX = 4096
+TRIMMED = 1 << 47
+"""In place of an offset: of submissions that the log does not have any more."""
 _decode_job = msgspec.msgpack.Decoder(Job).decode
 _decode_spec = msgspec.msgpack.Decoder(JobSpec).decode
 
 
 def place_of(job_id: int) -> tuple[int, int]:
-    """Partition and offset of the `JobSubmitted` that a job's id stands for."""
-    return job_id % PARTITIONS_MAX, job_id // PARTITIONS_MAX
+    """Partition and offset of the `JobSubmitted` that a job's id stands for; offset 0 if it was trimmed."""
+    offset = job_id // PARTITIONS_MAX
+    return job_id % PARTITIONS_MAX, offset if offset < TRIMMED else 0
 
 
 class Mention(NamedTuple):
@@ -130,6 +133,20 @@ class Tables:
             for statement in LAYOUT.split(";"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version = {LAYOUT_VERSION}")
+
+    def drop(self, partition: int) -> None:
+        """Throw away what there is of one partition."""
+        self._ids.clear()
+        with self._transaction():
+            for table, name in (
+                ("labels", "job"),
+                ("events", "job"),
+                ("specs", "id"),
+                ("outcomes", "id"),
+                ("jobs", "id"),
+            ):
+                self._db.execute(f"DELETE FROM {table} WHERE {name} % {PARTITIONS_MAX} = ?", (partition,))  # noqa: S608
+            self._db.execute("DELETE FROM rows WHERE partition = ?", (partition,))
 
     def close(self) -> None:
         self._db.close()

@@ -74,6 +74,9 @@ def job(found: Found, known: Freshness) -> m.Job:
         timeout=format_duration(spec.timeout_ms) if spec.timeout_ms else None,
         stopping=row.stopping or None,
         session=row.session or None,
+        progress=found.checkpoint.progress if found.checkpoint.progress >= 0 else None,
+        progress_text=found.checkpoint.text or None,
+        checkpoint=value(found.checkpoint.data),
         exit_code=outcome.exit_code if row.state in TERMINAL else None,
         error=outcome.error or None,
         result=value(outcome.result),
@@ -132,7 +135,7 @@ def _field(name: str, found: Any) -> Any:
     return plain(found)
 
 
-def logs(event: e.AttemptSucceeded | e.AttemptFailed) -> m.Logs:
+def logs(event: e.AttemptSucceeded | e.AttemptFailed, known: Freshness) -> m.Logs:
     """What an attempt wrote."""
     return m.Logs(
         job=f"{event.queue}/{event.job_id}",
@@ -143,6 +146,7 @@ def logs(event: e.AttemptSucceeded | e.AttemptFailed) -> m.Logs:
         stderr=event.stderr.decode(errors="replace"),
         stdout_cut=event.stdout_cut,
         stderr_cut=event.stderr_cut,
+        freshness=freshness(known),
     )
 
 

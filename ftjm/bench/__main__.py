@@ -7,7 +7,7 @@ import sys
 import msgspec
 
 from ftjm import config
-from ftjm.bench import bare, client, instant
+from ftjm.bench import bare, client, cold, instant, replay
 
 
 def main() -> int:
@@ -18,6 +18,10 @@ def main() -> int:
         return instant.run(settings, **msgspec.json.decode(what))
     if role == "client":
         found: object = client.run(settings, msgspec.json.decode(what, type=client.Load))
+    elif role == "replay":
+        found = replay.measure(settings, msgspec.json.decode(what))
+    elif role == "cold":
+        found = cold.measure(settings, msgspec.json.decode(what))
     else:
         found = bare.ROLES[role](msgspec.json.decode(what, type=bare.Lane))
     sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from ftjm import config
 from ftjm.adapters import topics
@@ -25,11 +29,15 @@ TIMEOUT_SECONDS = 600.0
 class Cluster:
     """A context manager: on leaving it no process, topic or file is left."""
 
-    def __init__(self, options: Options, progress: Progress, given: Settings) -> None:
-        """`given` holds what the user has set for the Kafka client."""
+    def __init__(
+        self, options: Options, progress: Progress, given: Settings, special: Mapping[str, Any] | None = None
+    ) -> None:
+        """`given` holds what the user has set for the Kafka client, `special` settings that the suite needs."""
         self.options = options
         self.progress = progress
         self._given = given
+        self._special = special or {}
+        self._kafka: EmbeddedKafka | None = None
         self._stack = ExitStack()
         self._started = 0
 
@@ -51,9 +59,12 @@ class Cluster:
         if not bootstrap:
             self.progress.step("starting Kafka")
             port = options.port or free_base_port()
-            self._stack.enter_context(EmbeddedKafka(self.folder, options.brokers, port))
+            self._kafka = self._stack.enter_context(EmbeddedKafka(self.folder, options.brokers, port))
             bootstrap = addresses(options.brokers, port)
+        own = not options.bootstrap and not options.stock
         self.settings = config.load(
+            **(config.OWN_BROKERS_TIMING if own else {}),
+            **self._special,
             bootstrap=bootstrap,
             cluster=f"bench-{uuid.uuid4().hex[:8]}",
             data_dir=self.folder,
@@ -68,15 +79,25 @@ class Cluster:
         self.watch = Watch(self.settings, self.crew.check, self.progress)
         self._stack.callback(self.watch.close)
 
+    def processes(self) -> dict[str, psutil.Process]:
+        """All that run for long, by name: roles, the workers' guards, our own brokers."""
+        found = {member.name: psutil.Process(member.process.pid) for member in self.crew.members}
+        for name, process in list(found.items()):
+            guards = [child for child in process.children() if "ftjm.worker.guard" in child.cmdline()]
+            found |= {f"{name}-guard": guard for guard in guards}
+        if self._kafka is not None:
+            found |= {f"broker-{n}": psutil.Process(self._kafka.pid(n)) for n in range(self.options.brokers)}
+        return found
+
     def start_schedulers(self) -> list[Member]:
         """Start them, and return when every partition has an owner."""
         self.progress.step("starting schedulers")
-        started = []
-        for number in range(self.options.schedulers):
-            name = f"scheduler-{number}"
-            started.append(self.crew.start(name, "ftjm", "scheduler", "--name", name))
+        started = [self.start_scheduler(f"scheduler-{number}") for number in range(self.options.schedulers)]
         self.watch.until_owned(self.options.partitions)
         return started
+
+    def start_scheduler(self, name: str) -> Member:
+        return self.crew.start(name, "ftjm", "scheduler", "--name", name)
 
     def start_workers(self, work: Work) -> list[Member]:
         """Start workers of this kind; they take jobs as soon as they are heard."""

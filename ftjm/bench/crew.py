@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ class Crew:
     def __exit__(self, *_: object) -> None:
         self.stop(list(self._members))
 
+    @property
+    def members(self) -> list[Member]:
+        """Those that should be running."""
+        return list(self._members)
+
     def start(self, name: str, *command: str) -> Member:
         """Start `python -m` with this command."""
         output = self._folder / f"{name}.log"
@@ -97,6 +103,16 @@ class Crew:
             todo = "take fewer --jobs, or look what keeps this machine busy"
             raise FtjmError(f"{member.name} to get on in time", "it does not", todo)
         time.sleep(LOOK_SECONDS)
+
+    @contextmanager
+    def losing(self, member: Member) -> Iterator[None]:
+        """Whatever becomes of the process in this time is meant; at the end of it, it is killed."""
+        self._members.remove(member)
+        try:
+            yield
+        finally:
+            member.process.kill()
+            member.process.wait()
 
     def stop(self, members: Sequence[Member]) -> None:
         """SIGTERM, and SIGKILL to those that take too long; again is fine."""

@@ -90,5 +90,5 @@ def run(settings: Settings, *, queues: Sequence[str], slots: int, name: str) -> 
         lease_ms=int(settings.lease_seconds * 1000),
     )
     life = Life(identity, lambda: f"{name}.{uuid.uuid4().hex}")
-    supervisor = Supervisor(life, KafkaWire(kafka, topics, outlet, inbox), inbox, InstantGuard, lambda _: None)
-    return supervisor.run()
+    wire = KafkaWire(kafka, topics, outlet, inbox, settings.lease_seconds)
+    return Supervisor(life, wire, inbox, InstantGuard, lambda _: None).run()

@@ -49,6 +49,12 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
     clients: int = 2
     work: Work = Work.TASK
     """What the jobs of `latency` do."""
+    kills: int = 50
+    """Of schedulers, by `failover`."""
+    minutes: float = 60.0
+    """How long `soak` takes."""
+    stock: bool = False
+    """Whether sessions and leases are as on brokers with stock settings."""
     brokers: int = 1
     bootstrap: str = ""
     """A Kafka that is there; by default one of our own is started."""

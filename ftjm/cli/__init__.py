@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ftjm import __version__
-from ftjm.cli import api, bench, inspection, jobs, listing, operations, roles, topics, up
+from ftjm.cli import api, bench, chaos, inspection, jobs, listing, operations, roles, snapshots, topics, up
 from ftjm.errors import FtjmError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (up, roles, operations, topics, jobs, inspection, bench, api, listing):
+for module in (up, roles, operations, topics, jobs, inspection, bench, chaos, api, listing, snapshots):
     module.register(app)
 
 

@@ -48,7 +48,7 @@ def api(
     """
     from ftjm.api.server import Binding, run
     from ftjm.cli.asking import seconds
-    from ftjm.core.identity import is_name
+    from ftjm.core.names import is_name
 
     if not is_name(name):
         raise UsageError("a name of letters, digits, '.', '_' or '-'", repr(name), "choose another --name")

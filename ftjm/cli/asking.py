@@ -59,6 +59,15 @@ def ask(client: Client, tickets: list[Ticket]) -> None:
         typer.echo(f"{missing} of {len(tickets)} not decided yet: in the log, and waiting for a scheduler", err=True)
 
 
+def gap(partition: int, begin: int) -> None:
+    """Say that what is shown is not the whole story."""
+    typer.echo(
+        f"events of partition {partition} before offset {begin} were trimmed: older ones are in the archive, if there "
+        "is one (--archive of `ftjm replay` and `ftjm history`)",
+        err=True,
+    )
+
+
 def actor() -> str:
     """Who asks, as the log will tell."""
     from ftjm.client import actor

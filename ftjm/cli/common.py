@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +42,10 @@ MetricsHost = Annotated[
 MetricsPort = Annotated[
     int | None, typer.Option("--metrics-port", min=0, max=65_535, help="Their port (default: a free one, logged).")
 ]
+Apps = Annotated[
+    list[str] | None,
+    typer.Option("--app", metavar="MODULE", help="Defines Python tasks; imported once, may be repeated."),
+]
 OutputFormat = Annotated[Output, typer.Option("-o", "--output", help="Format of what is printed.")]
 
 
@@ -68,6 +73,18 @@ def settings(
     )
     logs.configure(loaded.log_format, loaded.log_level)
     return loaded
+
+
+@contextlib.contextmanager
+def status(what: str) -> Iterator[Callable[[str], None]]:
+    """A line on a terminal that tells of the step that is under way; nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda _step: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what) as line:
+        yield lambda step: line.update(f"{what}: {step}")
 
 
 def kafka_flags(flags: Iterable[str]) -> dict[str, str]:

@@ -59,7 +59,7 @@ def logs(
             raise UsageError("--attempt or --follow", "both", "--follow tells of all attempts: leave one of them out")
         _follow(settings, names, stream, output)
         return
-    found = read_jobs(settings, names)
+    found = read_jobs(settings, names, gap=asking.gap)
     failed = False
     for name in names:
         ended = list(outputs(recorded.event for recorded in found[name]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ftjm.cli import asking, common, watching
+from ftjm.cli import asking, common, replaying, watching
 from ftjm.cli.common import Output
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def get(
       ftjm get a b c -o json
       ftjm get a b c --watch
     """
-    from ftjm.jobhistory import read_jobs, view
+    from ftjm.jobhistory import from_snapshot, read_jobs, view
 
     names = asking.names(jobs)
     settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
@@ -41,7 +41,7 @@ def get(
 
     def look() -> Any:
         found = read_jobs(settings, names)
-        views = {name: view(recorded.event for recorded in found[name]) for name in names}
+        views = {name: view(r.event for r in found[name]) or from_snapshot(settings, name) for name in names}
         unknown[:] = [name for name, found_view in views.items() if found_view is None]
         rows = [shown(found_view) for found_view in views.values() if found_view]
         if len(names) == 1:
@@ -58,6 +58,7 @@ def get(
 
 def history(
     jobs: asking.Jobs,
+    archive: replaying.ArchiveUrl = None,
     bootstrap: common.Bootstrap = None,
     cluster: common.Cluster = None,
     data_dir: common.DataDir = None,
@@ -70,8 +71,13 @@ def history(
     Examples:
       ftjm history thumbnails/a-200
       ftjm history a -o json | jq '.[].event'
+      ftjm history a --archive s3://bucket/ftjm
     """
-    names, found = _read(jobs, bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
+    from ftjm.jobhistory import read_jobs
+
+    names = asking.names(jobs)
+    settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
+    found = read_jobs(settings, names, archive, asking.gap)
     rows = [_row(recorded) for name in names for recorded in found[name]]
     if rows and output is Output.table:
         columns = ["at", "event", "run", "attempt", "by", "details"]
@@ -79,13 +85,6 @@ def history(
     elif rows:
         common.emit(rows, output)
     _missing([name for name in names if not found[name]])
-
-
-def _read(jobs: list[str], **options: Any) -> tuple[list[tuple[str, str]], dict[tuple[str, str], list[Recorded]]]:
-    from ftjm.jobhistory import read_jobs
-
-    names = asking.names(jobs)
-    return names, read_jobs(common.settings(**options), names)
 
 
 def _missing(names: list[tuple[str, str]]) -> None:

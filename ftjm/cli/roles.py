@@ -17,6 +17,9 @@ def register(app: typer.Typer) -> None:
 
 def scheduler(
     name: Annotated[str, typer.Option(help="Names its store directory; one process at a time.")] = "scheduler-1",
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Follow everything, and join only when no active scheduler is left.")
+    ] = False,
     bootstrap: common.Bootstrap = None,
     cluster: common.Cluster = None,
     data_dir: common.DataDir = None,
@@ -30,7 +33,7 @@ def scheduler(
 
     Any number of them share the partitions of a cluster: start more to scale out, stop them in any way to scale in.
     """
-    from ftjm.core.identity import is_name
+    from ftjm.core.names import is_name
     from ftjm.errors import UsageError
     from ftjm.scheduler.process import Scheduler
 
@@ -46,7 +49,7 @@ def scheduler(
         log_format=log_format,
         log_level=log_level,
     )
-    process = Scheduler(settings, name)
+    process = Scheduler(settings, name, passive=standby)
     for which in (signal.SIGTERM, signal.SIGINT):
         signal.signal(which, lambda *_: process.stop())
     process.run()
@@ -56,10 +59,7 @@ def worker(
     context: typer.Context,
     queue: Annotated[list[str] | None, typer.Option("--queue", "-q", help="A queue to serve; may be repeated.")] = None,
     slots: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs that it runs at once.")] = 4,
-    app: Annotated[
-        list[str] | None,
-        typer.Option("--app", metavar="MODULE", help="Defines Python tasks; imported once, may be repeated."),
-    ] = None,
+    app: common.Apps = None,
     name: Annotated[str, typer.Option(help="Of the worker, the same over restarts (default: the host's).")] = "",
     lease: Annotated[
         float | None,

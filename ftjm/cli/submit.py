@@ -30,20 +30,24 @@ Examples:
   ftjm submit -- ffmpeg -i a.avi a.mp4
   ftjm submit --queue thumbnails --job-id a-200 -- convert a.png a.jpg
   echo '{"width": 200}' | ftjm submit --payload - --wait -- ./resize
+  ftjm submit --task thumbnails.resize --args '["a.png"]' --kwargs '{"width": 200}'
   ftjm submit -f jobs.yaml
   make-jobs | ftjm submit -f - --wait
 
 A file is YAML (a list of jobs, or one under `jobs:`) or JSON lines (one job a line). Fields of a job: command (a
-list, or a text that is split into words as a shell does, without running one), queue, job_id, payload, env, labels,
-cwd, priority, hold, delay, start_at, timeout, deadline, max_attempts, backoff {initial, factor, max}, on_worker_loss,
-worker_losses_max, disconnect {continue_for}, cancel_grace, retention.
+list, or a text that is split into words as a shell does, without running one) with payload, or task with args and
+kwargs; queue, job_id, env, labels, cwd, priority, hold, delay, start_at, timeout, deadline, max_attempts, backoff
+{initial, factor, max}, on_worker_loss, worker_losses_max, disconnect {continue_for}, cancel_grace, retention.
 
 The whole file is checked first: if anything in it is wrong, nothing is submitted. Jobs without a job_id get one from
 their content, so that an interrupted submit can be run again without doubling anything; to run the same file once
 more on purpose, give another --batch.
 
-A job's environment, command and payload are public: they stay in the log, for all who may read it. Pass the names of
-secrets, not secrets."""
+A task is a Python function of an app that a worker serves (`ftjm worker --app`, `ftjm up --app`). It is known here by
+its name alone: what its decorator says of queue or timeout holds for jobs that are submitted in Python.
+
+A job's environment, command, arguments and payload are public: they stay in the log, for all who may read it. Pass
+the names of secrets, not secrets."""
 
 
 def _folded(text: str) -> str:
@@ -53,10 +57,12 @@ def _folded(text: str) -> str:
 
 
 JOB_FLAGS = (
-    *("queue", "job_id", "priority", "cwd", "timeout", "deadline", "delay", "start_at", "max_attempts"),
+    *("queue", "job_id", "task", "priority", "cwd", "timeout", "deadline", "delay", "start_at", "max_attempts"),
     *("on_worker_loss", "worker_losses_max", "cancel_grace", "retention"),
 )
 """Flags that are fields of a job, as they are."""
+JSON_FLAGS = {"payload": '"a text"', "args": '["a text"]', "kwargs": '{"name": "a text"}'}
+"""Flags that are fields of a job in JSON, each with an example."""
 
 
 def _flag(text: str, *names: str, **options: Any) -> Any:
@@ -67,6 +73,9 @@ Text = str | None
 Queue = Annotated[Text, _flag("By default: default.")]
 JobId = Annotated[Text, _flag("By default a new one (UUIDv7).")]
 Priority = Annotated[Text, _flag("0 to 100, higher first; by default 50.")]
+Task = Annotated[Text, _flag("The name of a Python task, instead of a command.")]
+Args = Annotated[Text, _flag("Of the task: a JSON list; @FILE or - reads it from there.")]
+Kwargs = Annotated[Text, _flag("Of the task: a JSON object; @FILE or - reads it from there.")]
 Payload = Annotated[Text, _flag("JSON for its standard input; @FILE or - reads it from there.")]
 Env = Annotated[list[str] | None, _flag("Public: it stays in the log.", metavar="NAME=VALUE")]
 Label = Annotated[list[str] | None, _flag("For selecting jobs.", metavar="NAME=VALUE")]
@@ -75,7 +84,7 @@ Timeout = Annotated[Text, _flag("Of each attempt, such as 90s.")]
 Deadline = Annotated[Text, _flag("By when it must have ended: 2h, or 2030-01-31T18:00:00Z.")]
 Delay = Annotated[Text, _flag("Before it starts, such as 10m.")]
 StartAt = Annotated[Text, _flag("It starts at this time, such as 2030-01-31T18:00:00Z.")]
-MaxAttempts = Annotated[Text, _flag("How often it may fail, in all; by default 1.")]
+MaxAttempts = Annotated[Text, _flag("How often it may fail, in all; by default 1, and 3 for a task.")]
 Backoff = Annotated[Text, _flag("Before the first retry; by default 1s.")]
 BackoffFactor = Annotated[Text, _flag("What each further delay is multiplied by; by default 2.")]
 BackoffMax = Annotated[Text, _flag("The longest delay; by default 5m.")]
@@ -107,6 +116,9 @@ def submit(
     queue: Queue = None,
     job_id: JobId = None,
     priority: Priority = None,
+    task: Task = None,
+    args: Args = None,
+    kwargs: Kwargs = None,
     payload: Payload = None,
     env: Env = None,
     label: Label = None,
@@ -177,8 +189,9 @@ def jobs_of(flags: Mapping[str, Any], inline_limit_bytes: int) -> Iterator[tuple
 
     beside = [name for name in job_flags(flags) if name != "command"]
     if flags["file"] is None:
-        if not flags["command"]:
-            raise UsageError("a command, or -f FILE", "neither", "write for instance: ftjm submit -- echo hello")
+        if not (flags["command"] or flags["task"]):
+            todo = "write for instance: ftjm submit -- echo hello"
+            raise UsageError("a command, --task NAME, or -f FILE", "none of them", todo)
         yield [_job_from_flags(flags, inline_limit_bytes)], 1
         return
     if flags["command"] or beside:
@@ -190,14 +203,15 @@ def jobs_of(flags: Mapping[str, Any], inline_limit_bytes: int) -> Iterator[tuple
 
 def job_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     """The flags that describe a job, as the fields that a file would have."""
-    fields = {name: flags[name] for name in (*JOB_FLAGS, "command")}
+    fields = {name: flags[name] for name in JOB_FLAGS}
+    fields["command"] = flags["command"] or None
     fields["env"] = pairs("--env", flags["env"])
     fields["labels"] = pairs("--label", flags["label"])
     fields["hold"] = flags["hold"] or None
     delays = {"initial": flags["backoff"], "factor": flags["backoff_factor"], "max": flags["backoff_max"]}
     fields["backoff"] = {name: value for name, value in delays.items() if value is not None} or None
     fields["disconnect"] = {"continue_for": flags["continue_for"]} if flags["continue_for"] else None
-    fields["payload"] = flags["payload"]
+    fields |= {name: flags[name] for name in JSON_FLAGS}
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -207,8 +221,7 @@ def _job_from_flags(flags: Mapping[str, Any], inline_limit_bytes: int) -> JobReq
     from ftjm.inputs import InvalidJobError, parse_job
 
     fields = job_flags(flags)
-    if "payload" in fields:
-        fields["payload"] = _payload(fields["payload"])
+    fields |= {name: _json(name, fields[name]) for name in JSON_FLAGS if name in fields}
     try:
         job = parse_job(fields, inline_limit_bytes)
     except InvalidJobError as error:
@@ -227,7 +240,7 @@ def pairs(flag: str, given: Iterable[str] | None) -> dict[str, str] | None:
     return found or None
 
 
-def _payload(text: str) -> Any:
+def _json(flag: str, text: str) -> Any:
     import msgspec
 
     try:
@@ -240,7 +253,7 @@ def _payload(text: str) -> Any:
         raise UsageError(f"a readable file {text[1:]}", str(error.strerror).lower(), "check its name") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         found = " ".join(str(error).split())
-        raise UsageError("--payload as JSON", found, "quote text twice: --payload '\"a text\"'") from None
+        raise UsageError(f"--{flag} as JSON", found, f"quote text twice: --{flag} '{JSON_FLAGS[flag]}'") from None
 
 
 # ---- what to say

@@ -28,6 +28,7 @@ def up(
     workers: Annotated[int, typer.Option(min=0, help="Worker processes.")] = 2,
     slots: Annotated[int, typer.Option(min=1, help="Jobs that a worker runs at once.")] = 4,
     queue: Annotated[list[str] | None, typer.Option(help="Queues that the workers serve (default: default).")] = None,
+    app: common.Apps = None,
     brokers: Annotated[int, typer.Option(min=1, max=3, help="Embedded brokers: 1, or 3 for replication.")] = 1,
     port: Annotated[int, typer.Option(help="First port of the embedded Kafka.")] = DEFAULT_PORT,
     api: Annotated[bool, typer.Option("--api/--no-api", help="Serve the HTTP API.")] = True,
@@ -46,8 +47,13 @@ def up(
     """Run a cluster here until Ctrl-C: a real Kafka (unless --bootstrap names one), schedulers, workers, HTTP.
 
     The data stays in the data directory: the next `up` goes on where this one stopped.
+
+    \b
+    Examples:
+      ftjm up
+      ftjm up --app thumbnails --queue thumbnails
     """
-    _require_linux()
+    require_linux()
     from ftjm import up as composition
 
     flags = {
@@ -71,12 +77,14 @@ def up(
         workers=workers,
         slots=slots,
         queues=tuple(queue or ["default"]),
+        apps=tuple(app or ()),
         api_port=(api_port or (API_PORT if port == DEFAULT_PORT else port + 5)) if api else 0,
     )
     composition.run(plan, settings, lambda: _announce(plan, settings))
 
 
-def _require_linux() -> None:
+def require_linux() -> None:
+    """Raise FtjmError elsewhere."""
     from ftjm.errors import FtjmError
 
     if sys.platform != "linux":
@@ -89,12 +97,7 @@ def _with_own_brokers(flags: dict[str, Any], settings: Settings, brokers: int, p
     from ftjm import config
     from ftjm.embedded.kafka import addresses
 
-    defaults = {
-        "lease_seconds": config.OWN_BROKERS_LEASE_SECONDS,
-        "session_timeout_ms": config.OWN_BROKERS_SESSION_TIMEOUT_MS,
-        "heartbeat_interval_ms": config.OWN_BROKERS_HEARTBEAT_INTERVAL_MS,
-    }
-    unset = {name: value for name, value in defaults.items() if name not in settings.model_fields_set}
+    unset = {name: value for name, value in config.OWN_BROKERS_TIMING.items() if name not in settings.model_fields_set}
     return common.settings(**{**flags, **unset, "bootstrap": addresses(brokers, port), "own_brokers": True})
 
 

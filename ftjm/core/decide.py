@@ -9,9 +9,10 @@ from typing import Any
 from ftjm.core import attempts
 from ftjm.core import commands as c
 from ftjm.core import events as e
-from ftjm.core.identity import is_name, partition_for
+from ftjm.core.identity import partition_for
 from ftjm.core.lifecycle import may
 from ftjm.core.model import LIVE, TERMINAL, StopReason, Timer, TimerKind, job_key
+from ftjm.core.names import is_name
 from ftjm.core.state import State
 from ftjm.core.submission import submit
 from ftjm.core.verdict import Events, Policy, Rejected, about, unknown, wrong_state

@@ -43,14 +43,15 @@ def evolve(state: State, event: e.Event) -> None:
     Raises:
         AssertionError: if it cannot have happened there. The log is the truth, so the partition must stop.
     """
-    _HANDLERS[type(event)](state, event)
+    key = job_key(event.queue, event.job_id)
+    _HANDLERS[type(event)](state, event, key)
     if event.reply:
-        _answer(state, event)
+        _answer(state, event, key)
 
 
-def _answer(state: State, event: e.Event) -> None:
+def _answer(state: State, event: e.Event, key: str) -> None:
     code, text = (event.code, event.text) if isinstance(event, e.CommandRejected) else ("", "")
-    job = state.job(job_key(event.queue, event.job_id))
+    job = state.job(key)
     state.push(
         Message(
             MessageKind.REPLY,
@@ -66,8 +67,8 @@ def _answer(state: State, event: e.Event) -> None:
     )
 
 
-def _job(state: State, event: e.Event) -> Job:
-    job = state.job(job_key(event.queue, event.job_id))
+def _job(state: State, event: e.Event, key: str) -> Job:
+    job = state.job(key)
     assert job is not None, f"{type(event).__name__} of {event.queue}/{event.job_id}, which does not exist"
     return job
 
@@ -76,8 +77,8 @@ def _await(job: Job, event: e.Event) -> None:
     job.waiters = [*(w for w in job.waiters if w != event.reply), event.reply][-WAITERS_MAX:]
 
 
-def _submitted(state: State, event: e.JobSubmitted) -> None:
-    key, spec = job_key(event.queue, event.job_id), event.spec
+def _submitted(state: State, event: e.JobSubmitted, key: str) -> None:
+    spec = event.spec
     state.counters.order += 1
     state.save_counters()
     job = Job(
@@ -96,47 +97,47 @@ def _submitted(state: State, event: e.JobSubmitted) -> None:
         _await(job, event)
     assert job.state in LIFECYCLE[e.JobSubmitted][None]
     enter(state, event, key, job)
+    count(state, event.queue, None, job.state)
     if job.deadline_at:
         state.set_timer(deadline_timer(key, job))
     state.save_job(key, job)
     state.save_spec(key, spec)
 
 
-def _repeated(state: State, event: e.SubmissionRepeated) -> None:
-    job = _job(state, event)
+def _repeated(state: State, event: e.SubmissionRepeated, key: str) -> None:
+    job = _job(state, event, key)
     if not event.awaits or not event.reply:
         return
     if job.state in TERMINAL:
-        tell_outcome(state, event, job, event.reply)
+        tell_outcome(state, event, key, job, event.reply)
     else:
         _await(job, event)
-        state.save_job(job_key(event.queue, event.job_id), job)
+        state.save_job(key, job)
 
 
-def _queued(state: State, event: e.JobQueued) -> None:
-    move(state, event, _job(state, event), JobState.READY)
+def _queued(state: State, event: e.JobQueued, key: str) -> None:
+    move(state, event, key, _job(state, event, key), JobState.READY)
 
 
-def _held(state: State, event: e.JobHeld) -> None:
-    job = _job(state, event)
+def _held(state: State, event: e.JobHeld, key: str) -> None:
+    job = _job(state, event, key)
     job.reason = event.reason
-    move(state, event, job, JobState.HELD)
+    move(state, event, key, job, JobState.HELD)
 
 
-def _released(state: State, event: e.JobReleased) -> None:
-    job = _job(state, event)
+def _released(state: State, event: e.JobReleased, key: str) -> None:
+    job = _job(state, event, key)
     job.reason = ""
     if job.due_at <= event.at:
-        move(state, event, job, JobState.READY)
+        move(state, event, key, job, JobState.READY)
     else:
-        move(state, event, job, JobState.RETRY_WAIT if job.attempt else JobState.SCHEDULED)
+        move(state, event, key, job, JobState.RETRY_WAIT if job.attempt else JobState.SCHEDULED)
 
 
-def _stop_requested(state: State, event: e.JobStopRequested) -> None:
-    job = _job(state, event)
+def _stop_requested(state: State, event: e.JobStopRequested, key: str) -> None:
+    job = _job(state, event, key)
     assert job.state in LIFECYCLE[type(event)]
     assert job.attempt == event.attempt
-    key = job_key(event.queue, event.job_id)
     job.stopping = event.reason
     if job.deadline_at:
         # It is being stopped already: the deadline has nothing more to say.
@@ -155,28 +156,27 @@ def _stop_requested(state: State, event: e.JobStopRequested) -> None:
     )
 
 
-def _cancelled(state: State, event: e.JobCancelled) -> None:
-    job = _job(state, event)
+def _cancelled(state: State, event: e.JobCancelled, key: str) -> None:
+    job = _job(state, event, key)
     job.reason = event.reason
-    move(state, event, job, JobState.CANCELLED)
+    move(state, event, key, job, JobState.CANCELLED)
 
 
-def _failed(state: State, event: e.JobFailed) -> None:
-    job = _job(state, event)
+def _failed(state: State, event: e.JobFailed, key: str) -> None:
+    job = _job(state, event, key)
     job.reason = event.reason
     if event.error:
-        key = job_key(event.queue, event.job_id)
         outcome = state.outcome(key)
         state.save_outcome(key, Outcome(outcome.result, outcome.exit_code, event.error))
-    move(state, event, job, JobState.FAILED)
+    move(state, event, key, job, JobState.FAILED)
 
 
-def _rerun(state: State, event: e.JobRerun) -> None:
-    job, key = _job(state, event), job_key(event.queue, event.job_id)
+def _rerun(state: State, event: e.JobRerun, key: str) -> None:
+    job = _job(state, event, key)
     assert event.run == job.run + 1
     state.clear_timer(retention_timer(key, job))
     state.drop_outcome(key)
-    drop_checkpoint(state, event, job)
+    drop_checkpoint(state, key, job)
     job.run = event.run
     job.failures = job.losses = 0
     job.dispatched_at = job.started_at = job.ended_at = 0
@@ -185,98 +185,100 @@ def _rerun(state: State, event: e.JobRerun) -> None:
     state.counters.order += 1
     state.save_counters()
     job.order = state.counters.order
-    move(state, event, job, JobState.READY)
+    move(state, event, key, job, JobState.READY)
     if job.deadline_at:
         state.set_timer(deadline_timer(key, job))
     state.remember(event.command_id)
     state.set_timer(Timer(event.at + COMMAND_ID_MEMORY_MS, TimerKind.COMMAND_ID, event.command_id))
 
 
-def _forgotten(state: State, event: e.JobForgotten) -> None:
-    job, key = _job(state, event), job_key(event.queue, event.job_id)
+def _forgotten(state: State, event: e.JobForgotten, key: str) -> None:
+    job = _job(state, event, key)
     assert job.state in LIFECYCLE[type(event)]
     state.clear_timer(retention_timer(key, job))
-    count(state, event.queue, job.state, -1)
-    drop_checkpoint(state, event, job)
+    count(state, event.queue, job.state, None)
+    drop_checkpoint(state, key, job)
     state.drop_job(key)
 
 
-def _dispatched(state: State, event: e.AttemptDispatched) -> None:
-    job = _job(state, event)
+def _dispatched(state: State, event: e.AttemptDispatched, key: str) -> None:
+    job = _job(state, event, key)
     assert event.attempt == job.attempt + 1
-    session = state.session(event.session) or Session(event.worker, event.lane, event.lease_ms)
-    assert not session.lost, f"session {event.session} is over"
-    state.save_session(event.session, session)
+    session = state.session(event.session)
+    if session is None:
+        state.save_session(event.session, Session(event.worker, event.lane, event.lease_ms))
+    else:
+        assert not session.lost, f"session {event.session} is over"
     job.attempt = event.attempt
     job.session = event.session
     job.dispatched_at = event.at
     job.started_at = 0
-    move(state, event, job, JobState.DISPATCHED)
+    move(state, event, key, job, JobState.DISPATCHED)
     tell_session(state, event.session, MessageKind.RUN, queue=event.queue, job_id=event.job_id, attempt=event.attempt)
 
 
-def _current(state: State, event: Any) -> Job:
+def _current(state: State, event: Any, key: str) -> Job:
     """The job of an event that speaks of its current attempt."""
-    job = _job(state, event)
+    job = _job(state, event, key)
     assert (job.attempt, job.session) == (event.attempt, event.session), f"a stale attempt in {event}"
     return job
 
 
-def _started(state: State, event: e.AttemptStarted) -> None:
-    job = _current(state, event)
+def _started(state: State, event: e.AttemptStarted, key: str) -> None:
+    job = _current(state, event, key)
     job.started_at = event.started_at
-    move(state, event, job, JobState.RUNNING)
+    move(state, event, key, job, JobState.RUNNING)
 
 
-def _checkpointed(state: State, event: e.AttemptCheckpointed) -> None:
-    keep_checkpoint(state, event, _current(state, event))
+def _checkpointed(state: State, event: e.AttemptCheckpointed, key: str) -> None:
+    keep_checkpoint(state, event, key, _current(state, event, key))
 
 
-def _succeeded(state: State, event: e.AttemptSucceeded) -> None:
-    job = _current(state, event)
-    drop_checkpoint(state, event, job)
+def _succeeded(state: State, event: e.AttemptSucceeded, key: str) -> None:
+    job = _current(state, event, key)
+    drop_checkpoint(state, key, job)
     job.started_at = event.started_at
     job.reason = ""
     if event.result:
-        state.save_outcome(job_key(event.queue, event.job_id), Outcome(event.result, event.exit_code))
+        state.save_outcome(key, Outcome(event.result, event.exit_code))
     elif job.failures:
-        state.drop_outcome(job_key(event.queue, event.job_id))
-    move(state, event, job, JobState.SUCCEEDED)
+        state.drop_outcome(key)
+    move(state, event, key, job, JobState.SUCCEEDED)
 
 
-def _attempt_failed(state: State, event: e.AttemptFailed) -> None:
-    job = _current(state, event)
+def _attempt_failed(state: State, event: e.AttemptFailed, key: str) -> None:
+    job = _current(state, event, key)
     job.failures += 1
     job.started_at = event.started_at
     job.reason = event.reason
     if event.exit_code or event.error:
         outcome = Outcome(exit_code=event.exit_code, error=event.error)
-        state.save_outcome(job_key(event.queue, event.job_id), outcome)
-    _again(state, event, job, event.retry_at)
+        state.save_outcome(key, outcome)
+    _again(state, event, key, job, event.retry_at)
 
 
-def _attempt_lost(state: State, event: e.AttemptLost) -> None:
-    job = _current(state, event)
+def _attempt_lost(state: State, event: e.AttemptLost, key: str) -> None:
+    job = _current(state, event, key)
     job.losses += 1
     job.reason = event.reason
-    _again(state, event, job, event.retry_at)
+    _again(state, event, key, job, event.retry_at)
 
 
-def _again(state: State, event: e.Event, job: Job, retry_at: int) -> None:
+def _again(state: State, event: e.Event, key: str, job: Job, retry_at: int) -> None:
     """On to the next attempt, or, with no `retry_at`, to whatever event follows."""
     job.due_at = retry_at
     ready = 0 < retry_at <= event.at
-    move(state, event, job, JobState.READY if ready else JobState.RETRY_WAIT)
+    move(state, event, key, job, JobState.READY if ready else JobState.RETRY_WAIT)
     job.session = ""
 
 
-def _declined(state: State, event: e.AttemptDeclined) -> None:
-    job = _current(state, event)
-    move(state, event, job, JobState.READY)
+def _declined(state: State, event: e.AttemptDeclined, key: str) -> None:
+    job = _current(state, event, key)
+    move(state, event, key, job, JobState.READY)
     job.session = ""
 
 
-def _worker_lost(state: State, event: e.WorkerLost) -> None:
+def _worker_lost(state: State, event: e.WorkerLost, _key: str) -> None:
     session = state.session(event.session)
     assert session is not None
     assert not session.lost
@@ -287,35 +289,35 @@ def _worker_lost(state: State, event: e.WorkerLost) -> None:
     state.set_timer(Timer(event.at + SESSION_MEMORY_MS, TimerKind.SESSION, event.session))
 
 
-def _worker_forgotten(state: State, event: e.WorkerForgotten) -> None:
+def _worker_forgotten(state: State, event: e.WorkerForgotten, _key: str) -> None:
     state.drop_session(event.session)
     state.clear_timer(Timer(int(event.cause_ref), TimerKind.SESSION, event.session))
 
 
-def _rejected(state: State, event: e.CommandRejected) -> None:
+def _rejected(state: State, event: e.CommandRejected, key: str) -> None:
     """Leaves no trace in the state but the answer to its sender."""
 
 
-def _forwarded(state: State, event: e.CommandForwarded) -> None:
+def _forwarded(state: State, event: e.CommandForwarded, _key: str) -> None:
     peer = state.peer(event.partition)
     peer.sent += 1
     state.save_peer(event.partition, peer)
     state.push(Message(MessageKind.FORWARD, str(event.partition), peer.sent, body=event.body, reply=event.reply_to))
 
 
-def _forward_received(state: State, event: e.ForwardReceived) -> None:
+def _forward_received(state: State, event: e.ForwardReceived, _key: str) -> None:
     peer = state.peer(event.source)
     assert event.number == peer.received + 1
     peer.received = event.number
     state.save_peer(event.source, peer)
 
 
-def _command_id_forgotten(state: State, event: e.CommandIdForgotten) -> None:
+def _command_id_forgotten(state: State, event: e.CommandIdForgotten, _key: str) -> None:
     state.forget(event.command_id)
     state.clear_timer(Timer(int(event.cause_ref), TimerKind.COMMAND_ID, event.command_id))
 
 
-_HANDLERS: dict[type[e.Event], Callable[[State, Any], None]] = {
+_HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
     e.JobSubmitted: _submitted,
     e.SubmissionRepeated: _repeated,
     e.JobQueued: _queued,

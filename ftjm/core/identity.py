@@ -1,22 +1,16 @@
 """Names, identities, and where a key lives."""
 
-import re
 from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
 
 from ftjm.core.model import JobSpec
+from ftjm.core.names import is_name
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 DEFAULT_QUEUE = "default"
 
 _encode = msgspec.msgpack.Encoder(order="sorted").encode
-
-
-def is_name(text: str) -> bool:
-    """Whether `text` may name a queue, a job, a worker or a label."""
-    return NAME.match(text) is not None
 
 
 def parse_job(text: str) -> tuple[str, str]:

@@ -129,7 +129,7 @@ class OfferTaken(msgspec.Struct, kw_only=True):
 class PartitionReport(msgspec.Struct, kw_only=True):
     partition: int
     role: str
-    """`owner`, `standby`, or what it is on the way between them."""
+    """`owner`, `standby`, `cold`, or what it is on the way between them."""
     owner_epoch: int
     applied_offset: int
     next_command: int
@@ -144,6 +144,12 @@ class SchedulerHeartbeat(msgspec.Struct, kw_only=True):
     port: int
     """Of its inspection, on its host's loopback."""
     partitions: list[PartitionReport]
+    lifeline: str = ""
+    """`host:port` that others connect to, to notice its death at once; a loopback address is of its own host."""
+    passive: bool = False
+    """Follows everything, and joins only when no active instance is left."""
+    leaving: bool = False
+    """Stops in good order: this is its last heartbeat."""
 
 
 class DrainWorker(msgspec.Struct, kw_only=True):
@@ -154,6 +160,16 @@ class DrainWorker(msgspec.Struct, kw_only=True):
     """Who wishes it."""
 
 
+class TakeSnapshot(msgspec.Struct, kw_only=True):
+    """A wish: the owners of these partitions take snapshots now."""
+
+    partitions: list[int]
+    full: bool = False
+    """Whether they shall use no chunk of those before them."""
+    actor: str = ""
+    """Who wishes it."""
+
+
 DISPATCHES: tuple[type[Dispatch], ...] = (RunAttempt, StopAttempt, SessionClosed, Skipped)
 REPLIES: tuple[type[msgspec.Struct], ...] = (CommandReply, JobOutcome)
-HEARTBEATS: tuple[type[msgspec.Struct], ...] = (WorkerHeartbeat, SchedulerHeartbeat, DrainWorker)
+HEARTBEATS: tuple[type[msgspec.Struct], ...] = (WorkerHeartbeat, SchedulerHeartbeat, DrainWorker, TakeSnapshot)

@@ -9,7 +9,7 @@ from enum import IntEnum, StrEnum
 
 import msgspec
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Counts changes of the rows' meaning: stores of another version are rebuilt from the log."""
 
 

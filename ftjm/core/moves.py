@@ -5,6 +5,7 @@ from typing import Any
 from ftjm.core import events as e
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.model import (
+    LIVE,
     TERMINAL,
     Checkpoint,
     Job,
@@ -14,52 +15,50 @@ from ftjm.core.model import (
     Queue,
     Timer,
     TimerKind,
-    job_key,
 )
 from ftjm.core.state import State
 
+READY = JobState.READY
+"""By a name of its own: on Python 3.11 each look into an enumeration is a call."""
+DELAYED = frozenset({JobState.SCHEDULED, JobState.RETRY_WAIT})
 
-def move(state: State, event: e.Event, job: Job, to: JobState) -> None:
-    """Bring a job from its state to another: counts, ready queue and timer follow from the two."""
-    key = job_key(event.queue, event.job_id)
+
+def move(state: State, event: e.Event, key: str, job: Job, to: JobState) -> None:
+    """Bring a job from its state to another: counts, ready queue, slots and timer follow from the two."""
     before = job.state
-    allowed = LIFECYCLE[type(event)].get(before, frozenset())
-    assert to in allowed, f"{type(event).__name__} cannot take {key} from {before.name} to {to.name}"
-    _leave(state, event, key, job)
+    assert to in LIFECYCLE[type(event)].get(before, ()), (
+        f"{type(event).__name__} cannot take {key} from {before.name} to {to.name}"
+    )
+    if before not in LIVE or to not in LIVE:  # else its slot stays as it is
+        _leave(state, event, key, job)
+        job.state = to
+        enter(state, event, key, job)
     job.state = to
-    count(state, event.queue, before, -1)
-    enter(state, event, key, job)
+    count(state, event.queue, before, to)
     state.save_job(key, job)
 
 
 def _leave(state: State, event: e.Event, key: str, job: Job) -> None:
-    match job.state:
-        case JobState.READY:
-            state.remove_ready(event.queue, job.priority, job.order)
-        case JobState.SCHEDULED | JobState.RETRY_WAIT if job.due_at:
-            state.clear_timer(due_timer(key, job))
-        case JobState.DISPATCHED | JobState.RUNNING:
-            _release_slot(state, key, job)
-        case _:
-            pass
+    if job.state in LIVE:
+        _release_slot(state, key, job)
+    elif job.state is READY:
+        state.remove_ready(event.queue, job.priority, job.order)
+    elif job.due_at and job.state in DELAYED:
+        state.clear_timer(due_timer(key, job))
 
 
 def enter(state: State, event: e.Event, key: str, job: Job) -> None:
     """Make true what its state implies."""
-    count(state, event.queue, job.state, 1)
-    match job.state:
-        case JobState.READY:
-            job.ready_at = event.at
-            job.due_at = 0
-            state.add_ready(event.queue, event.job_id, job.priority, job.order)
-        case JobState.SCHEDULED | JobState.RETRY_WAIT if job.due_at:
-            state.set_timer(due_timer(key, job))
-        case JobState.DISPATCHED | JobState.RUNNING:
-            _take_slot(state, key, job)
-        case ended if ended in TERMINAL:
-            _end(state, event, key, job)
-        case _:
-            pass
+    if job.state in LIVE:
+        _take_slot(state, key, job)
+    elif job.state is READY:
+        job.ready_at = event.at
+        job.due_at = 0
+        state.add_ready(event.queue, event.job_id, job.priority, job.order)
+    elif job.state in TERMINAL:
+        _end(state, event, key, job)
+    elif job.due_at and job.state in DELAYED:
+        state.set_timer(due_timer(key, job))
 
 
 def due_timer(key: str, job: Job) -> Timer:
@@ -93,10 +92,13 @@ def _release_slot(state: State, key: str, job: Job) -> None:
     state.drop_attempt(job.session, key)
 
 
-def count(state: State, queue: str, which: JobState, by: int) -> None:
-    """Keep the queue's number of jobs by state."""
+def count(state: State, queue: str, before: JobState | None, now: JobState | None) -> None:
+    """Keep the queue's number of jobs by state, as one comes (None before), goes (None now) or moves."""
     row = state.queue(queue) or Queue([0] * (max(JobState) + 1))
-    row.counts[which] += by
+    if before is not None:
+        row.counts[before] -= 1
+    if now is not None:
+        row.counts[now] += 1
     state.save_queue(queue, row)
 
 
@@ -108,13 +110,12 @@ def _end(state: State, event: e.Event, key: str, job: Job) -> None:
     job.stopping = ""
     state.set_timer(retention_timer(key, job))
     for waiter in job.waiters:
-        tell_outcome(state, event, job, waiter)
+        tell_outcome(state, event, key, job, waiter)
     job.waiters = []
 
 
-def keep_checkpoint(state: State, event: e.AttemptCheckpointed, job: Job) -> None:
+def keep_checkpoint(state: State, event: e.AttemptCheckpointed, key: str, job: Job) -> None:
     """Store how far the run has come; what the event leaves open stays as it was."""
-    key = job_key(event.queue, event.job_id)
     assert job.state in LIFECYCLE[type(event)]
     before = state.checkpoint(key) if job.checkpoint_at else Checkpoint()
     progress = event.progress if event.progress >= 0 else before.progress
@@ -123,16 +124,16 @@ def keep_checkpoint(state: State, event: e.AttemptCheckpointed, job: Job) -> Non
     state.save_job(key, job)
 
 
-def drop_checkpoint(state: State, event: e.Event, job: Job) -> None:
+def drop_checkpoint(state: State, key: str, job: Job) -> None:
     """The run needs it no more."""
     if job.checkpoint_at:
-        state.drop_checkpoint(job_key(event.queue, event.job_id))
+        state.drop_checkpoint(key)
         job.checkpoint_at = 0
 
 
-def tell_outcome(state: State, event: e.Event, job: Job, waiter: str) -> None:
+def tell_outcome(state: State, event: e.Event, key: str, job: Job, waiter: str) -> None:
     """Put how the run ended into the outbox, for one client that waits."""
-    outcome = state.outcome(job_key(event.queue, event.job_id))
+    outcome = state.outcome(key)
     state.push(
         Message(
             MessageKind.OUTCOME,

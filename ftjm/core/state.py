@@ -4,12 +4,10 @@ Everything that grows with the backlog is a sorted key, read from a remembered c
 of one batch and a bounded cache.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from ftjm.core.keys import COUNTERS_KEY, POSITION_KEY, TOP, Rows, after, outbox_key, ready_key, timer_key
 from ftjm.core.model import (
@@ -25,22 +23,15 @@ from ftjm.core.model import (
     Session,
     Timer,
 )
+from ftjm.core.rows import Drafts, decoders, encode
 
-CACHE_JOBS_MAX = 20_000
-Row = TypeVar("Row", Job, Session, Queue, Peer, Counters)
 Changes = list[tuple[bytes, bytes | None]]
-
-encode = msgspec.msgpack.Encoder().encode
-_decoders: dict[type, Callable[[bytes], Any]] = {
-    kind: msgspec.msgpack.Decoder(kind).decode
-    for kind in (Job, JobSpec, Outcome, Checkpoint, Session, Queue, Peer, Counters, Timer, Message, Position)
-}
 
 
 def load_position(rows: Rows) -> Position:
     """Where the rows stand; a fresh `Position` if they are empty."""
     raw = rows.get(POSITION_KEY)
-    found: Position = Position() if raw is None else _decoders[Position](raw)
+    found: Position = Position() if raw is None else decoders[Position](raw)
     return found
 
 
@@ -54,71 +45,56 @@ class State:
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self.position = load_position(rows)
-        self._cache: dict[bytes, Any] = {}
-        self._dirty: dict[bytes, Job | Session | Queue | Peer | Counters] = {}
+        self._jobs = Drafts(rows, b"j", Job)
+        self._sessions = Drafts(rows, b"w", Session)
+        self._queues = Drafts(rows, b"q", Queue)
+        self._peers = Drafts(rows, b"f", Peer)
+        self._counters = Drafts(rows, COUNTERS_KEY, Counters)
+        self._drafts: tuple[Drafts[Any], ...] = (self._jobs, self._sessions, self._queues, self._peers, self._counters)
         self._changes: dict[bytes, bytes | None] = {}
         self._fresh: set[bytes] = set()
         self._heads: dict[str, dict[int, bytes]] = {}
         self._timer_head = b"t"
         self.pushed: list[tuple[int, Message]] = []
         """Outbox entries of the batch, to be sent once it is committed."""
-        self.counters: Counters = self._draft(COUNTERS_KEY, Counters) or Counters()
+        self.counters = self._counters[""] or Counters()
 
     # -- drafts: rows that are read, changed in place, and encoded once a batch
 
-    def _draft(self, key: bytes, kind: type[Row]) -> Row | None:
-        try:
-            return self._cache[key]  # type: ignore[no-any-return]  # a key's prefix tells its kind
-        except KeyError:
-            raw = self.rows.get(key)
-            row: Row | None = None if raw is None else _decoders[kind](raw)
-            self._cache[key] = row
-            return row
-
-    def _save(self, key: bytes, row: Job | Session | Queue | Peer | Counters) -> None:
-        self._cache[key] = row
-        self._dirty[key] = row
-
-    def _drop(self, key: bytes) -> None:
-        self._cache[key] = None
-        self._dirty.pop(key, None)
-        self._changes[key] = None
-
     def job(self, key: str) -> Job | None:
-        return self._draft(b"j" + key.encode(), Job)
+        return self._jobs[key]
 
     def save_job(self, key: str, job: Job) -> None:
-        self._save(b"j" + key.encode(), job)
+        self._jobs.save(key, job)
 
     def drop_job(self, key: str) -> None:
-        name = key.encode()
-        self._drop(b"j" + name)
-        self._changes[b"s" + name] = None
+        self._changes[self._jobs.drop(key)] = None
+        self._changes[b"s" + key.encode()] = None
         self.drop_outcome(key)
 
     def session(self, session: str) -> Session | None:
-        return self._draft(b"w" + session.encode(), Session)
+        return self._sessions[session]
 
     def save_session(self, session: str, row: Session) -> None:
-        self._save(b"w" + session.encode(), row)
+        self._sessions.save(session, row)
 
     def drop_session(self, session: str) -> None:
-        self._drop(b"w" + session.encode())
+        self._changes[self._sessions.drop(session)] = None
 
     def queue(self, queue: str) -> Queue | None:
-        return self._draft(b"q" + queue.encode(), Queue)
+        return self._queues[queue]
 
     def save_queue(self, queue: str, row: Queue) -> None:
-        self._save(b"q" + queue.encode(), row)
+        self._queues.save(queue, row)
 
     def peer(self, partition: int) -> Peer:
-        return self._draft(b"f%d" % partition, Peer) or Peer()
+        return self._peers[str(partition)] or Peer()
 
     def save_peer(self, partition: int, row: Peer) -> None:
-        self._save(b"f%d" % partition, row)
+        self._peers.save(str(partition), row)
 
     def save_counters(self) -> None:
-        self._save(COUNTERS_KEY, self.counters)
+        self._counters.save("", self.counters)
 
     # -- rows that are written once
 
@@ -130,7 +106,7 @@ class State:
     def spec(self, key: str) -> JobSpec:
         raw = self._get(b"s" + key.encode())
         assert raw is not None, f"job {key} has no spec"
-        spec: JobSpec = _decoders[JobSpec](raw)
+        spec: JobSpec = decoders[JobSpec](raw)
         return spec
 
     def save_spec(self, key: str, spec: JobSpec) -> None:
@@ -138,7 +114,7 @@ class State:
 
     def outcome(self, key: str) -> Outcome:
         raw = self._get(b"v" + key.encode())
-        outcome: Outcome = Outcome() if raw is None else _decoders[Outcome](raw)
+        outcome: Outcome = Outcome() if raw is None else decoders[Outcome](raw)
         return outcome
 
     def save_outcome(self, key: str, outcome: Outcome) -> None:
@@ -151,7 +127,7 @@ class State:
 
     def checkpoint(self, key: str) -> Checkpoint:
         raw = self._get(b"k" + key.encode())
-        checkpoint: Checkpoint = Checkpoint() if raw is None else _decoders[Checkpoint](raw)
+        checkpoint: Checkpoint = Checkpoint() if raw is None else decoders[Checkpoint](raw)
         return checkpoint
 
     def save_checkpoint(self, key: str, checkpoint: Checkpoint) -> None:
@@ -265,7 +241,7 @@ class State:
         for key, raw in self.scan(self._timer_head, end):
             if first:
                 self._timer_head, first = key, False
-            yield _decoders[Timer](raw)
+            yield decoders[Timer](raw)
 
     def hold_attempt(self, session: str, key: str) -> None:
         self._insert(b"l%b\0%b" % (session.encode(), key.encode()), b"")
@@ -282,12 +258,12 @@ class State:
     def sessions(self) -> Iterator[tuple[str, Session]]:
         """All sessions, as of the last batch that was written."""
         for key, raw in self.rows.scan(b"w", b"x"):
-            yield key[1:].decode(), _decoders[Session](raw)
+            yield key[1:].decode(), decoders[Session](raw)
 
     def queues(self) -> Iterator[tuple[str, Queue]]:
         """All queues, as of the last batch that was written."""
         for key, raw in self.rows.scan(b"q", b"r"):
-            yield key[1:].decode(), _decoders[Queue](raw)
+            yield key[1:].decode(), decoders[Queue](raw)
 
     def push(self, message: Message) -> None:
         """Put a message into the outbox under the next number."""
@@ -299,7 +275,7 @@ class State:
     def outbox(self, sent: int) -> Iterator[tuple[int, Message]]:
         """Messages behind number `sent`, in order."""
         for key, raw in self.scan(outbox_key(sent + 1), b"p"):
-            yield int.from_bytes(key[1:]), _decoders[Message](raw)
+            yield int.from_bytes(key[1:]), decoders[Message](raw)
 
     def drop_sent(self, before: int, sent: int) -> None:
         for number in range(before + 1, sent + 1):
@@ -310,7 +286,7 @@ class State:
     @property
     def size(self) -> int:
         """How many rows the batch changes so far, about."""
-        return len(self._changes) + len(self._dirty)
+        return len(self._changes) + sum(len(drafts.changed) for drafts in self._drafts)
 
     def seal(self) -> tuple[Changes, bytes]:
         """Encode what the batch changed, and the hash of the state that it leads to.
@@ -320,31 +296,15 @@ class State:
         position.
         """
         changes = self._changes
-        for key, row in self._dirty.items():
-            changes[key] = encode(row)
+        for drafts in self._drafts:
+            drafts.seal(changes)
         ordered = sorted(changes.items())
-        return ordered, _chain(self.position.state_hash, ordered)
+        return ordered, blake2b(self.position.state_hash + encode(ordered), digest_size=16).digest()
 
     def written(self) -> None:
         """The sealed changes are in `rows` now; drafts stay as a cache."""
         self._changes = {}
         self._fresh = set()
-        self._dirty = {}
         self.pushed = []
-        if len(self._cache) > CACHE_JOBS_MAX:
-            self._cache = {COUNTERS_KEY: self.counters}
-
-
-def _chain(before: bytes, changes: Iterable[tuple[bytes, bytes | None]]) -> bytes:
-    digest = blake2b(before, digest_size=16)
-    parts: list[bytes] = []
-    for key, value in changes:
-        if value is None:
-            parts.append(b"%d-" % len(key))
-            parts.append(key)
-        else:
-            parts.append(b"%d+%d:" % (len(key), len(value)))
-            parts.append(key)
-            parts.append(value)
-    digest.update(b"".join(parts))
-    return digest.digest()
+        for drafts in self._drafts:
+            drafts.written()

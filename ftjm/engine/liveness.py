@@ -14,9 +14,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ftjm.core.identity import is_name
 from ftjm.core.matching import Offer
 from ftjm.core.messages import SessionState, WorkerHeartbeat
+from ftjm.core.names import is_name
 from ftjm.core.state import State
 from ftjm.engine.partition import Lapse
 

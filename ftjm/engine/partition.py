@@ -17,11 +17,12 @@ from ftjm.core import events as e
 from ftjm.core.decide import Events, Policy, Rejected, decide, decide_lapse, decide_timer, home
 from ftjm.core.errors import UndecodableError
 from ftjm.core.evolve import evolve
-from ftjm.core.keys import POSITION_KEY
+from ftjm.core.keys import POSITION_KEY, Rows
 from ftjm.core.matching import Offer, match
 from ftjm.core.model import STATE_VERSION, Message, Position, job_key
-from ftjm.core.state import Changes, State, encode, load_position
-from ftjm.engine.ports import Codec, CommandRecord, EventRecord, Store, Writer
+from ftjm.core.rows import encode
+from ftjm.core.state import Changes, State, load_position
+from ftjm.engine.ports import Codec, CommandRecord, EventRecord, Store, StoreFailed, Writer
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 BATCH_ROWS_MAX = 1_000
@@ -147,7 +148,7 @@ class Partition:
             outbox_sent: every outbox entry up to this one has been delivered.
 
         Returns: how many of `commands` were consumed; less than all if the batch was full.
-        Raises: Fenced, CommitUnknown: then `reopen`.
+        Raises: Fenced, CommitUnknown: then `reopen`. StoreFailed: then the store is of no use.
         """
         assert self.leadership is not None
         batch = _Batch(self, max(now, self.position.now))
@@ -260,6 +261,8 @@ class _Batch:
             if to != policy.partition and record.source < 0:
                 return [e.CommandForwarded(**name, partition=to, body=record.value, reply_to=record.reply_to)]
             decided = decide(self.state, command, self.now, policy)
+        except StoreFailed:
+            raise  # the disk's fault and not the command's, which the next owner may well carry out
         except Exception:  # noqa: BLE001  (whatever it raises, the partition goes on)
             # A bug of ours; yet one command must not take down owner after owner.
             text = traceback.format_exc()[-REJECTED_TEXT_MAX:]
@@ -306,7 +309,7 @@ def _position(closed: e.BatchClosed, offset: int, log_id: str) -> Position:
     )
 
 
-def lineage(store: Store, log_id: str, read: Iterator[EventRecord], codec: Codec) -> str | None:
+def lineage(store: Rows, log_id: str, read: Iterator[EventRecord], codec: Codec) -> str | None:
     """Why `store` is not a child of the log, or None if it is.
 
     Args:

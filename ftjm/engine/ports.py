@@ -17,6 +17,10 @@ class CommitUnknown(Exception):
     """Whether the transaction was written is not known: only the log can tell, after a takeover."""
 
 
+class StoreFailed(Exception):
+    """The store cannot be read or written: nothing may be decided by what it seems to hold."""
+
+
 class EventRecord(msgspec.Struct, frozen=True):
     """A committed record of `events[p]`."""
 

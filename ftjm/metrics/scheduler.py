@@ -16,7 +16,7 @@ from ftjm.metrics.events import EventMetrics
 from ftjm.metrics.labels import COUNTS, MOMENTS, SECONDS, Queues
 from ftjm.scheduler.standing import Standing
 
-ROLES = {"broken": -1, "opening": 0, "standby": 1, "taking-over": 2, "owner": 3}
+ROLES = {"broken": -2, "cold": -1, "opening": 0, "standby": 1, "taking-over": 2, "owner": 3}
 
 
 class Followed(Protocol):
@@ -45,6 +45,13 @@ class Process(Protocol):
     @property
     def lag_events(self) -> int: ...
 
+    @property
+    def refusing(self) -> Mapping[str, bool]:
+        """By watermark, whether it is why new submissions are refused."""
+
+    @property
+    def damaged_snapshots(self) -> int: ...
+
 
 class SchedulerMetrics(Collector):
     """One for each process; the partitions' threads share it."""
@@ -63,6 +70,16 @@ class SchedulerMetrics(Collector):
         self.transaction_seconds = histogram("ftjm_transaction_seconds", text, buckets=MOMENTS, **at)
         text = "Commands that one batch consumed; batches without any are those of timers, leases and free slots."
         self.batch_commands = histogram("ftjm_batch_commands", text, buckets=COUNTS, **at)
+        text = "Of one step of an owner's loop, without what its transactions waited for Kafka."
+        self.step_seconds = histogram("ftjm_step_seconds", text, buckets=MOMENTS, **at)
+        text = "Of one snapshot of a partition, from its checkpoint to its published manifest."
+        self.snapshot_seconds = histogram("ftjm_snapshot_seconds", text, buckets=SECONDS, **at)
+        text = "Sent for snapshots: of files that no earlier one had."
+        self.snapshot_bytes = prometheus.Counter("ftjm_snapshot_bytes", text, **at)
+        text = "Snapshots that could not be taken; they are tried again."
+        self.snapshots_failed = prometheus.Counter("ftjm_snapshots_failed", text, **at)
+        text = "From finding a partition without a store to having one from a snapshot."
+        self.restore_seconds = histogram("ftjm_restore_seconds", text, buckets=SECONDS, **at)
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
@@ -72,8 +89,15 @@ class SchedulerMetrics(Collector):
         yield from self._jobs([p.standing for p in partitions.values() if p.role == "owner"])
         text = "Offsets of events that the owners have written, and that partitions followed here have not folded yet."
         yield GaugeMetricFamily("ftjm_replay_lag_events", text, value=process.lag_events)
+        text = "Snapshots that were found damaged, or no children of the log, when one was to be restored."
+        yield CounterMetricFamily("ftjm_snapshots_damaged", text, value=process.damaged_snapshots)
         text = "Rebalances of the schedulers' group that this process took part in."
         yield CounterMetricFamily("ftjm_rebalances", text, value=process.rebalances)
+        text = "1 where new submissions are refused since this watermark is exceeded."
+        refusing = GaugeMetricFamily("ftjm_submissions_refused", text, labels=["reason"])
+        for reason, closed in process.refusing.items():
+            refusing.add_metric([reason], closed)
+        yield refusing
         workers = GaugeMetricFamily("ftjm_worker_sessions", "Worker sessions as heard here.", labels=["state"])
         for state, count in process.workers.items():
             workers.add_metric([state], count)

@@ -13,6 +13,9 @@ from ftjm.config import Settings
 from ftjm.engine.liveness import Liveness
 from ftjm.engine.ports import Codec, Parcel
 from ftjm.metrics.scheduler import SchedulerMetrics
+from ftjm.repository import Repository
+from ftjm.scheduler.pressure import Pressure
+from ftjm.scheduler.snapshots import Snapshotter
 
 CLOCK_ERROR_MAX_MS = 5_000
 
@@ -32,10 +35,15 @@ class Context:
     partitions: int
     lanes: int
     metrics: SchedulerMetrics
+    repository: Repository
+    snapshotter: Snapshotter
+    pressure: Pressure
     membership: Membership | None = None
     clock_error_ms: int | None = None
     """Our clock less the brokers', as the last heartbeat's delivery told; None before the first."""
     stopping: threading.Event = field(default_factory=threading.Event)
+    wishes: dict[int, bool] = field(default_factory=dict)
+    """Partitions of which somebody wishes a snapshot, and whether it shall be a full one."""
     changed: threading.Event = field(default_factory=threading.Event)
     """Something was changed that other processes should hear of soon."""
 

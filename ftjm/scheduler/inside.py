@@ -10,6 +10,7 @@ from ftjm.core.messages import SchedulerHeartbeat
 from ftjm.scheduler.context import Context
 from ftjm.scheduler.runner import Role, Runner
 
+ANSWERED_SECONDS = 3.0
 SILENT_SECONDS = 10.0
 """Without a heartbeat of ours that reached the log for this long, Kafka is away."""
 
@@ -20,12 +21,19 @@ class Inside:
     def __init__(self) -> None:
         self.partitions: Mapping[int, Runner] = {}
         self.context: Context | None = None
+        self.placed = False
+        """Whether it is known what this process is to stand by for."""
         self._owners_at: dict[int, int] = {}
         self._told_at: float | None = None
 
     def told(self) -> None:
         """The log has a heartbeat of ours."""
         self._told_at = time.monotonic()
+
+    @property
+    def answered(self) -> bool:
+        """Whether Kafka has taken a heartbeat of ours lately."""
+        return self._told_at is not None and time.monotonic() - self._told_at < ANSWERED_SECONDS
 
     def heard(self, heartbeat: SchedulerHeartbeat) -> None:
         """A scheduler, perhaps this one, told how far its partitions are."""
@@ -47,14 +55,24 @@ class Inside:
         return sum(
             max(0, self._owners_at.get(number, 0) - runner.report.applied_offset)
             for number, runner in self.partitions.items()
-            if runner.role is not Role.OWNER
+            if runner.role not in (Role.OWNER, Role.COLD)
         )
+
+    @property
+    def refusing(self) -> Mapping[str, bool]:
+        return dict(self.context.pressure.reasons) if self.context else {}
+
+    @property
+    def damaged_snapshots(self) -> int:
+        return self.context.repository.damaged if self.context else 0
 
     def why_not_ready(self) -> str:
         """Empty once every partition here has been folded to its log's end, and while Kafka answers."""
         if not self.partitions:
             return "Kafka has not been reached yet"
-        behind = [n for n, runner in self.partitions.items() if runner.role in (Role.OPENING, Role.BROKEN)]
+        if not self.placed:
+            return "it has not heard yet what to stand by for, or folds it"
+        behind = [n for n, runner in self.partitions.items() if runner.opening or runner.role is Role.BROKEN]
         if behind:
             return f"partitions {', '.join(map(str, behind))} are not caught up"
         if self._told_at is None or time.monotonic() - self._told_at > SILENT_SECONDS:

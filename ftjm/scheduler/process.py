@@ -4,54 +4,57 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException
 
 from ftjm import logs
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import LaneReader, Outlet, topic_id
+from ftjm.adapters.kafka import Outlet, topic_id
 from ftjm.adapters.kafka_feed import Feed
 from ftjm.adapters.kafka_group import Membership
 from ftjm.adapters.kafka_log import KafkaLog
-from ftjm.clock import boot_ms, wall_ms
+from ftjm.clock import boot_ms
 from ftjm.config import Settings
-from ftjm.core.errors import UndecodableError
-from ftjm.core.identity import partition_for
-from ftjm.core.messages import SchedulerHeartbeat, WorkerHeartbeat
-from ftjm.engine.liveness import Liveness, plausible
+from ftjm.engine.liveness import Liveness
 from ftjm.errors import FtjmError
 from ftjm.locks import DirectoryLock
 from ftjm.metrics.process import registry
 from ftjm.metrics.scheduler import SchedulerMetrics
 from ftjm.metrics.server import Health, serve
+from ftjm.repository import Repository
 from ftjm.scheduler.context import Context
+from ftjm.scheduler.heartbeats import Heartbeats
 from ftjm.scheduler.inside import Inside
+from ftjm.scheduler.neighbours import Neighbours
+from ftjm.scheduler.pressure import Pressure
 from ftjm.scheduler.runner import Role, Runner
+from ftjm.scheduler.snapshots import Snapshotter
+from ftjm.scheduler.trimming import Trimmer
+from ftjm.scheduler.watchdog import Watchdog
 
 log = logs.get(__name__)
 
-HEARTBEAT_SECONDS = 1.0
-HEARTBEAT_SECONDS_MIN = 0.02
-"""Between two heartbeats that tell of changes."""
 TELL_SECONDS = 5.0
+POLL_SECONDS = 0.05
 LEAVE_SECONDS_MAX = 3.0
 WARM_SECONDS_MAX = 10.0
 """A store that needs longer is folded while others, or nobody, decide."""
-PEER_SECONDS = 3.0
-"""An instance that was heard within this is there."""
+PLACE_SECONDS = 0.25
 CONNECT_SECONDS_MAX = 5.0
 
 
 class Scheduler:
     """Runs until `stop` is called. Any number of them share the partitions of a cluster."""
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    def __init__(self, settings: Settings, name: str, *, passive: bool = False) -> None:
+        """A `passive` one follows everything, and joins the others only when no active one is left."""
         self._settings = settings
         self._name = name
+        self._passive = passive
         self._stop = threading.Event()
-        self._peers: dict[str, float] = {}
         self._runners: dict[int, Runner] = {}
+        self._stalled: int | None = None
+        """The partition for whose sake this instance leaves."""
         self._inside = Inside()
         self._health = Health(self._inside.why_not_ready)
         self._registry = registry("scheduler")
@@ -110,21 +113,26 @@ class Scheduler:
         partitions = outlet.warm(topic("commands"))
         lanes = outlet.warm(topic("replies"))
         outlet.warm(topic("dispatch"))
-        self._lanes = outlet.warm(topic("heartbeats"))
+        ids = {kind: topic_id(settings, topic(kind)) for kind in ("events", "commands")}
+        stores, log_id = self._settings.data_dir / self._name, ids["events"]
+        repository = Repository(settings, self._settings.cluster, log_id, self._settings.snapshot_place)
+        trimmer = Trimmer(self._settings, settings, ids)
         context = Context(
             settings=self._settings,
             instance=f"{self._name}@{socket.gethostname()}:{os.getpid()}",
-            stores=self._settings.data_dir / self._name,
+            stores=stores,
             codec=codec,
-            log=KafkaLog(settings, self._settings.cluster, topic_id(settings, topic("events")), self._stop.is_set),
-            feed=Feed(settings, self._settings.cluster),
+            log=KafkaLog(settings, self._settings.cluster, log_id, self._stop.is_set),
+            feed=Feed(settings, self._settings.cluster, at_hand="commands"),
             outlet=outlet,
             liveness=Liveness(boot_ms()),
             partitions=partitions,
             lanes=lanes,
             metrics=self._metrics,
+            repository=repository,
+            pressure=Pressure(self._settings),
+            snapshotter=Snapshotter(repository, stores / ".snapshots", self._metrics, trimmer, self._stop),
         )
-        self._reader = LaneReader(settings, topic("heartbeats"), range(self._lanes))
         context.membership = Membership(
             settings,
             self._settings.cluster,
@@ -133,6 +141,14 @@ class Scheduler:
             lambda p: self._runners[p].nominate(),
             self._revoked,
         )
+        self._runners = {p: Runner(context, p) for p in range(partitions)}
+        self._neighbours = Neighbours(self._settings, context.instance, self._runners)
+        port, passive = self._server.port, lambda: self._passive
+        try:
+            self._heartbeats = Heartbeats(context, self._runners, self._neighbours, self._inside, port, passive)
+        except BaseException:
+            self._neighbours.close()
+            raise
         return context
 
     def _revoked(self, partition: int, lost: bool) -> None:
@@ -141,15 +157,11 @@ class Scheduler:
 
     def _work(self, context: Context) -> None:
         self._context = context
-        self._runners = {p: Runner(context, p) for p in range(context.partitions)}
         self._inside.context, self._inside.partitions = context, self._runners
-        log.info("scheduler_started", instance=context.instance, partitions=context.partitions)
+        log.info("scheduler_started", instance=context.instance, partitions=context.partitions, passive=self._passive)
         for runner in self._runners.values():
             runner.start()
-        listener = threading.Thread(target=self._listen, name="listener", daemon=True)
-        teller = threading.Thread(target=self._tell, name="teller", daemon=True)
-        listener.start()
-        teller.start()
+        self._heartbeats.start()
         self._belong()
         context.stopping.set()
         for runner in self._runners.values():
@@ -157,26 +169,40 @@ class Scheduler:
         deadline = time.monotonic() + LEAVE_SECONDS_MAX
         for runner in self._runners.values():
             runner.join(max(0.1, deadline - time.monotonic()))
-        context.changed.set()
-        listener.join()
-        teller.join()
-        self._reader.close()
+        self._heartbeats.close()
+        self._neighbours.close()
         context.feed.close()
+        context.log.close()
+        context.snapshotter.close()
+        context.repository.close()
         context.outlet.close()
         log.info("scheduler_stopped", instance=context.instance)
+        if self._stalled is not None:
+            expected = f"partition {self._stalled} to be decided for here"
+            raise FtjmError(expected, "it was stuck", "look at partition_stalled in the log; start this process again")
 
     # -- membership
 
     def _belong(self) -> None:
         """Be a member until stopped; then leave, and go on deciding until others have taken over."""
-        membership = self._context.membership
+        context, membership = self._context, self._context.membership
         assert membership is not None
         self._warm_up()
+        self._inside.placed = True
+        while self._passive and not self._stop.wait(PLACE_SECONDS):
+            self._health.pulse()
+            if not self._neighbours.active:
+                log.warning("standby_activated", reason="no active scheduler was heard", todo="nothing: it goes on so")
+                self._passive = False
+                context.changed.set()
         membership.join()
         told = time.monotonic()
-        while not self._stop.is_set():
-            membership.poll(0.1)
+        limit = self._settings.watchdog_seconds
+        watchdog = Watchdog(self._runners, limit, lambda: self._inside.answered, self._neighbours.warm)
+        while not self._stop.is_set() and self._stalled is None:
+            membership.poll(POLL_SECONDS)
             self._health.pulse()
+            self._stalled = watchdog.stalled()
             if time.monotonic() - told > TELL_SECONDS:
                 told = time.monotonic()
                 owned = {p: r.report.next_command for p, r in self._runners.items() if r.role is Role.OWNER}
@@ -186,97 +212,16 @@ class Scheduler:
         for runner in self._runners.values():
             runner.revoke()
         deadline = time.monotonic() + LEAVE_SECONDS_MAX
-        while time.monotonic() < deadline and self._others() and self._owns():
+        while time.monotonic() < deadline and self._neighbours.active and self._owns():
             self._context.changed.wait(0.02)
 
     def _warm_up(self) -> None:
         """Let the stores catch up before the group may nominate us: a cold owner is a slow one."""
         deadline = time.monotonic() + WARM_SECONDS_MAX
-        while any(runner.role is Role.OPENING for runner in self._runners.values()):
+        self._neighbours.placed.wait(WARM_SECONDS_MAX)
+        while any(runner.opening for runner in self._runners.values()):
             if self._stop.wait(0.02) or time.monotonic() > deadline:
-                return
+                break
 
     def _owns(self) -> bool:
         return any(runner.role in (Role.OWNER, Role.TAKING_OVER) for runner in self._runners.values())
-
-    def _others(self) -> bool:
-        now = time.monotonic()
-        return any(now - at < PEER_SECONDS for name, at in list(self._peers.items()) if name != self._context.instance)
-
-    # -- heartbeats
-
-    def _listen(self) -> None:
-        """Read all lanes of heartbeats: workers' for the leases and offers, schedulers' to know of each other."""
-        liveness = self._context.liveness
-        while not self._context.stopping.is_set():
-            try:
-                self._hear(self._reader.read(0.05))
-                liveness.tick(boot_ms())
-                if liveness.suspects(boot_ms()):
-                    self._confirm()
-            except KafkaException as error:
-                log.warning("heartbeats_unreadable", error=str(error.args[0]), todo="waiting, and trying again")
-                self._context.stopping.wait(0.5)
-
-    def _confirm(self) -> None:
-        """Read the lanes to the ends that they have now: then silence is known, and not only assumed."""
-        now = boot_ms()
-        ends = self._reader.ends()
-        while not self._reader.reached(ends) and not self._context.stopping.is_set():
-            self._hear(self._reader.read(0.05))
-            self._context.liveness.tick(boot_ms())
-        self._context.liveness.confirm(now)
-
-    def _hear(self, messages: Iterable[Message]) -> None:
-        before = self._context.liveness.changed
-        for message in messages:
-            try:
-                heartbeat = codec.decode(message.value() or b"")
-            except UndecodableError as error:
-                log.warning("heartbeat_undecodable", error=str(error), offset=message.offset())
-                continue
-            if isinstance(heartbeat, WorkerHeartbeat) and plausible(heartbeat):
-                self._context.liveness.heard(heartbeat, boot_ms())
-            elif isinstance(heartbeat, SchedulerHeartbeat):
-                self._peers[heartbeat.instance] = time.monotonic()
-                self._inside.heard(heartbeat)
-        if self._context.liveness.changed != before:
-            for runner in self._runners.values():
-                runner.wake()
-
-    def _tell(self) -> None:
-        """Tell the others of this process: every second, and soon after something changed."""
-        context = self._context
-        lane = partition_for(context.instance, self._lanes)
-        while not context.stopping.is_set():
-            context.changed.clear()
-            heartbeat = SchedulerHeartbeat(
-                instance=context.instance,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                port=self._server.port,
-                partitions=[runner.report for runner in self._runners.values()],
-            )
-            context.outlet.send(
-                self._settings.topic("heartbeats"),
-                codec.encode(heartbeat),
-                partition=lane,
-                key=context.instance.encode(),
-                delivered=self._compare_clocks,
-            )
-            context.stopping.wait(HEARTBEAT_SECONDS_MIN)
-            context.changed.wait(HEARTBEAT_SECONDS)
-
-    def _compare_clocks(self, error: KafkaError | None, message: Message) -> None:
-        """The broker's time of a heartbeat's append is between its sending and now."""
-        if error is None:
-            self._inside.told()
-            now, latency = wall_ms(), int((message.latency() or 0.0) * 1000)
-            appended = message.timestamp()[1]
-            behind = appended - now
-            ahead = now - latency - appended
-            first = self._context.clock_error_ms is None
-            self._context.clock_error_ms = -behind if behind > 0 else max(0, ahead)
-            if first:
-                for runner in self._runners.values():
-                    runner.wake()

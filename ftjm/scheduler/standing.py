@@ -15,7 +15,9 @@ OLDEST_EVERY_MS = 1_000
 OLDEST_QUEUES_MAX = 200
 """Of a partition, looked at for their oldest job."""
 QUEUES_TOLD_MAX = 1_000
-"""Of a partition, in one heartbeat."""
+"""Of a partition, in one heartbeat,"""
+QUEUES_TOLD_IN_ALL_MAX = 16_000
+"""and of all partitions together: with the longest names these are 3 MB, and no record may have more than 4."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -50,9 +52,10 @@ def _oldest(state: State, queue: str) -> int:
 
 
 def report(
-    partition: int, role: str, state: State, standing: Standing, liveness: Liveness | None, now: int
+    partition: int, partitions: int, role: str, state: State, standing: Standing, liveness: Liveness | None, now: int
 ) -> PartitionReport:
-    """What heartbeats tell of a partition; `liveness` where we own it, so that the offers that we saw are told."""
+    """What heartbeats tell of one of so many partitions; `liveness` where we own it, for the offers that we saw."""
+    most = min(QUEUES_TOLD_MAX, QUEUES_TOLD_IN_ALL_MAX // partitions)
     taken = sorted(liveness.taken(partition, now).items()) if liveness else []
     return PartitionReport(
         partition=partition,
@@ -64,9 +67,16 @@ def report(
             QueueDemand(
                 queue=name, ready=counts[JobState.READY], counts=counts, oldest_at=standing.oldest_at.get(name, 0)
             )
-            for name, counts in islice(standing.counts.items(), QUEUES_TOLD_MAX)
+            for name, counts in islice(standing.counts.items(), most)
         ],
         taken=[OfferTaken(session=session, number=number) for session, number in taken],
+    )
+
+
+def nothing(partition: int, role: str) -> PartitionReport:
+    """What is told of a partition that is not followed."""
+    return PartitionReport(
+        partition=partition, role=role, owner_epoch=0, applied_offset=-1, next_command=0, demand=[], taken=[]
     )
 
 

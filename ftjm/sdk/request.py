@@ -58,8 +58,9 @@ class Request(Generic[R]):
         """The job with these further options. Raises InvalidJobError, with all that is wrong."""
         from ftjm.inputs import parse_job
 
-        parsed = parse_job({**self.options, **(options or {}), "command": list(self.command)})
-        spec = msgspec.structs.replace(parsed.spec, executor=self.executor, payload=self.payload)
+        runs = {"task": self.command[0]} if self.executor == PYTHON else {"command": list(self.command)}
+        parsed = parse_job({**self.options, **(options or {}), **runs})
+        spec = msgspec.structs.replace(parsed.spec, payload=self.payload)
         return parsed._replace(spec=spec)
 
     def checked(self) -> Request[R]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +54,13 @@ class Running:
     progress: Callable[[float, str], None] = field(default=lambda *_: None)
 
 
+class Stopped(BaseException):
+    """Raised in a task marked idempotent, wherever it is, when its attempt is stopped: clean up, and let it pass.
+
+    It comes with the next step of Python code; a thread that does not end within its grace is killed with its process.
+    """
+
+
 LOCAL = Running(Attempt("", 1, 1))
 CURRENT: ContextVar[Running | None] = ContextVar("ftjm_running", default=None)
 
@@ -95,7 +102,11 @@ def _running() -> Running:
 
 def from_environment() -> Running | None:
     """The attempt that this process is, by the variables that its guard set; None if it is none."""
-    given = os.environ
+    return described(os.environ)
+
+
+def described(given: Mapping[str, str]) -> Running | None:
+    """The attempt that these variables tell of; None if they tell of none."""
     if "FTJM_CHECKPOINT_FILE" not in given or "FTJM_RUN_KEY" not in given:
         return None
     left = given.get("FTJM_LAST_CHECKPOINT_FILE")
@@ -116,6 +127,7 @@ def from_environment() -> Running | None:
 
 def _replace(path: Path, content: bytes) -> None:
     """The guard sees the old file or the new one, never half of one."""
+    path.parent.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
         file.write(content)
     Path(file.name).replace(path)

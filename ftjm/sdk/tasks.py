@@ -10,13 +10,12 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
+from ftjm.core.names import TASK_NAME_CHARACTERS_MAX, is_task_name
 from ftjm.sdk import plain
 from ftjm.sdk.request import PYTHON, JobOptions, Request
 
 P = ParamSpec("P")
 R = TypeVar("R")
-MAX_ATTEMPTS = 3
-NAME_CHARACTERS_MAX = 300
 
 CHECKS = ContextVar("ftjm_checks", default=True)
 """Off where tasks are only run: what checks options makes a process larger, and its forks slower."""
@@ -30,10 +29,13 @@ class Task(Generic[P, R]):
     __name__: str
 
     def __init__(self, function: Callable[P, R], name: str, options: JobOptions, *, idempotent: bool) -> None:
+        if not is_task_name(name):
+            most = TASK_NAME_CHARACTERS_MAX
+            raise ValueError(f"expected a task's name of at most {most} letters, but found {name!r}")
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name
-        self.options: JobOptions = {"max_attempts": MAX_ATTEMPTS, **options}
+        self.options: JobOptions = options
         self.idempotent = idempotent
         self._signature = inspect.signature(function)
         if CHECKS.get():
@@ -82,7 +84,9 @@ def task(
 
     Args:
         name: what workers know it by; by default its module and name. It must stay the same while jobs wait.
-        idempotent: it may run twice at a time without harm. Told, and kept for executors that cannot stop a task.
+        idempotent: it may run twice without harm. Its attempts are threads of one process that is kept, so that none
+            pays for a fork; a stop raises `ftjm.Stopped` in it, and one that does not end within its grace is killed
+            with that process, whose other attempts run again. A job with `env`, `cwd` or `disconnect` has a process.
         options: of its jobs, where a submission says nothing else; `max_attempts` is 3 by default.
 
     Raises InvalidJobError for options that cannot be, TypeError or ValueError for what cannot be a task.
@@ -100,8 +104,6 @@ def task(
 
 
 def _register(task: Task[..., Any]) -> None:
-    if not task.name.isprintable() or len(task.name) > NAME_CHARACTERS_MAX:
-        raise ValueError(f"expected a task's name of at most {NAME_CHARACTERS_MAX} letters, but found {task.name!r}")
     known = TASKS.get(task.name)
     if known is not None and _place(known.function) != _place(task.function):
         raise ValueError(

@@ -5,7 +5,11 @@ import os
 import signal
 import subprocess
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from ftjm.clock import wall_ms
 from ftjm.core.model import FailureReason
@@ -16,9 +20,6 @@ from ftjm.worker.protocol import Checkpointed, Ended, Start
 _CHUNK = 1 << 16
 _PIPE_BYTES_MAX = 1 << 20
 """No unprivileged pipe holds more, so whoever still writes cannot make us read for ever."""
-
-INHERITED_DEFAULTS = {"PATH": os.defpath, "HOME": "/", "LANG": "C.UTF-8"}
-"""What commands rely on, for workers that were themselves started without."""
 
 
 class StartFailed(Exception):
@@ -67,19 +68,27 @@ class Tail:
 
 
 class Attempt:
-    """A running attempt. `group` is its leader's pid, its process group and its session."""
+    """A running attempt: a process with a group and a session of its own, or a thread among others."""
 
-    def __init__(self, start: Start, directory: Path, inherited: dict[str, str], limit: int) -> None:
-        """Prepare it: `execute` starts a command, and a task is forked with what is in `given`. Raises StartFailed."""
+    def __init__(
+        self, start: Start, directory: Path, inherited: dict[str, str], limit: int, *, shared: bool = False
+    ) -> None:
+        """Prepare it: `execute` starts a command, and a task is begun by others with what is in `given`.
+
+        `shared` says that it will be a thread. Raises StartFailed.
+        """
         self.order = start
+        self.shared = shared
+        self.alone = False
+        """It must not be a thread: it was one, and its process died."""
         self.directory = directory
         self.words = files.Words(start.key, directory)
         self.unsaid: Checkpointed | None = None
         """What it said at last, and nobody has heard yet."""
-        self.group = 0
+        self.send_signal: Callable[[signal.Signals], None] = lambda _: None
         self.started_at = 0
         self.given: list[int] = []
-        """What its process gets as standard input, output and errors, until it has them."""
+        """What it gets as standard input, output and errors, until it has them."""
         self._inherited = inherited
         self.halted: FailureReason | None = None
         """Why we are stopping it."""
@@ -90,36 +99,51 @@ class Attempt:
         """The writing end of its standard input, while there is something to write."""
         self._unwritten = memoryview(self._fed())
         self._limit = limit
+        self._outcome = 0
+        """Of a task: its result, or why it failed. A file in memory, since most are small, and directories slow."""
         self._own: list[int] = []
         try:
             self._make_directories()
             self.given.append(self._open_input(self._own))
+            pipes = []
             for _ in ("stdout", "stderr"):
                 reading, writing = os.pipe()
+                pipes.append(reading)
                 self._own.append(reading)
                 self.given.append(writing)
+            if start.executor == "python":
+                self._outcome = os.memfd_create("outcome")
+                self._own.append(self._outcome)
+                self.given.append(os.dup(self._outcome))
         except OSError as error:
             self.abandon()
             raise StartFailed(self._why(error)) from error
-        self.stdout, self.stderr = Tail(self._own[-2], limit), Tail(self._own[-1], limit)
+        self.stdout, self.stderr = (Tail(fd, limit) for fd in pipes)
 
-    def execute(self) -> None:
-        """Start the command. Raises StartFailed."""
+    def execute(self) -> int:
+        """Start the command; its process. Raises StartFailed."""
         try:
             group = self._execute(self.given)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self.abandon()
             raise StartFailed(self._why(error)) from error
-        self.began(group)
+        self.began(partial(kill_group, group))
+        return group
 
-    def began(self, group: int) -> None:
-        """Its process is there, and has what was given to it."""
+    def began(self, send_signal: Callable[[signal.Signals], None]) -> None:
+        """It is there, has what was given to it, and is signalled so."""
         self._let_go()
-        self.group = group
+        self.send_signal = send_signal
         self.started_at = wall_ms()
 
+    def halt(self, reason: FailureReason, number: signal.Signals) -> None:
+        """Signal it to end; the first reason is the one that is told."""
+        if self.halted is None:
+            self.halted = reason
+        self.send_signal(number)
+
     def abandon(self) -> None:
-        """It will not run: a process that waits for its orders finds none, and leaves."""
+        """It will not run here: who waits for its orders finds none, and leaves."""
         self._let_go()
         for fd in self._own:
             os.close(fd)
@@ -144,14 +168,10 @@ class Attempt:
         self.input = None
         return False
 
-    def ended(self, status: int) -> Ended:
-        """What became of it, by its leader's wait status. Closes its pipes and removes its directory, if quick."""
-        code = os.waitstatus_to_exitcode(status)
+    def ended(self, code: int) -> Ended:
+        """What became of it, by its exit status. Closes its pipes and removes its directory, if quick."""
         for tail in (self.stdout, self.stderr):
             tail.drain()
-            os.close(tail.fd)
-        if self.input is not None:
-            os.close(self.input)
         stdout, stdout_cut = self.stdout.finish()
         stderr, stderr_cut = self.stderr.finish()
         end = Ended(
@@ -166,9 +186,25 @@ class Attempt:
             stderr_cut=stderr_cut,
         )
         self._judge(end)
+        self._close()
         self.unsaid = self.words.last() if end.reason is not None else None
         end.scratch = files.remove(self.directory)
         return end
+
+    def taken_along(self) -> Start:
+        """Its process died, not by its fault: what is to be started again, from its newest checkpoint on."""
+        self._close()
+        checkpoint, _ = self.words.checkpoint()
+        files.remove(self.directory)
+        return msgspec.structs.replace(self.order, checkpoint=checkpoint or self.order.checkpoint)
+
+    def _close(self) -> None:
+        for tail in (self.stdout, self.stderr):
+            os.close(tail.fd)
+        if self.input is not None:
+            os.close(self.input)
+        if self._outcome:
+            os.close(self._outcome)
 
     def _judge(self, end: Ended) -> None:
         if self.halted is not None:
@@ -176,17 +212,20 @@ class Attempt:
         elif end.signal:
             end.reason, end.error = FailureReason.SIGNAL, f"killed by {_signal_name(end.signal)}"
         elif end.exit_code:
-            told = files.told(self.directory) if self.order.executor == "python" else None
+            told = files.told(self._outcome) if self._outcome else None
             end.reason, end.error = FailureReason.EXIT_CODE, f"exit status {end.exit_code}"
             if told is not None and told.reason in taskcall.REASONS:
                 end.reason, end.error = told.reason, told.error
         else:
-            end.result, end.error = files.result(self.directory, self._limit)
+            found = files.returned(self._outcome, self._limit) if self._outcome else None
+            end.result, end.error = found or files.result(self.directory, self._limit)
             end.reason = FailureReason.RESULT_REFUSED if end.error else None
 
     def _make_directories(self) -> None:
+        if self.shared and not self.order.checkpoint:
+            return  # it is made when the first word is said
         self.directory.mkdir(parents=True)
-        if not self.order.working_directory:
+        if not self.order.working_directory and not self.shared:
             (self.directory / "work").mkdir()
         if self.order.checkpoint:
             (self.directory / files.LAST).write_bytes(self.order.checkpoint)
@@ -198,10 +237,11 @@ class Attempt:
             return order.payload
         directory = order.working_directory or str(self.directory / "work")
         name = order.command[0] if order.command else ""
-        return taskcall.pack(name, self._environment(), directory, str(self.directory), order.payload)
+        environment = self._identity() if self.shared else self._environment()
+        return taskcall.pack(name, environment, directory, order.payload)
 
     def _environment(self) -> dict[str, str]:
-        return INHERITED_DEFAULTS | self._inherited | self.order.environment | self._identity()
+        return self._inherited | self.order.environment | self._identity()
 
     def _open_input(self, own: list[int]) -> int:
         if not self._unwritten:
@@ -233,15 +273,16 @@ class Attempt:
     def _identity(self) -> dict[str, str]:
         order = self.order
         job = f"{order.queue}/{order.job_id}"
-        last = {"FTJM_LAST_CHECKPOINT_FILE": str(self.directory / files.LAST)} if order.checkpoint else {}
+        some = {"FTJM_LAST_CHECKPOINT_FILE": str(self.directory / files.LAST)} if order.checkpoint else {}
+        if order.executor != "python":
+            some["FTJM_RESULT_FILE"] = str(self.directory / files.RESULT)
         return {
-            **last,
+            **some,
             "FTJM_JOB_ID": job,
             "FTJM_QUEUE": order.queue,
             "FTJM_ATTEMPT": str(order.attempt),
             "FTJM_RUN": str(order.run),
             "FTJM_RUN_KEY": f"{job}/{order.run}",
-            "FTJM_RESULT_FILE": str(self.directory / files.RESULT),
             "FTJM_CHECKPOINT_FILE": str(self.directory / files.CHECKPOINT),
             "FTJM_PROGRESS_FILE": str(self.directory / files.PROGRESS),
         }
@@ -268,13 +309,6 @@ HALTED = {
     FailureReason.LEASE_EXPIRED: "the worker could not reach the log for its lease, so it stopped the attempt",
     FailureReason.WORKER_STOPPED: "the worker was stopped before the attempt had finished",
 }
-
-
-def stop_group(attempt: Attempt, reason: FailureReason, number: signal.Signals) -> None:
-    """Signal the attempt's processes; the first reason is the one that is told."""
-    if attempt.halted is None:
-        attempt.halted = reason
-    kill_group(attempt.group, number)
 
 
 def _signal_name(number: int) -> str:

@@ -1,5 +1,5 @@
-"""The files by which an attempt and its guard talk: results, errors, checkpoints. Whatever a job leaves under these
-names, the guard is never held up, and reads no more than its limits."""
+"""The files by which an attempt and its guard talk: results, errors, checkpoints. Whatever a job leaves in them, the
+guard is never held up, and reads no more than its limits."""
 
 import os
 import stat
@@ -12,13 +12,7 @@ from ftjm.core.attempts import CHECKPOINT_BYTES_MAX
 from ftjm.core.model import FailureReason
 from ftjm.worker.protocol import Checkpointed
 
-RESULT, ERROR, CHECKPOINT, PROGRESS, LAST = (
-    "result.json",
-    "error.json",
-    "checkpoint.json",
-    "progress.json",
-    "last-checkpoint.json",
-)
+RESULT, CHECKPOINT, PROGRESS, LAST = "result.json", "checkpoint.json", "progress.json", "last-checkpoint.json"
 ERROR_BYTES_MAX = 64 * 1024
 PROGRESS_BYTES_MAX = 8 * 1024
 CHECKPOINT_EVERY_MS = 1_000
@@ -55,11 +49,28 @@ def read(path: Path, limit: int) -> tuple[bytes, int]:
 
 
 def result(directory: Path, limit: int) -> tuple[bytes, str]:
-    """The result, and why it is refused."""
+    """The result of a command, and why it is refused."""
     try:
         found, size = read(directory / RESULT, limit + 1)
     except OSError as error:
         return b"", f"expected a file of JSON in FTJM_RESULT_FILE, but {error.strerror}"
+    return _result(found, size, limit)
+
+
+def returned(outcome: int, limit: int) -> tuple[bytes, str]:
+    """The result of a task, by the descriptor of its outcome, and why it is refused."""
+    return _result(os.pread(outcome, limit + 1, 0), os.fstat(outcome).st_size, limit)
+
+
+def told(outcome: int) -> Told | None:
+    """Why a task failed, where it could still say so."""
+    with suppress(msgspec.DecodeError):
+        found = os.pread(outcome, ERROR_BYTES_MAX, 0)
+        return msgspec.json.decode(found, type=Told) if found else None
+    return None
+
+
+def _result(found: bytes, size: int, limit: int) -> tuple[bytes, str]:
     if len(found) > limit:
         return b"", (
             f"expected a result of at most {limit} bytes, but found {size}; "
@@ -72,14 +83,6 @@ def result(directory: Path, limit: int) -> tuple[bytes, str]:
     except (msgspec.DecodeError, RecursionError) as error:
         return b"", f"expected JSON in FTJM_RESULT_FILE ({size} bytes), but: {error}; write one JSON value, or nothing"
     return found, ""
-
-
-def told(directory: Path) -> Told | None:
-    """Why a Python task failed, where it could still say so."""
-    with suppress(OSError, msgspec.DecodeError):
-        found, _ = read(directory / ERROR, ERROR_BYTES_MAX)
-        return msgspec.json.decode(found, type=Told) if found else None
-    return None
 
 
 class Words:
@@ -109,7 +112,7 @@ class Words:
             return None
         said = Checkpointed(key=self._key)
         if checkpoint:
-            said.data, said.text = self._checkpoint()
+            said.data, said.text = self.checkpoint()
         if progress:
             with suppress(OSError, msgspec.DecodeError):
                 found = msgspec.json.decode(read(self._files[1], PROGRESS_BYTES_MAX)[0], type=Said)
@@ -127,7 +130,7 @@ class Words:
         self._seen[path] = mark
         return True
 
-    def _checkpoint(self) -> tuple[bytes, str]:
+    def checkpoint(self) -> tuple[bytes, str]:
         """The checkpoint, and what is wrong with it; half of one is passed over, since the rest will come."""
         try:
             data, size = read(self._files[0], CHECKPOINT_BYTES_MAX + 1)

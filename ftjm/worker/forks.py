@@ -5,19 +5,18 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 import msgspec
 
 from ftjm.clock import boot_ms
+from ftjm.worker.asking import Asking
 from ftjm.worker.attempt import Attempt
-from ftjm.worker.zygote import ANSWER, ASK, FRAME_BYTES_MAX, READY
+from ftjm.worker.protocol import Start
+from ftjm.worker.taskwire import FORK, FORKED, FRAME_BYTES_MAX, POOL, READY, Apps
+from ftjm.worker.threads import Pool
 
 TRIES_MAX = 3
 """How often one attempt may ask: a zygote may have died with it."""
-PATIENCE_MS = 5_000
-"""A zygote that is ready and does not answer for so long is killed."""
-ASKED_MAX = 16
 RETRY_MS = 5_000
 """Apps that could not be imported are not tried again sooner."""
 
@@ -52,12 +51,12 @@ def check(apps: Sequence[str]) -> tuple[list[str], str]:
     finally:
         zygote.end()
     if frame[:1] == READY:
-        return msgspec.json.decode(frame[1:], type=list[str]), ""
+        return msgspec.json.decode(frame[1:], type=Apps).tasks, ""
     return [], frame[1:].decode(errors="replace") or "the process that imported them died"
 
 
 class Forks:
-    """Attempts that wait for a process. Nobody blocks on the zygote: it is foreign code, and may hang."""
+    """Attempts, and pools, that wait for a process. Nobody blocks on the zygote: it is foreign code, and may hang."""
 
     def __init__(
         self,
@@ -72,11 +71,9 @@ class Forks:
         self._ready = False
         self._error = ""
         self._tried_at = 0
-        self._answer_by: int | None = None
-        self._token = 0
-        self._asked: set[int] = set()
-        self._waiting: dict[int, Attempt] = {}
+        self._asking: Asking[Attempt | Pool] = Asking()
         self._tries: dict[str, int] = {}
+        self._idempotent: frozenset[str] = frozenset()
         self._start()
 
     @property
@@ -87,7 +84,12 @@ class Forks:
     @property
     def waiting(self) -> list[Attempt]:
         """The attempts that have no process yet."""
-        return list(self._waiting.values())
+        return [one for one in self._asking.waiting if isinstance(one, Attempt)]
+
+    def shares(self, order: Start) -> bool:
+        """Whether the attempt may be a thread: its task may, and its job wants nothing that threads have in common."""
+        own = order.environment or order.working_directory or order.continue_for_ms
+        return bool(order.command) and order.command[0] in self._idempotent and not own
 
     def ask(self, attempt: Attempt) -> str:
         """Want a process for the attempt; why there will be none, if that is known."""
@@ -96,55 +98,61 @@ class Forks:
         if self._tries[key] > TRIES_MAX:
             del self._tries[key]
             return f"the process that forks Python tasks died {TRIES_MAX} times; look at the worker's log and memory"
-        if self._zygote is None and boot_ms() - self._tried_at >= RETRY_MS:
-            self._start()
-        if self._zygote is None:
+        if error := self._ask(FORK, attempt):
             del self._tries[key]
-            return self._error
-        self._token += 1
-        self._waiting[self._token] = attempt
-        self._send()
-        return ""
+        return error
+
+    def ask_pool(self, pool: Pool) -> str:
+        """Want a process for many attempts; why there will be none, if that is known."""
+        return self._ask(POOL, pool)
 
     def give_up(self, attempt: Attempt) -> None:
         """It needs no process any more; one that comes finds no orders."""
-        self._waiting = {token: other for token, other in self._waiting.items() if other is not attempt}
         self._tries.pop(attempt.order.key, None)
-        attempt.abandon()
+        if self._asking.drop(attempt):
+            attempt.abandon()
 
-    def hear(self) -> tuple[list[tuple[Attempt, int]], list[Attempt]]:
-        """Attempts that have a process now (0: there could be none), and those whose zygote died on them."""
+    def hear(self) -> tuple[list[tuple[Attempt | Pool, int]], list[Attempt | Pool]]:
+        """Those that have a process now (0: there could be none), and those that must ask once more."""
         assert self._zygote is not None
-        forked: list[tuple[Attempt, int]] = []
+        forked: list[tuple[Attempt | Pool, int]] = []
+        orphaned: list[Attempt | Pool] = []
         try:
             while frame := self._zygote.control.recv(FRAME_BYTES_MAX, socket.MSG_DONTWAIT):
                 if self._ready:
-                    token, pid = ANSWER.unpack(frame)
-                    self._asked.discard(token)
-                    if attempt := self._waiting.pop(token, None):
-                        self._tries.pop(attempt.order.key, None)
-                        forked.append((attempt, pid))
+                    token, pid = FORKED.unpack(frame)
+                    if wanted := self._asking.answered(token):
+                        if isinstance(wanted, Attempt):
+                            self._tries.pop(wanted.order.key, None)
+                        forked.append((wanted, pid))
                 elif frame[:1] == READY:
-                    self._ready, self._error = True, ""
+                    orphaned += self._become_ready(msgspec.json.decode(frame[1:], type=Apps))
                 else:
                     self._error = frame[1:].decode(errors="replace")
-                self._answer_by = None
-            return forked, self._died()
+            return forked, orphaned + self._died()
         except BlockingIOError:
             self._send()
-            return forked, []
+            return forked, orphaned
         except OSError:
-            return forked, self._died()
+            return forked, orphaned + self._died()
 
     def enforce(self, now: int) -> None:
         """Kill a zygote that hangs; `hear` then tells whom that concerns."""
-        if self._answer_by is not None and now >= self._answer_by and self._zygote:
+        if self._asking.overdue(now) and self._zygote:
             self._zygote.process.kill()
+
+    def _ask(self, kind: bytes, wanted: Attempt | Pool) -> str:
+        if self._zygote is None and boot_ms() - self._tried_at >= RETRY_MS:
+            self._start()
+        if self._zygote is None:
+            return self._error
+        self._asking.add(kind, wanted)
+        self._send()
+        return ""
 
     def _start(self) -> None:
         self._tried_at = boot_ms()
         self._ready = False
-        self._answer_by = None
         try:
             self._zygote = Zygote(self._apps, self._environment)
         except OSError as error:
@@ -152,33 +160,29 @@ class Forks:
             return
         self._watch(self._zygote.control)
 
-    def _send(self) -> None:
-        """Ask for those that wait, a few at a time: more would fill the socket, and block us."""
-        if self._zygote is None or not self._ready:
-            return
-        for token, attempt in self._waiting.items():
-            if len(self._asked) >= ASKED_MAX:
-                break
-            if token not in self._asked:
-                self._asked.add(token)
-                # A zygote that has died is noticed by `hear`.
-                with suppress(OSError):
-                    socket.send_fds(self._zygote.control, [ASK.pack(token)], attempt.given)
-        if self._asked and self._answer_by is None:
-            self._answer_by = boot_ms() + PATIENCE_MS
+    def _become_ready(self, apps: Apps) -> list[Attempt]:
+        """Those who asked before it was known that they need no process of their own."""
+        self._ready, self._error = True, ""
+        self._idempotent = frozenset(apps.idempotent)
+        sharing = [one for one in self.waiting if self.shares(one.order) and not one.alone]
+        for attempt in sharing:
+            self.give_up(attempt)
+        return sharing
 
-    def _died(self) -> list[Attempt]:
+    def _send(self) -> None:
+        if self._zygote is not None and self._ready:
+            self._asking.send(self._zygote.control)
+
+    def _died(self) -> list[Attempt | Pool]:
         zygote, was_ready = self._zygote, self._ready
         assert zygote is not None
         self._unwatch(zygote.control)
         zygote.end()
         self._zygote = None
-        self._answer_by = None
-        self._asked.clear()
-        waiting, self._waiting = list(self._waiting.values()), {}
-        for attempt in waiting:
+        waiting = self._asking.clear()
+        for wanted in waiting:
             # Whom it forked without our knowing finds no orders.
-            attempt.abandon()
+            wanted.abandon()
         if was_ready:
             self._error = ""
             self._start()

@@ -9,27 +9,29 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from ftjm.clock import boot_ms, wall_ms
 from ftjm.core.model import FailureReason
-from ftjm.worker.attempt import HALTED, Attempt, StartFailed, Tail, stop_group
+from ftjm.worker.attempt import Attempt, StartFailed, Tail
 from ftjm.worker.files import remove
-from ftjm.worker.forks import Forks, is_child
 from ftjm.worker.processes import (
     MemoryKiller,
-    attempt_of,
     become_subreaper,
     children,
     dead_child,
     kill,
     kill_all_children,
     kill_group,
+    owner_of,
 )
 from ftjm.worker.protocol import Channel, Disconnected, Ended, Forget, Frame, Ping, Pong, Renew, Start, Started, Stop
+from ftjm.worker.tasks import Tasks
 
+INHERITED_DEFAULTS = {"PATH": os.defpath, "HOME": "/", "LANG": "C.UTF-8"}
+"""What jobs rely on, for workers that were themselves started without."""
 LOOK_MS = 200
 """At most so long between looks at the clock while something runs: the selector's own timer stops while the host
 sleeps, and the lease does not."""
@@ -43,10 +45,13 @@ class Guard:
         self._channel = channel
         self._directory = directory
         self._limit = limit
-        self._inherited = {name: value for name, value in os.environ.items() if not name.startswith("FTJM_")}
+        own = {name: value for name, value in os.environ.items() if not name.startswith("FTJM_")}
+        self._inherited = INHERITED_DEFAULTS | own
         self._selector = selectors.DefaultSelector()
-        self._running: dict[int, Attempt] = {}
-        self._by_key: dict[str, Attempt] = {}
+        self._running: dict[str, Attempt] = {}
+        """By key."""
+        self._leaders: dict[int, Attempt] = {}
+        """Those of them that are processes."""
         self._deadlines: dict[str, int] = {}
         self._memory_killer = MemoryKiller()
         self._count = 0
@@ -57,7 +62,7 @@ class Guard:
         self._wake, self._woken = _signals_as_bytes()
         self._selector.register(channel, selectors.EVENT_READ, self._talk)
         self._selector.register(self._wake, selectors.EVENT_READ, self._awake)
-        self._forks = Forks(apps, self._inherited, self._watch_forks, self._unwatch) if apps else None
+        self._tasks = Tasks(apps, self._inherited, self, self._watch, self._unwatch) if apps else None
 
     def run(self) -> None:
         """Until the supervisor has gone. Then nothing is left running."""
@@ -65,7 +70,9 @@ class Guard:
             while True:
                 wait = max(0, self._look_at - boot_ms()) / 1000 if self._running or self._starting else None
                 for key, mask in self._selector.select(wait):
-                    key.data(mask)
+                    # What was heard before may have closed it, and another may have its number.
+                    if self._selector.get_map().get(key.fd) is key:
+                        key.data(mask)
                 now = boot_ms()
                 # Those that have just ended by themselves have their own outcome, which was reached first.
                 self._reap(now)
@@ -98,7 +105,8 @@ class Guard:
         elif isinstance(frame, Ping):
             self._channel.send(Pong())
 
-    def _start(self, order: Start) -> None:
+    def _start(self, order: Start, *, alone: bool = False) -> None:
+        """`alone`: in a process of its own, whatever its task says."""
         deadline = self._deadlines.get(order.session)
         if deadline is None or boot_ms() >= deadline:
             error = "not started: the worker's lease was over by then"
@@ -108,24 +116,26 @@ class Guard:
             return
         self._count += 1
         directory = self._directory / str(self._count)
+        python = order.executor == "python"
+        shared = python and not alone and self._tasks is not None and self._tasks.shares(order)
         try:
-            attempt = Attempt(order, directory, self._inherited, self._limit)
-            if order.executor == "python":
-                self._fork(attempt)
+            attempt = Attempt(order, directory, self._inherited, self._limit, shared=shared)
+            attempt.alone = alone
+            if python:
+                self._ask(attempt)
             else:
-                attempt.execute()
-                self._begun(attempt)
+                self.begun(attempt, attempt.execute())
         except StartFailed as error:
             self._not_started(order, directory, FailureReason.START_FAILED, str(error))
 
-    def _fork(self, attempt: Attempt) -> None:
-        """Have a process forked for a Python task. Raises StartFailed."""
-        if self._forks is None:
+    def _ask(self, attempt: Attempt) -> None:
+        """Have a process or a thread made for a Python task. Raises StartFailed."""
+        if self._tasks is None:
             attempt.abandon()
             name = attempt.order.command[0] if attempt.order.command else ""
             text = f"expected a worker of the Python task {name!r}, but this one serves no app; start it with --app"
             raise StartFailed(text)
-        if error := self._forks.ask(attempt):
+        if error := self._tasks.ask(attempt):
             attempt.abandon()
             raise StartFailed(error)
 
@@ -133,63 +143,66 @@ class Guard:
         scratch = remove(directory)
         self._channel.send(Ended(key=order.key, reason=reason, error=error, ended_at=wall_ms(), scratch=scratch))
 
-    def _begun(self, attempt: Attempt) -> None:
-        order = attempt.order
-        if order.timeout_ms:
-            attempt.timeout_at = boot_ms() + order.timeout_ms
-        self._running[attempt.group] = self._by_key[order.key] = attempt
-        for tail in (attempt.stdout, attempt.stderr):
-            self._selector.register(tail.fd, selectors.EVENT_READ, partial(self._output, tail))
-        if attempt.input is not None and attempt.feed():
-            self._selector.register(attempt.input, selectors.EVENT_WRITE, partial(self._input, attempt, attempt.input))
-        self._channel.send(Started(key=order.key, started_at=attempt.started_at))
-
     def _stop(self, now: int) -> None:
         for order in self._stops:
-            if attempt := self._by_key.get(order.key):
+            if attempt := self._running.get(order.key):
                 self._halt(attempt, order.reason, order.grace_ms, now)
             for attempt in self._starting:
-                if attempt.order.key == order.key:
-                    self._give_up(attempt, order.reason)
+                if self._tasks and attempt.order.key == order.key:
+                    self._tasks.give_up(attempt, order.reason)
         self._stops.clear()
 
     def _halt(self, attempt: Attempt, reason: FailureReason, grace_ms: int, now: int) -> None:
         attempt.timeout_at = None
         kill_at = now + grace_ms
         attempt.kill_at = kill_at if attempt.kill_at is None else min(attempt.kill_at, kill_at)
-        stop_group(attempt, reason, signal.SIGTERM if grace_ms else signal.SIGKILL)
+        attempt.halt(reason, signal.SIGTERM if grace_ms else signal.SIGKILL)
 
-    # The zygote.
+    # What is told of Python tasks, and of commands.
 
     @property
     def _starting(self) -> list[Attempt]:
-        return self._forks.waiting if self._forks else []
+        return self._tasks.waiting if self._tasks else []
 
-    def _watch_forks(self, control: socket.socket) -> None:
-        self._selector.register(control, selectors.EVENT_READ, self._forked)
+    def begun(self, attempt: Attempt, pid: int) -> None:
+        """See `tasks.Told`."""
+        order = attempt.order
+        if order.timeout_ms:
+            attempt.timeout_at = boot_ms() + order.timeout_ms
+        self._running[order.key] = attempt
+        if pid:
+            self._leaders[pid] = attempt
+        for tail in (attempt.stdout, attempt.stderr):
+            self._selector.register(tail.fd, selectors.EVENT_READ, partial(self._output, tail))
+        if attempt.input is not None and attempt.feed():
+            self._selector.register(attempt.input, selectors.EVENT_WRITE, partial(self._input, attempt, attempt.input))
+        self._channel.send(Started(key=order.key, started_at=attempt.started_at))
+
+    def ended(self, attempt: Attempt, code: int) -> None:
+        """See `tasks.Told`."""
+        del self._running[attempt.order.key]
+        self._finish(attempt, code, boot_ms())
+
+    def not_started(self, attempt: Attempt, reason: FailureReason, error: str) -> None:
+        """See `tasks.Told`."""
+        self._not_started(attempt.order, attempt.directory, reason, error)
+
+    def again(self, attempt: Attempt, *, alone: bool) -> None:
+        """See `tasks.Told`."""
+        order = attempt.order
+        if self._running.pop(order.key, None):
+            self._forget(attempt)
+            order = attempt.taken_along()
+        else:
+            attempt.abandon()
+            remove(attempt.directory)
+        self._start(order, alone=alone)
+
+    def _watch(self, control: socket.socket, hear: Callable[[int], None]) -> None:
+        self._selector.register(control, selectors.EVENT_READ, hear)
 
     def _unwatch(self, control: socket.socket) -> None:
-        self._selector.unregister(control)
-
-    def _forked(self, _mask: int) -> None:
-        assert self._forks is not None
-        forked, orphaned = self._forks.hear()
-        for attempt, pid in forked:
-            if pid and is_child(pid):
-                attempt.began(pid)
-                self._begun(attempt)
-            else:
-                attempt.abandon()
-                why = "its new process died at once" if pid else "cannot fork: no memory, or too many processes"
-                self._not_started(attempt.order, attempt.directory, FailureReason.START_FAILED, why)
-        for attempt in orphaned:
-            remove(attempt.directory)
-            self._start(attempt.order)
-
-    def _give_up(self, attempt: Attempt, reason: FailureReason) -> None:
-        assert self._forks is not None
-        self._forks.give_up(attempt)
-        self._not_started(attempt.order, attempt.directory, reason, HALTED[reason])
+        self._forget_fd(control.fileno())
 
     # What attempts do.
 
@@ -209,24 +222,26 @@ class Guard:
         any_died = False
         while pid := dead_child():
             any_died = True
-            attempt = self._running.pop(pid, None)
-            if attempt is not None:
+            attempt = self._leaders.pop(pid, None)
+            if attempt is not None or self._is_ours(pid):
                 kill_group(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             if attempt is not None:
-                del self._by_key[attempt.order.key]
+                del self._running[attempt.order.key]
                 self._kill_stragglers()
-                self._finish(attempt, status, now)
+                self._finish(attempt, code, now)
+            elif self._tasks:
+                self._tasks.died(pid, code)
         if any_died:
             # A death may have made further stragglers our children.
             self._kill_stragglers()
 
-    def _finish(self, attempt: Attempt, status: int, now: int) -> None:
-        for tail in (attempt.stdout, attempt.stderr):
-            self._forget_fd(tail.fd)
-        if attempt.input is not None:
-            self._forget_fd(attempt.input)
-        end = attempt.ended(status)
+    def _is_ours(self, pid: int) -> bool:
+        return self._tasks is not None and self._tasks.has(pid)
+
+    def _finish(self, attempt: Attempt, code: int, now: int) -> None:
+        self._forget(attempt)
+        end = attempt.ended(code)
         if end.reason is not None and attempt.unsaid:
             self._channel.send(attempt.unsaid)
         if end.reason is FailureReason.SIGNAL and end.signal == signal.SIGKILL:
@@ -236,14 +251,21 @@ class Guard:
                 end.error = "killed by SIGKILL while the kernel's out-of-memory killer was at work"
         self._channel.send(end)
 
+    def _forget(self, attempt: Attempt) -> None:
+        for tail in (attempt.stdout, attempt.stderr):
+            self._forget_fd(tail.fd)
+        if attempt.input is not None:
+            self._forget_fd(attempt.input)
+
     def _kill_stragglers(self) -> None:
         """Processes that escaped from their attempt's group, and became our children when it ended."""
         for pid in children():
-            if pid in self._running or (self._forks and pid == self._forks.pid):
+            if pid in self._leaders or self._is_ours(pid):
                 continue
-            key = attempt_of(pid)
+            owner = owner_of(pid)
             # One that hides whose it is may belong to an attempt that runs or starts: it goes when none does.
-            if (key not in self._by_key) if key else not (self._running or self._starting):
+            known = owner is None or owner in self._running or (owner.isdecimal() and self._is_ours(int(owner)))
+            if not known or (owner is None and not (self._running or self._starting)):
                 kill(pid, signal.SIGKILL)
 
     # What time does.
@@ -253,24 +275,24 @@ class Guard:
         for attempt in self._running.values():
             deadline = self._deadlines.get(attempt.order.session)
             if deadline is None or now >= deadline + attempt.order.continue_for_ms:
-                stop_group(attempt, FailureReason.LEASE_EXPIRED, signal.SIGKILL)
+                attempt.halt(FailureReason.LEASE_EXPIRED, signal.SIGKILL)
                 continue
             if attempt.timeout_at is not None and now >= attempt.timeout_at:
                 self._halt(attempt, FailureReason.TIMEOUT, attempt.order.grace_ms, now)
             elif attempt.kill_at is not None and now >= attempt.kill_at:
-                kill_group(attempt.group, signal.SIGKILL)
+                attempt.send_signal(signal.SIGKILL)
             if said := attempt.words.heard(now):
                 self._channel.send(said)
             due = (deadline + attempt.order.continue_for_ms, attempt.timeout_at, attempt.kill_at)
             self._look_at = min(self._look_at, *(at for at in due if at is not None and at > now))
         if self._running:
             self._memory_killer.look(now)
-        for attempt in self._starting:
-            deadline = self._deadlines.get(attempt.order.session)
-            if deadline is None or now >= deadline:
-                self._give_up(attempt, FailureReason.LEASE_EXPIRED)
-        if self._forks:
-            self._forks.enforce(now)
+        if self._tasks:
+            for attempt in self._starting:
+                deadline = self._deadlines.get(attempt.order.session)
+                if deadline is None or now >= deadline:
+                    self._tasks.give_up(attempt, FailureReason.LEASE_EXPIRED)
+            self._tasks.enforce(now)
 
     def _want_write(self) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._channel.wants_write else 0)
@@ -283,8 +305,8 @@ class Guard:
             self._selector.unregister(fd)
 
     def _kill_everything(self) -> None:
-        for group in self._running:
-            kill_group(group, signal.SIGKILL)
+        for attempt in self._running.values():
+            attempt.send_signal(signal.SIGKILL)
         kill_all_children(limit_seconds=LAST_KILL_SECONDS)
 
 

@@ -37,11 +37,17 @@ class Unreadable(msgspec.Struct, frozen=True):
     session: str
 
 
+class Deaf(msgspec.Struct, frozen=True):
+    """The session's lane cannot be read, and could not for a lease."""
+
+    session: str
+
+
 class Asked(msgspec.Struct, frozen=True):
     """Somebody (a signal) wants the worker to leave: the first time in peace, then more and more at once."""
 
 
-Item = Opened | Acknowledged | Confirmed | Unreadable | Asked | Dispatch | SchedulerHeartbeat | DrainWorker
+Item = Opened | Acknowledged | Confirmed | Unreadable | Deaf | Asked | Dispatch | SchedulerHeartbeat | DrainWorker
 
 
 class Inbox:

@@ -13,7 +13,7 @@ from ftjm.core.commands import AttemptReport
 from ftjm.core.errors import UndecodableError
 from ftjm.core.identity import partition_for
 from ftjm.core.messages import DISPATCHES, DrainWorker, SchedulerHeartbeat, WorkerHeartbeat
-from ftjm.worker.inbox import Acknowledged, Confirmed, Inbox, Item, Opened, Unreadable
+from ftjm.worker.inbox import Acknowledged, Confirmed, Deaf, Inbox, Item, Opened, Unreadable
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +21,8 @@ READ_SECONDS = 0.2
 """A reader that is told to stop notices within this."""
 ASK_SECONDS = 2.0
 """No signal is heeded while Kafka is being asked."""
+PROVE_SECONDS = 1.0
+"""A silent lane is asked this often whether it can still be read."""
 RETRY_SECONDS_MIN = 0.1
 RETRY_SECONDS_MAX = 3.0
 
@@ -53,8 +55,11 @@ def discover(outlet: Outlet, name: Callable[[str], str], wanted: Callable[[], bo
 class KafkaWire:
     """See `inbox.Wire`. Made once the topics are known."""
 
-    def __init__(self, settings: Mapping[str, object], topics: Topics, outlet: Outlet, inbox: Inbox) -> None:
+    def __init__(
+        self, settings: Mapping[str, object], topics: Topics, outlet: Outlet, inbox: Inbox, lease_seconds: float
+    ) -> None:
         self._settings = settings
+        self._lease_seconds = lease_seconds
         self._topics = topics
         self._outlet = outlet
         self._inbox = inbox
@@ -99,8 +104,10 @@ class KafkaWire:
                 return None
             return _decoded(message, DISPATCHES) or Unreadable(session)
 
-        listener = _Listener(self._settings, self._topics.dispatch, [lane], self._into_inbox(dispatched))
+        listener = _Dispatches(self._settings, self._topics.dispatch, [lane], self._into_inbox(dispatched))
         listener.ready = lambda: self._inbox.put(Opened(session))
+        listener.deaf = lambda: self._inbox.put(Deaf(session))
+        listener.deaf_after_seconds = self._lease_seconds
         self._listeners[session] = listener
         listener.start()
 
@@ -133,6 +140,8 @@ class KafkaWire:
 class _Listener(threading.Thread):
     """Reads lanes from their ends on, as they are when Kafka first answers."""
 
+    PROVING = False
+
     def __init__(
         self,
         settings: Mapping[str, object],
@@ -141,7 +150,6 @@ class _Listener(threading.Thread):
         heard: Callable[[Message], None],
     ) -> None:
         super().__init__(name=f"listener-{topic}", daemon=True)
-        self.ready: Callable[[], None] = lambda: None
         self._settings = settings
         self._topic = topic
         self._lanes = list(lanes)
@@ -156,22 +164,56 @@ class _Listener(threading.Thread):
         reader = self._open()
         if reader is None:
             return
-        self.ready()
         while not self._stopped.is_set():
             for message in reader.read(READ_SECONDS):
                 self._heard(message)
+            self._judge(reader)
         reader.close()
+
+    def _judge(self, reader: LaneReader) -> None:
+        """Called whenever something was read, or nothing for a while."""
 
     def _open(self) -> LaneReader | None:
         pause = RETRY_SECONDS_MIN
         while not self._stopped.is_set():
             try:
-                return LaneReader(self._settings, self._topic, self._lanes)
+                return LaneReader(self._settings, self._topic, self._lanes, proving=self.PROVING)
             except KafkaException as error:
                 log.warning("lane_not_readable", topic=self._topic, error=str(error.args[0]), retry_seconds=pause)
             self._stopped.wait(pause)
             pause = min(2 * pause, RETRY_SECONDS_MAX)
         return None
+
+
+class _Dispatches(_Listener):
+    """Reads the lane of a session, and knows that it can: a worker whose heartbeats arrive and that hears nothing would
+    be sent work for as long as that lasts."""
+
+    PROVING = True
+    ready: Callable[[], None]
+    """Called once the lane has been read."""
+    deaf: Callable[[], None]
+    """Called once it could not be read for so long."""
+    deaf_after_seconds: float
+
+    def run(self) -> None:
+        self._opened = self._given_up = False
+        self._asked_at = time.monotonic()
+        super().run()
+
+    def _judge(self, reader: LaneReader) -> None:
+        now, answered = time.monotonic(), reader.answered_at
+        if answered is None:
+            return
+        if not self._opened:
+            self._opened = True
+            self.ready()
+        if now - max(answered, self._asked_at) >= PROVE_SECONDS:
+            self._asked_at = now
+            reader.ask()
+        if now - answered >= self.deaf_after_seconds and not self._given_up:
+            self._given_up = True
+            self.deaf()
 
 
 def _decoded(message: Message, types: tuple[type, ...]) -> Item | None:

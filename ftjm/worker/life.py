@@ -153,8 +153,9 @@ class Life:
         return duties
 
     def unreadable(self, name: str) -> list[Duty]:
-        """A message of the session cannot be decoded: a newer owner's, by its schema. What it asked for will not
-        happen here, and all that follows it would be taken for a gap: the session ends, so that its lease does too.
+        """A message of the session cannot be decoded (a newer owner's, by its schema), or none can be read. What it
+        asked for will not happen here, and all that follows it would be taken for a gap: the session ends, so that its
+        lease does too.
         """
         if session := self.sessions.get(name):
             session.retire()

@@ -11,7 +11,7 @@ import structlog
 
 from ftjm.adapters.kafka import Outlet
 from ftjm.config import Settings
-from ftjm.core.identity import is_name
+from ftjm.core.names import is_name
 from ftjm.errors import FtjmError, UsageError
 from ftjm.metrics.worker import Shown
 from ftjm.worker import forks
@@ -42,7 +42,7 @@ def run(settings: Settings, *, queues: Sequence[str], slots: int, name: str = ""
     for what, value in (("worker", name), *(("queue", queue) for queue in queues)):
         if not is_name(value):
             raise UsageError(f"a {what}'s name of A-Z a-z 0-9 . _ -, at most 128", repr(value), "choose another")
-    tasks = _tasks(apps)
+    tasks = tasks_of(apps)
     become_subreaper()
     inbox = Inbox()
     asked = _signals_into(inbox)
@@ -78,7 +78,7 @@ def run(settings: Settings, *, queues: Sequence[str], slots: int, name: str = ""
         shown.lives(life)
         supervisor = Supervisor(
             life,
-            KafkaWire(kafka, topics, outlet, inbox),
+            KafkaWire(kafka, topics, outlet, inbox, settings.lease_seconds),
             inbox,
             lambda: GuardLink(scratch.for_guard(), settings.inline_limit_bytes, apps),
             scratch.remove,
@@ -91,7 +91,7 @@ def run(settings: Settings, *, queues: Sequence[str], slots: int, name: str = ""
         shown.close()
 
 
-def _tasks(apps: Sequence[str]) -> list[str]:
+def tasks_of(apps: Sequence[str]) -> list[str]:
     """The names of the tasks that the apps define. Raises UsageError where they cannot be imported."""
     if not apps:
         return []

@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from ftjm.worker.taskwire import POOL_MARK
+
 _PR_SET_CHILD_SUBREAPER = 36
 _OOM_RECENT_MS = 5_000
 """A large process may take long to give its memory back before its death is seen."""
@@ -30,13 +32,16 @@ def children() -> list[int]:
     return found
 
 
-def attempt_of(pid: int) -> str | None:
-    """The key of the attempt that the process belongs to, by its environment; None where that does not tell."""
+def owner_of(pid: int) -> str | None:
+    """The key of the attempt that the process belongs to, or the pid of the pool, by its environment; None where that
+    does not tell."""
     try:
         entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return None
     found = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
+    if pool := found.get(POOL_MARK.encode()):
+        return pool.decode()
     job, attempt = found.get(b"FTJM_JOB_ID"), found.get(b"FTJM_ATTEMPT")
     return f"{job.decode()}/{attempt.decode()}" if job and attempt else None
 

@@ -13,7 +13,7 @@ from ftjm.clock import boot_ms, wall_ms
 from ftjm.core.messages import Dispatch, DrainWorker, SchedulerHeartbeat
 from ftjm.core.model import FailureReason
 from ftjm.worker.duties import Beat, Duty, Extend, Halt, Leave, Listen, Report, Run
-from ftjm.worker.inbox import Acknowledged, Asked, Confirmed, GuardPort, Inbox, Item, Opened, Unreadable, Wire
+from ftjm.worker.inbox import Acknowledged, Asked, Confirmed, Deaf, GuardPort, Inbox, Item, Opened, Unreadable, Wire
 from ftjm.worker.life import Life
 from ftjm.worker.protocol import (
     Checkpointed,
@@ -128,6 +128,9 @@ class Supervisor:
                 return life.opened(session)
             case Unreadable(session):
                 log.error("dispatch_undecodable", session=session, todo="is this worker older than its schedulers?")
+                return life.unreadable(session)
+            case Deaf(session):
+                log.warning("dispatch_silent", session=session, todo="waiting for the brokers that hold its lane")
                 return life.unreadable(session)
             case Asked():
                 return self._leave()

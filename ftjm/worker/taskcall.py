@@ -21,14 +21,12 @@ class Call(NamedTuple):
     task: str
     environment: dict[str, str]
     working_directory: str
-    directory: str
-    """Of the attempt: for its result, or its error."""
     payload: bytes
 
 
-def pack(task: str, environment: dict[str, str], working_directory: str, directory: str, payload: bytes) -> bytes:
+def pack(task: str, environment: dict[str, str], working_directory: str, payload: bytes) -> bytes:
     """The call as bytes."""
-    head = msgspec.msgpack.encode((task, environment, working_directory, directory))
+    head = msgspec.msgpack.encode((task, environment, working_directory))
     return _HEADER.pack(len(head), len(payload)) + head + payload
 
 
@@ -39,7 +37,7 @@ def unpack(data: bytes) -> Call | None:
     head, payload = _HEADER.unpack_from(data)
     if len(data) != _HEADER.size + head + payload:
         return None
-    task, environment, working_directory, directory = msgspec.msgpack.decode(
-        data[_HEADER.size : _HEADER.size + head], type=tuple[str, dict[str, str], str, str]
+    task, environment, working_directory = msgspec.msgpack.decode(
+        data[_HEADER.size : _HEADER.size + head], type=tuple[str, dict[str, str], str]
     )
-    return Call(task, environment, working_directory, directory, data[_HEADER.size + head :])
+    return Call(task, environment, working_directory, data[_HEADER.size + head :])

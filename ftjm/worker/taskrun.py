@@ -7,7 +7,6 @@ import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -16,7 +15,6 @@ import msgspec
 from ftjm.core.model import FailureReason
 from ftjm.sdk import plain
 from ftjm.sdk.tasks import TASKS, Task
-from ftjm.worker.files import ERROR, RESULT
 from ftjm.worker.taskcall import Call, unpack
 
 ERROR_CHARACTERS_MAX = 16_000
@@ -24,17 +22,12 @@ FAILED = 1
 
 
 def become(given: Sequence[int]) -> NoReturn:
-    """Be the process of an attempt, with these as standard input, output and errors."""
+    """Be the process of an attempt, with these as standard input, output, errors, and for the outcome."""
     status = FAILED
     try:
-        os.setsid()
-        for number, fd in enumerate(given):
-            os.dup2(fd, number)
-            os.close(fd)
-        for which in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(which, signal.SIG_DFL)
-        call = unpack(_everything(0))
-        status = 0 if call is None else _obey(call)
+        take(given[:3])
+        call = unpack(everything(0))
+        status = 0 if call is None else _obey(call, given[3])
         # As the interpreter does at its own end: threads that are not daemons are waited for.
         threading._shutdown()  # type: ignore[attr-defined]
     except BaseException:  # noqa: BLE001  (nothing of the zygote's may run in this process)
@@ -46,30 +39,45 @@ def become(given: Sequence[int]) -> NoReturn:
         os._exit(status)
 
 
-def _everything(fd: int) -> bytes:
+def take(given: Sequence[int]) -> None:
+    """Be a process in a group of its own, with these as standard input, output and errors."""
+    os.setsid()
+    for number, fd in enumerate(given):
+        os.dup2(fd, number)
+        os.close(fd)
+    for which in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(which, signal.SIG_DFL)
+
+
+def everything(fd: int) -> bytes:
+    """All that can be read there."""
     chunks = []
     while chunk := os.read(fd, 1 << 18):
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def _obey(call: Call) -> int:
-    """Run the task; the exit status."""
+def _obey(call: Call, outcome: int) -> int:
+    """Be the process that the call asks for, and run its task; the exit status."""
     os.environ.clear()
     os.environ.update(call.environment)
-    directory = Path(call.directory)
     try:
         os.chdir(call.working_directory)
     except OSError as error:
         text = f"cannot enter the working directory {call.working_directory!r}: {error.strerror}"
-        return _fail(directory, FailureReason.START_FAILED, text)
+        return _fail(outcome, FailureReason.START_FAILED, text)
+    return perform(call, outcome)
+
+
+def perform(call: Call, outcome: int) -> int:
+    """Run the task; the exit status. Its result, or why it failed, is written to `outcome`."""
     task = TASKS.get(call.task)
     if task is None:
-        return _fail(directory, FailureReason.START_FAILED, unknown(call.task))
+        return _fail(outcome, FailureReason.START_FAILED, unknown(call.task))
     try:
         args, kwargs = arguments(call.payload)
     except ValueError as error:
-        return _fail(directory, FailureReason.START_FAILED, f"{call.task}: {error}")
+        return _fail(outcome, FailureReason.START_FAILED, f"{call.task}: {error}")
     try:
         value = task.function(*args, **kwargs)
     except SystemExit as leaving:
@@ -77,17 +85,17 @@ def _obey(call: Call) -> int:
     except BaseException as error:  # noqa: BLE001  (whatever a task raises is its outcome)
         text = told(error, error.__traceback__.tb_next if error.__traceback__ else None)
         sys.stderr.write(text)
-        return _fail(directory, FailureReason.EXCEPTION, text)
-    return _succeed(directory, task, value)
+        return _fail(outcome, FailureReason.EXCEPTION, text)
+    return _succeed(outcome, task, value)
 
 
-def _succeed(directory: Path, task: Task[..., Any], value: object) -> int:
+def _succeed(outcome: int, task: Task[..., Any], value: object) -> int:
     try:
         encoded = plain.encode(value, f"the result of {task.name}")
     except TypeError as error:
-        return _fail(directory, FailureReason.RESULT_REFUSED, str(error))
+        return _fail(outcome, FailureReason.RESULT_REFUSED, str(error))
     if value is not None:
-        (directory / RESULT).write_bytes(encoded)
+        _write(outcome, encoded)
     return 0
 
 
@@ -115,9 +123,14 @@ def told(error: BaseException, since: TracebackType | None) -> str:
     return text if len(text) <= ERROR_CHARACTERS_MAX else f"[...]\n{text[-ERROR_CHARACTERS_MAX:]}"
 
 
-def _fail(directory: Path, reason: FailureReason, text: str) -> int:
-    (directory / ERROR).write_bytes(msgspec.json.encode({"reason": reason, "error": text}))
+def _fail(outcome: int, reason: FailureReason, text: str) -> int:
+    _write(outcome, msgspec.json.encode({"reason": reason, "error": text}))
     return FAILED
+
+
+def _write(outcome: int, content: bytes) -> None:
+    with os.fdopen(outcome, "wb", closefd=False) as file:
+        file.write(content)
 
 
 def _status(code: object) -> int:

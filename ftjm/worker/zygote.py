@@ -5,14 +5,12 @@ fork. What it forks is orphaned at once, and becomes a child of the guard, which
 waited for and judged as commands are. A new process waits for its orders on its standard input, which the guard gives
 once it knows the process.
 
-Frames, one a packet. From the guard: a token, with three descriptors. To the guard: `R` and the names of tasks, or `E`
-and why the apps cannot be imported, once; then a token and a pid each, 0 if there could be none.
+It forks the pool, too, in which attempts are threads. Its packets are those of `taskwire`.
 """
 
 import gc
 import os
 import socket
-import struct
 import sys
 import threading
 from collections.abc import Sequence
@@ -20,11 +18,8 @@ from contextlib import suppress
 
 import msgspec
 
-ASK = struct.Struct("!I")
-ANSWER = struct.Struct("!II")
-READY, BROKEN = b"R", b"E"
-GIVEN = 3
-FRAME_BYTES_MAX = 64 * 1024
+from ftjm.worker import outputs
+from ftjm.worker.taskwire import ASK, BROKEN, FORK, FORKED, FRAME_BYTES_MAX, GIVEN, READY, Apps
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,9 +28,10 @@ def main(arguments: Sequence[str]) -> int:
     control.set_inheritable(False)
     # Imported with the apps: what it costs is paid once, before the first fork.
     from ftjm.sdk.apps import AppError, load
-    from ftjm.sdk.tasks import CHECKS
+    from ftjm.sdk.tasks import CHECKS, TASKS
     from ftjm.worker import taskrun
 
+    outputs.route()
     unchecked = CHECKS.set(False)
     try:
         names = load(arguments[1:])
@@ -46,22 +42,23 @@ def main(arguments: Sequence[str]) -> int:
         todo = "start threads in tasks, not at import: a forked process has none of them, and may hang on their locks"
         sys.stderr.write(f"warning: the apps have started {threads - 1} threads; {todo}\n")
     CHECKS.reset(unchecked)
-    shown = names if sum(map(len, names)) < FRAME_BYTES_MAX // 2 else []
-    control.send(READY + msgspec.json.encode(shown))
+    control.send(READY + _shown(Apps(names, [name for name in names if TASKS[name].idempotent])))
     _flush()
     # What is there now is shared with all forks, and stays so if the collector does not touch it.
     gc.collect()
     gc.freeze()
     pids, tell = os.pipe()
     while True:
-        token, given, _, _ = socket.recv_fds(control, ASK.size, GIVEN)
-        if not token:
+        frame, given, _, _ = socket.recv_fds(control, ASK.size, GIVEN, socket.MSG_CMSG_CLOEXEC)
+        if not frame:
             return 0
-        pid = _fork(given, (control.fileno(), pids, tell), tell, pids, taskrun.become)
+        kind, token = ASK.unpack(frame)
+        become = taskrun.become if kind == FORK else _become_pool
+        pid = _fork(given, (control.fileno(), pids, tell), tell, pids, become)
         for fd in given:
             os.close(fd)
         try:
-            control.send(token + pid.to_bytes(4))
+            control.send(FORKED.pack(token, pid))
         except OSError:
             return 0
 
@@ -86,6 +83,20 @@ def _fork(given: list[int], ours: Sequence[int], tell: int, pids: int, become) -
     # Once it is dead, what it forked has its new parent.
     _, status = os.waitpid(between, 0)
     return int.from_bytes(os.read(pids, 4)) if status == 0 else 0
+
+
+def _become_pool(given: Sequence[int]) -> None:
+    # Only there, since what it imports would make every other process larger.
+    from ftjm.worker import pool
+
+    pool.become(given)
+
+
+def _shown(apps: Apps) -> bytes:
+    """As many names as a packet holds. A task that is left out of the idempotent ones has processes of its own."""
+    while len(encoded := msgspec.json.encode(apps)) >= FRAME_BYTES_MAX:
+        apps = Apps(apps.tasks[: len(apps.tasks) // 2], apps.idempotent[: len(apps.idempotent) // 2])
+    return encoded
 
 
 def _flush() -> None:

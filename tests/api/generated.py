@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ftjm.api.tables import PARTITIONS_MAX, Changes, Mention, Tables
 from ftjm.core.model import Job, JobSpec, JobState
-from ftjm.core.state import encode
+from ftjm.core.rows import encode
 
 STATES = list(JobState)
 BORN = 1_900_000_000_000

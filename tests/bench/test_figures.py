@@ -67,11 +67,11 @@ def test_every_figure_of_the_documentation_has_a_known_unit():
     named = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
     assert {"end_to_end_per_s", "submit_per_s", "drain_per_s", "ceiling_per_s", "ratio"} <= named
     assert {"p50_ms", "p95_ms", "p99_ms", "done_p50_ms", "done_p99_ms"} <= named
-    assert {name for name in named if not unit_of(name)} == {"ratio", "events"}
+    assert {name for name in named if not unit_of(name)} == {"ratio", "events", "live_jobs", "tail_events"}
 
 
 def test_the_command_line_knows_every_suite_and_kind_of_work():
-    assert {suite.value for suite in Suite} == set(SUITES) == set(JOBS)
+    assert {suite.value for suite in Suite} == set(SUITES) >= set(JOBS)
     assert {work.value for work in WorkOption} == {work.value for work in Work}
 
 

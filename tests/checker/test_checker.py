@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
-from ftjm.checker import Entry, Report, check
+from ftjm.checker import Entry, Evidence, Kind, Report, check
 from ftjm.core import events as e
 from ftjm.core.commands import CompleteAttempt
 from ftjm.core.model import FailureReason, JobSpec, StopReason
@@ -20,8 +21,9 @@ Batch = list[e.Event]
 Story = list[Batch]
 
 
-def submitted(job_id: str, command: int) -> e.Event:
-    return e.JobSubmitted(queue="q", job_id=job_id, run=1, spec=JobSpec(), cause_ref=str(command))
+def submitted(job_id: str, command: int, **fields: Any) -> e.Event:
+    spec = JobSpec(**{"retention_ms": 1_000_000, **fields})
+    return e.JobSubmitted(queue="q", job_id=job_id, run=1, spec=spec, cause_ref=str(command))
 
 
 def by(cause: e.Cause, event: e.Event) -> e.Event:
@@ -45,8 +47,11 @@ def of(kind: type[e.Event], job_id: str, cause: e.Cause, ref: str = "", run: int
 
 
 def a_story() -> Story:
-    """Four jobs: one succeeds, one loses its worker first, one is stopped, one is run again and then forgotten."""
-    timer, lapse = e.Cause.TIMER, e.Cause.LAPSE
+    """Four jobs: one succeeds, one loses its worker first, one is stopped, one is run again and then forgotten.
+
+    The batch of index n is number n + 1, and its time is 1,001 + n.
+    """
+    timer, lapse, told = e.Cause.TIMER, e.Cause.LAPSE, e.Cause.COMMAND
     failed: dict[str, Any] = {"session": "s1", "started_at": 1, "ended_at": 2, "reason": FailureReason.STOPPED}
     stop: dict[str, Any] = {"attempt": 1, "reason": StopReason.CANCELLED}
     return [
@@ -54,22 +59,23 @@ def a_story() -> Story:
         [succeeded(GOOD, 1, 2), e.CommandRejected(code="INVALID", text="", cause_ref="3")],
         [
             by(lapse, e.WorkerLost(session="s2")),
-            of(e.AttemptLost, LOST, lapse, attempt=1, session="s2", reason="LAPSED", retry_at=9),
+            of(e.AttemptLost, LOST, lapse, attempt=1, session="s2", reason="LAPSED", retry_at=1_004),
         ],
-        [of(e.JobQueued, LOST, timer), dispatched(LOST, 2)],
-        [of(e.AttemptStarted, LOST, e.Cause.COMMAND, "4", attempt=2, session="s1", started_at=1)],
+        [of(e.JobQueued, LOST, timer, "1004"), dispatched(LOST, 2)],
+        [of(e.AttemptStarted, LOST, told, "4", attempt=2, session="s1", started_at=1)],
         [succeeded(LOST, 2, 5), submitted(CANCELLED, 6), dispatched(CANCELLED, 1)],
-        [of(e.JobStopRequested, CANCELLED, e.Cause.COMMAND, "7", **stop)],
+        [of(e.JobStopRequested, CANCELLED, told, "7", **stop)],
         [
-            of(e.AttemptFailed, CANCELLED, e.Cause.COMMAND, "8", attempt=1, **failed),
-            of(e.JobCancelled, CANCELLED, e.Cause.COMMAND, "8"),
+            of(e.AttemptFailed, CANCELLED, told, "8", attempt=1, **failed),
+            of(e.JobCancelled, CANCELLED, told, "8"),
         ],
-        [submitted(AGAIN, 9), dispatched(AGAIN, 1)],
+        [submitted(AGAIN, 9, retention_ms=2), dispatched(AGAIN, 1)],
         [succeeded(AGAIN, 1, 10)],
-        [of(e.JobRerun, AGAIN, e.Cause.COMMAND, "11", run=2), dispatched(AGAIN, 2, run=2)],
-        [succeeded(AGAIN, 2, 12, run=2), of(e.JobForgotten, AGAIN, timer, run=2)],
-        [submitted(AGAIN, 13), dispatched(AGAIN, 1)],
-        [succeeded(AGAIN, 1, 14)],
+        [of(e.JobRerun, AGAIN, told, "11", run=2), dispatched(AGAIN, 2, run=2)],
+        [succeeded(AGAIN, 2, 12, run=2)],
+        [of(e.SubmissionRepeated, GOOD, told, "13")],
+        [of(e.JobForgotten, AGAIN, timer, "1014", run=2), submitted(AGAIN, 14), dispatched(AGAIN, 1)],
+        [succeeded(AGAIN, 1, 15)],
     ]
 
 
@@ -80,6 +86,8 @@ def closed(story: Story) -> list[list[e.Event | e.BatchClosed]]:
     for number, batch in enumerate(story, 1):
         refs = [int(event.cause_ref) for event in batch if event.cause is e.Cause.COMMAND]
         next_command = max([next_command, *(ref + 1 for ref in refs)])
+        for event in batch:
+            event.at = 1_000 + number
         end = e.BatchClosed(
             batch_no=number,
             now=1_000 + number,
@@ -95,9 +103,11 @@ def closed(story: Story) -> list[list[e.Event | e.BatchClosed]]:
     return batches
 
 
-def judged(batches: list[list[e.Event | e.BatchClosed]], acknowledged: Any = NAMES) -> Report:
+def judged(
+    batches: list[list[e.Event | e.BatchClosed]], acknowledged: Any = NAMES, evidence: Evidence | None = None
+) -> Report:
     records = [record for batch in batches for record in batch]
-    return check((Entry(0, offset, event) for offset, event in enumerate(records)), acknowledged)
+    return check((Entry(0, offset, event) for offset, event in enumerate(records)), acknowledged, evidence)
 
 
 def test_a_good_history_passes_and_is_counted():
@@ -113,11 +123,12 @@ def test_a_good_history_passes_and_is_counted():
         "attempts_failed": 1,
         "attempts_lost": 1,
         "attempts_declined": 0,
-        "submissions_repeated": 0,
+        "submissions_repeated": 1,
         "commands_refused": 1,
-        "batches": 14,
-        "events": 27,
+        "batches": 15,
+        "events": 28,
         "violations": [],
+        "kinds": {},
     }
 
 
@@ -153,7 +164,7 @@ def test_nothing_at_all_passes_only_if_nothing_was_promised():
 
 # ---- faults that are planted among the events. Each changes the story, and says what must be found.
 
-EventFault = tuple[Callable[[Story], object], str]
+EventFault = tuple[Callable[[Story], object], Kind, str]
 
 
 def _insert(batch: int, *events: e.Event) -> Callable[[Story], object]:
@@ -182,86 +193,243 @@ def _timed(event: e.Event) -> e.Event:
     return by(e.Cause.TIMER, event)
 
 
+def _also(*plants: Callable[[Story], object]) -> Callable[[Story], object]:
+    def change(story: Story) -> None:
+        for plant in plants:
+            plant(story)
+
+    return change
+
+
+LOSS: dict[str, Any] = {"attempt": 1, "session": "s1", "reason": "LAPSED"}
+FAILURE: dict[str, Any] = {"attempt": 1, "session": "s1", "started_at": 1, "ended_at": 2, "reason": "EXIT_CODE"}
+TIMER, LAPSE = e.Cause.TIMER, e.Cause.LAPSE
+
 EVENT_FAULTS: dict[str, EventFault] = {
     "a second success of a run": (
         _insert(5, dispatched(GOOD, 2), _timed(succeeded(GOOD, 2, 0))),
+        Kind.DOUBLED,
         "expected one success of run 1, but found another",
     ),
     "the same success twice": (
         _insert(1, _timed(succeeded(GOOD, 1, 0))),
+        Kind.DOUBLED,
         "expected one outcome of attempt 1, but found another",
     ),
     "a success of an attempt that was lost": (
         _insert(2, _timed(succeeded(LOST, 1, 0, "s2"))),
+        Kind.DOUBLED,
         "expected one outcome of attempt 1, but found another",
     ),
+    "a job that is born twice": (
+        _insert(0, _timed(submitted(GOOD, 0))),
+        Kind.DOUBLED,
+        "expected what may happen to a job that is DISPATCHED, but found what may not, in JobSubmitted",
+    ),
     "a late start of an attempt that was lost": (
-        _insert(3, of(e.AttemptStarted, LOST, e.Cause.TIMER, attempt=1, session="s2", started_at=1)),
+        _insert(3, of(e.AttemptStarted, LOST, TIMER, attempt=1, session="s2", started_at=1)),
+        Kind.TRANSITION,
         "expected the newest attempt, 2, but found 1",
     ),
     "a success that nobody dispatched": (
         _drop(3, 1),
+        Kind.UNDISPATCHED,
         "expected a dispatch of attempt 2 before, but found none",
     ),
     "a stop of an attempt that nobody dispatched": (
         _drop(5, 2),
+        Kind.UNDISPATCHED,
         "expected a dispatch of attempt 1 before, but found none",
     ),
     "a success by another session": (
         _set(1, 0, session="s9"),
+        Kind.UNDISPATCHED,
         "expected attempt 1 with session s1, but found s9",
     ),
     "an attempt number that stands still": (
         _set(3, 1, attempt=1),
+        Kind.TRANSITION,
         "expected attempt 2, but found 1",
     ),
     "an attempt number that jumps": (
         _set(3, 1, attempt=3),
+        Kind.TRANSITION,
         "expected attempt 2, but found 3",
     ),
     "a dispatch of a job that waits for nothing": (
         _insert(0, dispatched(GOOD, 2)),
+        Kind.TRANSITION,
         "expected what may happen to a job that is DISPATCHED, but found what may not, in AttemptDispatched",
     ),
-    "a job that is born twice": (
-        _insert(0, _timed(submitted(GOOD, 0))),
-        "expected what may happen to a job that is DISPATCHED, but found what may not, in JobSubmitted",
-    ),
     "an event of a job that was never submitted": (
-        _insert(0, of(e.JobCancelled, "ghost", e.Cause.TIMER)),
+        _insert(0, of(e.JobCancelled, "ghost", TIMER)),
+        Kind.TRANSITION,
         "expected what may happen to a job that is not submitted, but found what may not, in JobCancelled",
     ),
     "an event of a job that is forgotten": (
-        _insert(11, of(e.SubmissionRepeated, AGAIN, e.Cause.TIMER, run=2)),
+        lambda story: story[13].insert(1, of(e.SubmissionRepeated, AGAIN, TIMER, run=2)),
+        Kind.TRANSITION,
         "expected what may happen to a job that is forgotten, but found what may not, in SubmissionRepeated",
     ),
     "an event of another run": (
         _set(1, 0, run=2),
+        Kind.TRANSITION,
         "expected run 1, but found 2",
     ),
     "a rerun that skips a number": (
         _set(10, 0, run=3),
+        Kind.TRANSITION,
         "expected run 2, but found 3",
     ),
     "a job that never ends": (
-        _drop(13, 0),
+        _drop(14, 0),
+        Kind.LOST,
         "q/again: expected it to have ended, but found it DISPATCHED",
     ),
     "an acknowledged job that was lost": (
         _cut(8),
+        Kind.LOST,
         "q/again: expected the acknowledged job in the log, but found no trace of it",
+    ),
+    "a failure that leads to nothing": (
+        _insert(14, _timed(submitted("x", 0)), dispatched("x", 1), of(e.AttemptFailed, "x", LAPSE, **FAILURE)),
+        Kind.END,
+        "q/x: expected its end to follow no further attempt, but found none",
+    ),
+    "a further attempt that the job may not have": (
+        _insert(
+            14,
+            _timed(submitted("x", 0)),
+            dispatched("x", 1),
+            of(e.AttemptFailed, "x", LAPSE, **FAILURE, retry_at=1_020),
+        ),
+        Kind.END,
+        "expected no further attempt (1 of 1 attempts failed), but found one",
+    ),
+    "a failed job that had attempts left": (
+        _insert(
+            14,
+            _timed(submitted("x", 0, max_attempts=2)),
+            dispatched("x", 1),
+            of(e.AttemptFailed, "x", LAPSE, **FAILURE),
+            of(e.JobFailed, "x", LAPSE, reason="EXIT_CODE"),
+        ),
+        Kind.END,
+        "expected a further attempt (1 of 2 attempts failed), but found none",
+    ),
+    "a job whose worker was lost once too often, and that goes on": (
+        _insert(
+            14,
+            _timed(submitted("x", 0, worker_losses_max=0)),
+            dispatched("x", 1),
+            of(e.AttemptLost, "x", LAPSE, **LOSS, retry_at=1_015),
+        ),
+        Kind.END,
+        "expected no further attempt (1 of 0 losses, and then requeue), but found one",
+    ),
+    "a job that fails although nothing has happened to it": (
+        _insert(14, _timed(submitted("x", 0)), of(e.JobFailed, "x", LAPSE, reason="EXIT_CODE")),
+        Kind.END,
+        "expected a last attempt before it failed, but found none (EXIT_CODE)",
+    ),
+    "a cancelled job that nobody wished to cancel": (
+        _insert(14, _timed(submitted("x", 0)), of(e.JobCancelled, "x", LAPSE)),
+        Kind.END,
+        "expected somebody's wish to cancel it, but found the cause LAPSE",
+    ),
+    "a wish to cancel that ends in a failure": (
+        _also(_drop(7, 1), _insert(7, of(e.JobFailed, CANCELLED, e.Cause.COMMAND, "8", reason="STOPPED"))),
+        Kind.END,
+        "expected it cancelled, as somebody wished, but found it failed",
+    ),
+    "a delay that is over at once": (
+        _insert(14, _timed(submitted("x", 0, held=True)), of(e.JobReleased, "x", LAPSE), of(e.JobQueued, "x", LAPSE)),
+        Kind.TRANSITION,
+        "expected what may happen to a job that is READY, but found what may not, in JobQueued",
+    ),
+    "work for a session that was given up": (
+        _set(3, 1, session="s2"),
+        Kind.LIMIT,
+        "expected no work for session s2, which was given up, but found some",
+    ),
+    "a retry before its time": (
+        _also(_set(2, 1, retry_at=1_005), _set(3, 0, cause_ref="1005")),
+        Kind.TIMER,
+        "expected nothing before 1005, but found it at 1004",
+    ),
+    "a timer that nobody set": (
+        _set(3, 0, cause_ref="999"),
+        Kind.TIMER,
+        "expected a timer that the job has (for 1004), but found one for 999",
+    ),
+    "a retention that is not over": (
+        _set(13, 0, cause_ref="1013"),
+        Kind.TIMER,
+        "expected a timer that the job has (for 1014), but found one for 1013",
+    ),
+    "a deadline of a job that has none": (
+        _insert(14, _timed(submitted("x", 0)), of(e.JobFailed, "x", TIMER, "1015", reason="DEADLINE")),
+        Kind.TIMER,
+        "expected no timer, but found one for 1015",
+    ),
+    "a backoff that is longer than asked for": (
+        _insert(
+            14,
+            _timed(submitted("x", 0, max_attempts=2, backoff_ms=10)),
+            dispatched("x", 1),
+            of(e.AttemptFailed, "x", LAPSE, **FAILURE, retry_at=1_100),
+        ),
+        Kind.TIMER,
+        "expected a retry within 10 ms, but found it 85 ms later",
+    ),
+    "a younger job that is dispatched first": (
+        lambda story: story[0].insert(2, story[0].pop()),
+        Kind.ORDER,
+        "expected q/good to be dispatched first (priority 50, place 1), but found this one (priority 50, place",
+    ),
+    "a job of lower priority that is dispatched first": (
+        _also(_set(0, 1, spec=JobSpec(priority=51, retention_ms=1_000_000))),
+        Kind.ORDER,
+        "expected q/lost to be dispatched first (priority 51, place",
+    ),
+    "a forwarded command that did not arrive": (
+        _insert(14, e.CommandForwarded(partition=3, body=b"", cause=TIMER)),
+        Kind.LOST,
+        "events[0]: expected 1 commands forwarded to 3 to arrive once, but found 0",
+    ),
+    "a forwarded command that came twice": (
+        _insert(14, *(e.ForwardReceived(source=0, number=n, cause=TIMER) for n in (1, 1))),
+        Kind.CHAIN,
+        "expected message 2 of partition 0, but found 1",
     ),
 }
 
 
 @pytest.mark.parametrize("fault", EVENT_FAULTS)
 def test_a_fault_among_the_events_is_named(fault):
-    plant, text = EVENT_FAULTS[fault]
-    story = a_story()
+    plant, kind, text = EVENT_FAULTS[fault]
+    story = copy.deepcopy(a_story())
     plant(story)
     report = judged(closed(story))
     assert not report.passed
+    assert report.kinds[kind], report.violations
     assert any(text in violation for violation in report.violations), report.violations
+
+
+def test_a_timer_that_is_left_behind_is_named():
+    story = a_story()
+    late = story[3].pop(0), story[3].pop(0)
+    story[4] = [*late, *story[4]]
+    story[3] = [e.CommandRejected(code="INVALID", text="", cause=TIMER)]
+    report = judged(closed(story))
+    assert report.kinds == {Kind.TIMER: 1}
+    assert "q/lost: expected its timer for 1004 to fire by 1004, but found it left behind" in report.violations[0]
+
+
+def test_an_event_of_another_time_than_its_batch_is_named():
+    batches = closed(a_story())
+    batches[1][0] = msgspec.structs.replace(batches[1][0], at=1_001)
+    assert judged(batches).violations == ["events[0] at 7: expected events of the time 1002 in batch 2, but found 1001"]
 
 
 # ---- faults of the chain of batches: each changes one end, and is found there.
@@ -277,7 +445,7 @@ CHAIN_FAULTS: dict[str, tuple[int, dict[str, Any], str]] = {
     "a time that goes back": (6, {"now": 1}, "expected now of batch 7 never to go back from 1006, but found 1"),
     "a command that nobody answered": (1, {"next_command": 5}, "expected an event for each command consumed, but"),
     "an answer to a command that was not consumed": (5, {"next_command": 6}, "only, but found some to 6"),
-    "commands that nobody answered": (13, {"next_command": 40}, "found none for 15, 16, 17, 18, 19 and 20 more"),
+    "commands that nobody answered": (14, {"next_command": 40}, "found none for 16, 17, 18, 19, 20 and 19 more"),
 }
 
 
@@ -310,7 +478,7 @@ def test_a_job_in_two_partitions_is_named():
 
 
 def test_a_name_that_is_only_mentioned_is_no_job():
-    told = e.CommandForwarded(queue="q", job_id="elsewhere", partition=1, body=b"", cause_ref="0")
+    told = e.CommandRejected(queue="q", job_id="elsewhere", code="UNKNOWN_JOB", text="", cause_ref="0")
     assert judged(closed([[told]]), []).passed
 
 

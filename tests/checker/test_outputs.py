@@ -52,6 +52,25 @@ def test_there_are_enough_jobs_even_with_few_files(items, tmp_path):
         batch.make(tmp_path, files=[])
 
 
+def test_one_job_of_eight_is_a_task():
+    assert (batch.share(0), batch.share(300)) == ((0, 300), (263, 37))
+
+
+def test_tasks_look_into_modules_that_a_parser_takes(tmp_path):
+    files = [tmp_path / name for name in ("a.py", "b.py", "c.txt", "test/bad.py")]
+    files[3].parent.mkdir()
+    for file in files:
+        file.write_text("class A:\n    def f(self): ...\nasync def g(): ...\n" if file.suffix == ".py" else "no Python")
+    surveys = batch.surveys(3, files)
+    assert [survey.source for survey in surveys] == [files[0], files[1], files[0]]
+    assert len({survey.name for survey in surveys}) == 3
+    assert surveys[0].result() == {"functions": 2, "classes": 1, "lines": 3}
+    job = surveys[0].request.job()
+    assert (job.queue, job.spec.executor, job.spec.command) == ("survey", "python", ["ftjm.demo.tasks.survey"])
+    with pytest.raises(FtjmError, match="modules in Python"):
+        batch.surveys(1, files[2:])
+
+
 def test_a_wrong_digest_is_caught(items, printed):
     printed[items[1].name] = b"0" * 64 + b"  -\n"
     [text] = batch.verify(items, printed)

@@ -51,6 +51,18 @@ def test_a_payload_from_standard_input_or_a_file(ftjm, ftjm_json, tmp_path):
     assert ftjm_json("get", "b")["payload"] == [1, 2]
 
 
+def test_a_task_from_flags(ftjm, cluster, tmp_path):
+    from ftjm.adapters import codec
+
+    (tmp_path / "kwargs.json").write_text('{"width": 200}')
+    flags = ["--args", '["a.png"]', "--kwargs", "@kwargs.json", "--job-id", "a"]
+    assert ftjm("submit", "--task", "thumbnails.resize", *flags).stdout == "default/a\n"
+    [record] = [r for log in cluster.commands for r in log]
+    spec = codec.decode(record.value).spec
+    assert (spec.executor, spec.command, spec.max_attempts) == ("python", ["thumbnails.resize"], 3)
+    assert json.loads(spec.payload) == {"args": ["a.png"], "kwargs": {"width": 200}}
+
+
 def test_the_same_again_is_the_same_job_and_other_content_is_refused(ftjm):
     assert ftjm("submit", "--job-id", "a", "--", "echo").exit_code == 0
     assert ftjm("submit", "--job-id", "a", "--", "echo").exit_code == 0
@@ -121,6 +133,12 @@ def test_a_file_with_a_mistake_submits_nothing(ftjm, cluster, tmp_path):
         ["--env", "A", "--", "x"],
         ["--payload", "{", "--", "x"],
         ["--payload", "@none", "--", "x"],
+        ["--task", "a", "--", "x"],
+        ["--task", "a", "--args", "b"],
+        ["--task", "a", "--args", '"b"'],
+        ["--task", "a", "--payload", "{}"],
+        ["--args", "[]", "--", "x"],
+        ["-f", "empty.yaml", "--task", "a"],
         ["--patience", "5", "--", "x"],
         ["--job-id", "a/b", "--", "x"],
     ],
@@ -158,5 +176,5 @@ def test_a_record_that_kafka_refuses(ftjm, cluster):
 
 def test_the_help_says_what_is_public(ftjm):
     text = " ".join(ftjm("submit", "--help").stdout.split())
-    assert "environment, command and payload are public" in text
+    assert "environment, command, arguments and payload are public" in text
     assert "nothing is submitted" in text

@@ -32,7 +32,7 @@ from ftjm.core.model import (
     Timer,
     TimerKind,
 )
-from ftjm.core.state import encode
+from ftjm.core.rows import encode
 
 FIRST, LAST = b"\0", b"\xff"
 KINDS = {

@@ -8,6 +8,7 @@ from ftjm.core import commands as c
 from ftjm.core.decide import Policy, home
 from ftjm.core.identity import content_hash, murmur2, parse_job, partition_for
 from ftjm.core.model import JobSpec, job_key
+from ftjm.core.names import is_task_name
 from ftjm.core.retry import LOSS_BACKOFF_MAX_MS, backoff_ms, loss_backoff_ms
 
 JAVA_MURMUR2 = {
@@ -55,6 +56,12 @@ def test_a_job_is_named_by_queue_and_id_or_by_its_id_alone():
 def test_what_names_no_job_is_refused_and_says_which_part(text, what):
     with pytest.raises(ValueError, match=f"the {what} is"):
         parse_job(text)
+
+
+@pytest.mark.parametrize(("text", "may"), [("a", True), ("größe.<locals>.f", True), ("", False), ("a\n", False)])
+def test_names_of_tasks_can_be_shown(text, may):
+    assert is_task_name(text) == may
+    assert not is_task_name("a" * 301)
 
 
 def test_content_differs_with_every_field():

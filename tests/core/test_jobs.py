@@ -42,6 +42,13 @@ def test_a_job_is_ready_at_once():
     story.job_is(JobState.READY, submitted_at=NOW, ready_at=NOW, attempt=0, retention_ms=POLICY.retention_ms)
 
 
+def test_where_there_is_no_room_new_jobs_are_refused_and_known_ones_are_answered():
+    full = msgspec.structs.replace(POLICY, overload="the disk is 96 % full")
+    story = given(submitted()).when(submit(job_id="b"), policy=full).refused("OVERLOADED", "96 % full", "15 s")
+    story.when(submit(), policy=full).then(like(e.SubmissionRepeated))
+    story.when(command(c.CancelJob), policy=full).then(like(e.JobCancelled))
+
+
 def test_a_job_may_keep_its_own_retention():
     given().when(submit(retention_ms=7)).job_is(retention_ms=7)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftjm.adapters.memory import MemoryStore
-from ftjm.core import state as state_module
+from ftjm.core import rows
 from ftjm.core.keys import after, outbox_key, ready_key, timer_key
 from ftjm.core.model import Job, JobState, Message, MessageKind, Queue, Session, Timer, TimerKind
 from ftjm.core.state import State, load_position
@@ -189,7 +189,7 @@ def test_the_size_of_a_batch_grows_with_its_rows():
 
 
 def test_the_cache_is_bounded_and_forgets_nothing(monkeypatch):
-    monkeypatch.setattr(state_module, "CACHE_JOBS_MAX", 2)
+    monkeypatch.setattr(rows, "CACHE_ROWS_MAX", 2)
     state, store = fresh()
     for name in "abc":
         state.save_job(f"q/{name}", Job(JobState.READY, attempt=ord(name)))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftjm.adapters import codec
+from ftjm.adapters.memory import MemoryStore
 from ftjm.core import commands as c
 from ftjm.core import decide as decide_module
 from ftjm.core import events as e
@@ -15,7 +16,7 @@ from ftjm.core.decide import Rejected
 from ftjm.core.errors import UndecodableError
 from ftjm.core.model import FailureReason, JobSpec, JobState, MessageKind
 from ftjm.engine.partition import COMMAND_BYTES_MAX, NAME_MAX, REJECTED_TEXT_MAX
-from ftjm.engine.ports import EventRecord
+from ftjm.engine.ports import EventRecord, StoreFailed
 from tests.engine.world import OTHER_QUEUE, QUEUE, World, offer
 
 CANCEL = codec.encode(c.CancelJob(queue=QUEUE, job_id="a"))
@@ -257,3 +258,30 @@ def test_an_unknown_event_stops_a_follower():
 def test_a_command_in_the_events_stops_a_follower():
     with pytest.raises(AssertionError):
         World().partition().fold(EventRecord(0, CANCEL))
+
+
+class FailingStore(MemoryStore):
+    """A disk that cannot be read any more."""
+
+    fails = False
+
+    def get(self, key: bytes) -> bytes | None:
+        if self.fails:
+            raise StoreFailed("a planted fault")
+        return super().get(key)
+
+
+def test_a_store_that_cannot_be_read_is_not_the_fault_of_a_command():
+    """Were it refused, a submission that was acknowledged would be lost to one owner's bad disk."""
+    store = FailingStore()
+    world = World(make_store=lambda: store)
+    world.submit("a")
+    store.fails = True
+    with pytest.raises(StoreFailed):
+        world.work()
+    store.fails = False
+    world.owner.reopen()
+    world.lead()
+    world.work_all()
+    assert world.job("a").state is JobState.READY
+    assert not world.owner.rejected

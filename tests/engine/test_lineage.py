@@ -10,7 +10,7 @@ from ftjm.adapters.memory import MemoryLog, MemoryStore
 from ftjm.core import commands as c
 from ftjm.core.keys import POSITION_KEY
 from ftjm.core.model import Position
-from ftjm.core.state import encode
+from ftjm.core.rows import encode
 from ftjm.engine.partition import lineage
 from ftjm.engine.ports import Store
 from tests.core.consistency import all_rows

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftjm.core.identity import is_name
 from ftjm.core.model import JobSpec, OnWorkerLoss
+from ftjm.core.names import is_name
 from ftjm.inputs import InvalidJobError, JobFields, JobRequest, derived_id, parse_job
+from tests.sdk.app import resize
 
 JSON = st.recursive(
     st.none()
@@ -85,6 +86,23 @@ def test_times_may_be_absolute():
     assert (spec.start_at, spec.deadline_at, spec.deadline_ms) == (1_896_112_800_000, 1_896_116_400_000, 0)
 
 
+def test_a_task_is_called_with_its_arguments():
+    job = parse_job({"task": "thumbnails.resize", "args": ["a.png"], "kwargs": {"width": 200}, "timeout": "2m"})
+    payload = b'{"args":["a.png"],"kwargs":{"width":200}}'
+    spec = JobSpec(
+        executor="python", command=["thumbnails.resize"], payload=payload, max_attempts=3, timeout_ms=120_000
+    )
+    assert job == JobRequest("default", "", spec)
+    assert parse_job({"task": "a"}).spec.payload == b'{"args":[],"kwargs":{}}'
+    assert parse_job({"task": "a", "max_attempts": "1"}).spec.max_attempts == 1
+
+
+def test_a_task_is_the_same_job_however_it_is_submitted():
+    asked = resize("a.png", width=200).job({"job_id": "a"})
+    fields = {"queue": "thumbnails", "job_id": "a", "timeout": "2m"}
+    assert parse_job({"task": resize.name, "args": ["a.png"], "kwargs": {"width": 200}, **fields}) == asked
+
+
 def test_a_payload_of_null_is_a_payload():
     assert parse_job({"command": "true", "payload": None}).spec.payload == b"null"
     assert parse_job({"command": "true"}).spec.payload == b""
@@ -94,7 +112,15 @@ def test_a_payload_of_null_is_a_payload():
     ("fields", "problem"),
     [
         (None, "expected a job's fields, but found null"),
-        ({}, "command: expected a program and its arguments, but found none"),
+        ({}, "expected a command (a program and its arguments) or a task, but found neither"),
+        ({"command": "a", "task": "b"}, "expected a command (a program and its arguments) or a task, but found both"),
+        ({"task": ""}, 'task: expected a task\'s name, such as thumbnails.resize, but found ""'),
+        ({"task": ["a"]}, "task: expected a task's name, such as thumbnails.resize, but found"),
+        ({"task": "a", "args": "b"}, 'args: expected a list of arguments, but found "b"'),
+        ({"task": "a", "kwargs": ["b"]}, 'kwargs: expected names with values, but found ["b"]'),
+        ({"task": "a", "payload": None}, "payload: expected args and kwargs beside a task, but found a payload"),
+        ({"command": "a", "args": ["b"]}, "args: expected a task beside it, but found a command"),
+        ({"task": "a", "args": [1, [1 << 70]]}, "a['args'][1][0]: expected a whole number of 64 bits"),
         ({"command": []}, "command: expected a program and its arguments, but found []"),
         ({"command": [""]}, "command: expected a program and its arguments, but the program is empty"),
         ({"command": "a 'b"}, 'command: expected a command line, but No closing quotation in "a \'b"'),
@@ -155,6 +181,7 @@ def test_all_mistakes_are_told_at_once():
     ("fields", "field"),
     [
         ({"command": "a", "payload": "x" * 1_000}, "payload"),
+        ({"task": "a", "args": ["x" * 1_000]}, "args"),
         ({"command": ["a", "x" * 1_000]}, "command"),
         ({"command": "a", "env": {"A": "ü" * 500}}, "command"),
     ],

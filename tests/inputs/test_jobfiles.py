@@ -54,6 +54,14 @@ def test_yaml_says_what_it_looks_like(tmp_path):
     assert second.spec.command == first.spec.command
 
 
+def test_arguments_of_a_task_have_the_types_of_yaml(tmp_path):
+    [job] = read(written(tmp_path, "jobs.yaml", "- {task: shop.add, args: [1, on, 1.5], kwargs: {deep: {n: 010}}}\n"))
+    assert (job.spec.executor, job.spec.command) == ("python", ["shop.add"])
+    assert json.loads(job.spec.payload) == {"args": [1, "on", 1.5], "kwargs": {"deep": {"n": 10}}}
+    [problem] = problems(written(tmp_path, "wrong.yaml", "- task: shop.add\n  priority: 7\n  payload: {a: 1}\n"))
+    assert problem == ":3: payload: expected args and kwargs beside a task, but found a payload"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -102,7 +110,7 @@ def test_mistakes_in_yaml_are_told_with_their_lines(tmp_path):
         ":4: priority: expected 0 to 100, but found 400",
         ":8: backoff.max: expected a duration such as 500ms, 10s, 2m, 1h30m or 1d, but found 'soon'",
         ":10: expected each name once, but found command again",
-        ":11: command: expected a program and its arguments, but found none",
+        ":11: expected a command (a program and its arguments) or a task, but found neither",
         ':12: expected a job\'s fields, but found "5"',
     ]
 

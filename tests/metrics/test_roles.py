@@ -38,7 +38,14 @@ def test_a_scheduler_shows_what_it_owns(monkeypatch):
         1: SimpleNamespace(role=Role.OWNER, standing=Standing({"s": counts(READY=1)}, {"s": NOW + 9_000})),
         2: SimpleNamespace(role=Role.STANDBY, standing=Standing({"t": counts(READY=9)}, {"t": NOW})),
     }
-    process = SimpleNamespace(partitions=partitions, rebalances=3, workers=Counter(open=2), lag_events=7)
+    process = SimpleNamespace(
+        partitions=partitions,
+        rebalances=3,
+        workers=Counter(open=2),
+        lag_events=7,
+        refusing={"disk": True},
+        damaged_snapshots=2,
+    )
     shown = registry("scheduler")
     SchedulerMetrics(shown, process)
     assert value(shown, "ftjm_jobs", queue="q", state="READY") == 2
@@ -90,7 +97,7 @@ def test_a_report_tells_of_all_queues_and_news_only_of_those_that_wait():
     state, survey = world.owner.state, Survey()
 
     def tell() -> PartitionReport:
-        return standing.report(0, "owner", state, survey.look(state, world.now), Liveness(0), world.now)
+        return standing.report(0, 1, "owner", state, survey.look(state, world.now), Liveness(0), world.now)
 
     before = tell()
     [demand] = before.demand
@@ -112,11 +119,14 @@ def test_a_scheduler_is_ready_once_it_has_caught_up_and_while_kafka_answers(monk
     inside = Inside()
     assert inside.why_not_ready() == "Kafka has not been reached yet"
     assert (inside.rebalances, inside.lag_events, dict(inside.workers)) == (0, 0, {})
-    runners = {p: SimpleNamespace(role=Role.OPENING, report=report(p, "opening", 40)) for p in range(2)}
+    runners = {p: SimpleNamespace(role=Role.COLD, opening=True, report=report(p, "opening", 40)) for p in range(2)}
     inside.partitions = runners  # type: ignore[assignment]  # as much of a runner as is asked for
-    runners[0].role = Role.STANDBY
+    assert "what to stand by for" in inside.why_not_ready()
+    inside.placed = True
+    assert inside.why_not_ready() == "partitions 0, 1 are not caught up"
+    runners[0].role, runners[0].opening = Role.STANDBY, False
     assert inside.why_not_ready() == "partitions 1 are not caught up"
-    runners[1].role = Role.OWNER
+    runners[1].role, runners[1].opening = Role.OWNER, False
     assert "no heartbeat" in inside.why_not_ready()
     inside.told()
     assert inside.why_not_ready() == ""

@@ -14,7 +14,8 @@ STANDARD = sys.stdlib_module_names
 TECHNOLOGIES = {
     "confluent_kafka": ("ftjm/adapters/kafka*.py", "ftjm/adapters/topics.py", "ftjm/embedded/kafka.py"),
     "rocksdict": ("ftjm/adapters/rocks.py",),
-    "fastavro": ("ftjm/adapters/codec.py",),
+    "fastavro": ("ftjm/adapters/codec.py", "ftjm/adapters/archive.py"),
+    "fsspec": ("ftjm/adapters/folder.py",),
     "prometheus_client": ("ftjm/metrics/*.py",),
 }
 """Which files may make clients of a technology."""
@@ -27,8 +28,10 @@ MEETS_KAFKA = {
     "ftjm/api/service.py": "a read of the log that Kafka does not answer is a problem document",
     "ftjm/api/following.py": "a projection that Kafka does not answer is tried again",
     "ftjm/client.py": "delivery reports carry errors and offsets",
+    "ftjm/scheduler/opening.py": "a log that Kafka does not give is not a log that lacks its beginning",
     "ftjm/patience.py": "tells what passes from what does not",
-    "ftjm/scheduler/process.py": "the composition root: what the group and the lanes deliver",
+    "ftjm/scheduler/heartbeats.py": "what the lanes deliver, and when they do not",
+    "ftjm/scheduler/process.py": "the composition root: a Kafka that does not answer yet is waited for",
     "ftjm/scheduler/runner.py": "a takeover that Kafka does not answer is tried again",
     "ftjm/worker/kafka_wire.py": "the worker's side of the wire: delivery reports and dispatches",
 }
@@ -48,6 +51,14 @@ def test_the_core_knows_the_standard_library_and_structs(path):
 @pytest.mark.parametrize("path", files("engine"), ids=name)
 def test_the_engine_knows_the_core(path):
     assert not outside(imports(path), "ftjm.core", "ftjm.engine", "msgspec")
+
+
+@pytest.mark.parametrize("path", files("checker"), ids=name)
+def test_the_checker_knows_records_and_the_table_only(path):
+    """What judges histories must not share code with what makes them."""
+    found = outside(imports(path), "ftjm.checker", "msgspec")
+    records = ("events", "messages", "model", "lifecycle")
+    assert not {m for m in found if not any(within(m, f"ftjm.core.{part}") for part in records) and m != "ftjm.core"}
 
 
 @pytest.mark.parametrize("path", files("adapters"), ids=name)

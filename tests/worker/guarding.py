@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from ftjm.clock import boot_ms
 from ftjm.core.model import FailureReason
 from ftjm.worker.guardlink import GuardLink
-from ftjm.worker.protocol import Disconnected, Ended, Frame, Renew, Start, Started, Stop
+from ftjm.worker.protocol import Checkpointed, Disconnected, Ended, Frame, Renew, Start, Started, Stop
 
 LIMIT = 4096
 SESSION = "s-1"
 WAIT_SECONDS = 10.0
+APP = "tests.worker.task_app"
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -111,6 +114,31 @@ class Guarded:
 
     def run(self, *command: str, **fields: object) -> Ended:
         return self.ended(self.start(*command, **fields))
+
+
+class Tasks(Guarded):
+    """A guard that serves an app."""
+
+    def __init__(self, directory: Path, apps: tuple[str, ...] = (APP,)) -> None:
+        self.link = GuardLink(directory, LIMIT, apps)
+        self.frames = []
+        self.attempts = 0
+        self.renew(60_000)
+
+    def call(self, task: str, *args: object, **fields: object) -> str:
+        payload = msgspec.json.encode({"args": args, "kwargs": {}})
+        return self.start(task, **{"executor": "python", "payload": payload, **fields})
+
+    def does(self, task: str, *args: object, **fields: object) -> Ended:
+        return self.ended(self.call(task, *args, **fields))
+
+    def said(self, key: str) -> list[Checkpointed]:
+        return [frame for frame in self.frames if isinstance(frame, Checkpointed) and frame.key == key]
+
+    def zygote(self) -> int:
+        children = Path(f"/proc/{self.link.pid}/task/{self.link.pid}/children")
+        until(lambda: bool(children.read_text()), "a zygote")
+        return int(children.read_text().split()[0])
 
 
 @contextlib.contextmanager

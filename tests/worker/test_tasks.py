@@ -11,37 +11,9 @@ import pytest
 from ftjm.clock import boot_ms
 from ftjm.core.attempts import CHECKPOINT_BYTES_MAX
 from ftjm.core.model import FailureReason
-from ftjm.worker import forks
-from ftjm.worker.guardlink import GuardLink
-from ftjm.worker.protocol import Checkpointed, Ended, Renew, Started
-from tests.worker.guarding import LIMIT, Guarded, alive, guarded, pid_in, until
-
-APP = "tests.worker.task_app"
-
-
-class Tasks(Guarded):
-    """A guard that serves an app."""
-
-    def __init__(self, directory: Path, apps: tuple[str, ...] = (APP,)) -> None:
-        self.link = GuardLink(directory, LIMIT, apps)
-        self.frames = []
-        self.attempts = 0
-        self.renew(60_000)
-
-    def call(self, task: str, *args: object, **fields: object) -> str:
-        payload = msgspec.json.encode({"args": args, "kwargs": {}})
-        return self.start(task, **{"executor": "python", "payload": payload, **fields})
-
-    def does(self, task: str, *args: object, **fields: object) -> Ended:
-        return self.ended(self.call(task, *args, **fields))
-
-    def said(self, key: str) -> list[Checkpointed]:
-        return [frame for frame in self.frames if isinstance(frame, Checkpointed) and frame.key == key]
-
-    def zygote(self) -> int:
-        children = Path(f"/proc/{self.link.pid}/task/{self.link.pid}/children")
-        until(lambda: bool(children.read_text()), "a zygote")
-        return int(children.read_text().split()[0])
+from ftjm.worker import asking, forks
+from ftjm.worker.protocol import Renew, Started
+from tests.worker.guarding import APP, LIMIT, Tasks, alive, guarded, pid_in, until
 
 
 @pytest.fixture
@@ -60,7 +32,7 @@ def test_a_result_and_output_and_a_process_of_its_own(tasks: Tasks, tmp_path: Pa
     assert told["parent"] == tasks.link.pid, "the guard is the parent of all attempts"
     assert told["cwd"].startswith(str(tmp_path))
     assert told["env"]["FTJM_RUN_KEY"] == "q/j1/3"
-    assert set(told["env"]) >= {"FTJM_JOB_ID", "FTJM_ATTEMPT", "FTJM_RUN", "FTJM_QUEUE", "FTJM_RESULT_FILE"}
+    assert set(told["env"]) >= {"FTJM_JOB_ID", "FTJM_ATTEMPT", "FTJM_RUN", "FTJM_QUEUE", "FTJM_CHECKPOINT_FILE"}
     assert tasks.does("add", 20, 22).result == b"42"
     assert tasks.does("returns", "none").result == b""
 
@@ -69,6 +41,10 @@ def test_apps_are_imported_once(tasks: Tasks) -> None:
     first, second = (msgspec.json.decode(tasks.does("imported").result) for _ in range(2))
     assert first[0] == second[0] == tasks.zygote()
     assert first[1] != second[1]
+
+
+def test_what_tasks_do_not_need_makes_no_fork_slower(tasks: Tasks) -> None:
+    assert tasks.does("loaded", ["pydantic", "_hashlib", "ctypes", "msgspec"]).result == b'["msgspec"]'
 
 
 def test_failures_say_what_they_are(tasks: Tasks) -> None:
@@ -150,7 +126,7 @@ def test_a_zygote_that_dies_or_hangs_is_replaced(tasks: Tasks, monkeypatch, tmp_
     os.kill(tasks.zygote(), signal.SIGSTOP)
     begun = time.monotonic()
     assert tasks.does("add", 2).result == b"3"
-    assert time.monotonic() - begun >= forks.PATIENCE_MS / 1000 - 0.5
+    assert time.monotonic() - begun >= asking.PATIENCE_MS / 1000 - 0.5
 
 
 def test_while_the_zygote_hangs_deadlines_and_stops_hold(tasks: Tasks) -> None:

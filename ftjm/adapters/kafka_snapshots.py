@@ -1,0 +1,217 @@
+"""The topic of snapshots: manifests, found from its end, and chunks, read at the offsets that a manifest names."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from ftjm.adapters.kafka import CONSUMER, Outlet, bounds, offset_of, say_errors
+from ftjm.engine.snapshot import (
+    KEEP,
+    Chunk,
+    DamagedSnapshot,
+    Manifest,
+    Published,
+    chunk_key,
+    decode,
+    encode,
+    is_manifest,
+    manifest_key,
+)
+
+WINDOW = 8
+"""Offsets that are looked at first, from the end: a manifest is the last record of its snapshot."""
+GAP_MAX = 4
+"""Offsets between two wanted chunks that are read and dropped rather than jumped over."""
+UNDER_WAY_MAX = 8
+"""Chunks that wait for their delivery: more would only make the partitions' own records wait behind them."""
+READ_SECONDS = 10.0
+
+
+class SnapshotTopic:
+    """Finds manifests, and is the place of chunks where no other is set. Any thread may use it.
+
+    Raises KafkaException where Kafka does not answer within `ADMIN_TIMEOUT_SECONDS`.
+    """
+
+    url = ""
+
+    def __init__(self, settings: Mapping[str, Any], topic: str) -> None:
+        self._settings = settings
+        self.topic = topic
+        self._finder: Consumer | None = None
+        self._finding = threading.Lock()
+        self._outlet: Outlet | None = None
+
+    def close(self) -> None:
+        """To be called once nobody uses it any more."""
+        if self._finder is not None:
+            self._finder.close()
+        if self._outlet is not None:
+            self._outlet.close(0)
+
+    # -- manifests
+
+    def find(self, partition: int) -> tuple[list[Published], list[str]]:
+        """The partition's newest manifests, newest first, and the names of chunks behind the newest of them.
+
+        Those were left by a snapshot that never got its manifest, or belong to one that is on its way.
+        """
+        with self._finding:
+            if self._finder is None:
+                self._finder = self._consumer("read_committed")
+            try:
+                return self._find(self._finder, partition)
+            finally:
+                self._finder.unassign()
+
+    def _find(self, consumer: Consumer, partition: int) -> tuple[list[Published], list[str]]:
+        low, end = bounds(consumer, self.topic, partition)
+        found: list[Published] = []
+        behind: dict[str, bool] = {}
+        dropped: set[str] = set()
+        window = WINDOW
+        while end > low and len(found) < KEEP:
+            start = max(low, end - window)
+            records = list(self._range(consumer, partition, start, end))
+            for record in reversed(records):
+                key, value = _key(record), record.value()
+                if not is_manifest(key):
+                    if not found:
+                        behind.setdefault(key.partition("/")[2], value is not None)
+                elif value is None:
+                    dropped.add(key)
+                elif key not in dropped and len(found) < KEEP:
+                    found.append(_published(offset_of(record), value))
+                    found += self._before(consumer, partition, found[-1], low)
+            end, window = start, window * 2
+        return found[:KEEP], [name for name, there in behind.items() if there]
+
+    def _before(self, consumer: Consumer, partition: int, newest: Published, low: int) -> list[Published]:
+        """The manifest that a sound one says is before it: there may be thousands of chunks between the two."""
+        at = newest.manifest.previous if newest.manifest else -1
+        if at < low:
+            return []
+        return [
+            _published(at, record.value() or b"")
+            for record in self._range(consumer, partition, at, at + 1)
+            if is_manifest(_key(record))
+        ]
+
+    def _range(self, consumer: Consumer, partition: int, start: int, end: int) -> Iterator[Message]:
+        """What the log still has with start <= offset < end."""
+        consumer.assign([TopicPartition(self.topic, partition, start)])
+        while (message := _next(consumer)) is not None and offset_of(message) < end:
+            yield message
+            if offset_of(message) == end - 1:
+                return
+
+    # -- chunks
+
+    def put(
+        self, partition: int, chunks: Iterable[tuple[str, bytes]], stopped: Callable[[], bool] = lambda: False
+    ) -> dict[str, int]:
+        """Write chunks by name; the offset of each, once the log has it. Raises TimeoutError if `stopped` before."""
+        if self._outlet is None:
+            # Files of the store are compressed already; the outlet of the owners must not wait behind these.
+            compact: dict[str, Any] = {"compression.type": "none", "queue.buffering.max.kbytes": 64 * 1024}
+            self._outlet = Outlet(self._settings, **compact)
+        offsets: dict[str, int] = {}
+        room = threading.Semaphore(UNDER_WAY_MAX)
+        for name, data in chunks:
+            _acquire(room, stopped)
+
+            def delivered(error: KafkaError | None, message: Message, name: str = name) -> None:
+                if error is None:
+                    offsets[name] = offset_of(message)
+                    room.release()
+
+            key = chunk_key(partition, name).encode()
+            self._outlet.send(self.topic, data, partition=partition, key=key, delivered=delivered)
+        for _ in range(UNDER_WAY_MAX):
+            _acquire(room, stopped)
+        return offsets
+
+    def get(self, partition: int, chunks: Sequence[Chunk]) -> Generator[tuple[Chunk, bytes], None, None]:
+        """The chunks with their bytes, in the order of their offsets. Raises DamagedSnapshot if one is not there."""
+        wanted = sorted({chunk.offset: chunk for chunk in chunks}.values(), key=lambda chunk: chunk.offset)
+        consumer = self._consumer("read_uncommitted")
+        try:
+            low, end = bounds(consumer, self.topic, partition)
+            at = -1
+            for chunk in wanted:
+                if not low <= chunk.offset < end:
+                    raise DamagedSnapshot(f"chunk {chunk.name} is not in the topic any more")
+                if at < 0 or chunk.offset > at + GAP_MAX:
+                    consumer.assign([TopicPartition(self.topic, partition, chunk.offset)])
+                message = _next(consumer)
+                while message is not None and offset_of(message) < chunk.offset:
+                    message = _next(consumer)
+                if message is None or message.key() != chunk_key(partition, chunk.name).encode():
+                    raise DamagedSnapshot(f"chunk {chunk.name} is not at its offset {chunk.offset} any more")
+                at = chunk.offset + 1
+                yield chunk, message.value() or b""
+        finally:
+            consumer.close()
+
+    def sweep(self, partition: int, kept: Sequence[Any]) -> None:
+        """Nothing: what is dropped from the topic goes with the manifest that it is dropped for."""
+
+    def _consumer(self, isolation: str) -> Consumer:
+        return Consumer(
+            {
+                **CONSUMER,
+                "group.id": "unused",
+                "isolation.level": isolation,
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,
+                "queued.max.messages.kbytes": 32 * 1024,
+                "check.crcs": isolation == "read_committed",  # chunks carry a better one
+                "error_cb": say_errors("snapshots"),
+                **self._settings,
+            }
+        )
+
+
+def _acquire(room: threading.Semaphore, stopped: Callable[[], bool]) -> None:
+    while True:
+        if stopped():
+            raise TimeoutError("stopped before all chunks were there")
+        if room.acquire(timeout=0.1):
+            return
+
+
+def _next(consumer: Consumer) -> Message | None:
+    """The next record; None at the end of the log."""
+    message = consumer.poll(READ_SECONDS)
+    if message is None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    error = message.error()
+    if error is None:
+        return message
+    if error.code() == KafkaError._PARTITION_EOF:
+        return None
+    raise KafkaException(error)
+
+
+def _key(record: Message) -> str:
+    return (record.key() or b"").decode(errors="replace")
+
+
+def _published(offset: int, data: bytes) -> Published:
+    try:
+        return Published(offset, decode(data))
+    except DamagedSnapshot:
+        return Published(offset, None)
+
+
+def manifest_records(
+    manifest: Manifest, gone: Iterable[Manifest], names: Iterable[str]
+) -> list[tuple[str, bytes | None]]:
+    """What one publication writes: the word of what goes (manifests, and chunks by their names), and itself last."""
+    tombstones: list[tuple[str, bytes | None]] = [(chunk_key(manifest.partition, name), None) for name in names]
+    tombstones += [(manifest_key(one), None) for one in gone]
+    return [*tombstones, (manifest_key(manifest), encode(manifest))]

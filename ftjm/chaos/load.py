@@ -1,0 +1,205 @@
+"""The work that goes on meanwhile: a pure function of the seed, and who submits it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from queue import Queue
+from random import Random
+from typing import Any
+
+import msgspec
+
+from ftjm.chaos import recorder
+from ftjm.checker import Name
+from ftjm.client import Client, Ticket
+from ftjm.config import Settings
+from ftjm.core.commands import CancelJob, Command, ReleaseJob, SubmitJob
+from ftjm.core.model import JobState
+from ftjm.inputs import parse_job
+
+PER_SECOND = 12.0
+LOSSES_MAX = 10_000
+"""No job may fail because its workers were lost: that is what is broken here."""
+PATIENCE_SECONDS = 300.0
+HTTP_SECONDS = 5.0
+HTTP_PAUSE_SECONDS = 0.2
+
+S, F, C = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """One job, and what its user does with it."""
+
+    at_seconds: float
+    fields: dict[str, Any]
+    """As in a file of jobs."""
+    ends: frozenset[JobState]
+    cancel_after: float = -1.0
+    """Seconds after the submission; below 0 never."""
+    release_after: float = -1.0
+    again: bool = False
+    """Submitted twice, as by a client that lost the answer."""
+    by_http: bool = False
+
+    @property
+    def name(self) -> Name:
+        return self.fields["queue"], self.fields["job_id"]
+
+
+def jobs(seed: int, duration_seconds: float, queues: Sequence[str], marks: Path) -> list[Planned]:
+    """All jobs of a run, in the order in which they are submitted; `marks` is where they write down when they ran."""
+    draw = Random(f"load {seed}")  # noqa: S311  (a seed is meant to be repeated)
+    found: list[Planned] = []
+    at = 0.0
+    while (at := at + draw.expovariate(PER_SECOND)) < duration_seconds:
+        kind = draw.choices(list(_KINDS), [weight for weight, _ in _KINDS.values()])[0]
+        name = {
+            "queue": draw.choice(queues),
+            "job_id": f"{kind}-{len(found)}",
+            "priority": draw.choice((20, 50, 50, 80)),
+        }
+        asked = _KINDS[kind][1](draw)
+        how = {key: asked.pop(key) for key in ("ends", "cancel_after", "release_after") if key in asked}
+        run = [asked.pop("seconds"), asked.pop("status", 0), asked.pop("failures", 0)]
+        # The interpreter that is there anyhow, without what takes time at its start.
+        command = [sys.executable, "-I", "-S", recorder.__file__, str(marks), *map(str, run)]
+        fields = name | {"command": command, "worker_losses_max": LOSSES_MAX} | asked
+        again, by_http = draw.random() < 0.05, draw.random() < 0.2
+        # What is wished afterwards must arrive afterwards: it goes the same way.
+        by_http = by_http and how.keys() == {"ends"}
+        found.append(Planned(round(at, 3), fields, **how, again=again, by_http=by_http))
+    return found
+
+
+def _seconds(draw: Random, shortest: float, longest: float) -> float:
+    return round(draw.uniform(shortest, longest), 3)
+
+
+_KINDS: dict[str, tuple[int, Any]] = {
+    "quick": (10, lambda draw: {"seconds": _seconds(draw, 0, 0.2), "ends": {S}}),
+    "long": (4, lambda draw: {"seconds": _seconds(draw, 0.3, 2), "ends": {S}}),
+    "patient": (
+        2,
+        lambda draw: {"seconds": _seconds(draw, 0.3, 2), "disconnect": {"continue_for": "10s"}, "ends": {S}},
+    ),
+    "flaky": (
+        3,
+        lambda draw: {
+            "seconds": _seconds(draw, 0, 0.2),
+            "failures": draw.randint(1, 2),
+            "max_attempts": 4,
+            "backoff": {"initial": "200ms"},
+            "ends": {S},
+        },
+    ),
+    "failing": (
+        1,
+        lambda _: {"seconds": 0.05, "status": 3, "max_attempts": 2, "backoff": {"initial": "200ms"}, "ends": {F}},
+    ),
+    "hanging": (1, lambda _: {"seconds": 60, "timeout": "400ms", "cancel_grace": "1s", "ends": {F}}),
+    "late": (1, lambda _: {"seconds": 60, "deadline": "2s", "cancel_grace": "1s", "ends": {F}}),
+    "delayed": (2, lambda draw: {"seconds": 0.05, "delay": f"{draw.randint(200, 3_000)}ms", "ends": {S}}),
+    "cancelled": (
+        2,
+        lambda draw: {"seconds": _seconds(draw, 0.5, 3), "cancel_after": _seconds(draw, 0, 2), "ends": {S, C}},
+    ),
+    "held": (1, lambda draw: {"seconds": 0.05, "hold": True, "release_after": _seconds(draw, 0.1, 2), "ends": {S}}),
+}
+"""How often each kind comes, and what it asks for."""
+
+
+class Load(threading.Thread):
+    """Does what the users of a run do, at their times, until all is in the log."""
+
+    def __init__(self, settings: Settings, planned: Sequence[Planned], api_port: int) -> None:
+        super().__init__(name="load", daemon=True)
+        self._settings = settings
+        self._planned = planned
+        self._failure: Exception | None = None
+        self._tickets: list[Ticket] = []
+        self._http = _ByHttp(api_port)
+
+    def run(self) -> None:
+        """Submit, cancel and release. Told by `finish` if it fails."""
+        acts: list[tuple[float, Command | Planned]] = []
+        for job in self._planned:
+            queue, job_id = job.name
+            request = parse_job(job.fields)
+            submit = SubmitJob(queue=queue, job_id=job_id, spec=request.spec)
+            acts.append((job.at_seconds, job if job.by_http else submit))
+            if job.again:
+                acts.append((job.at_seconds + 0.5, submit))
+            if job.cancel_after >= 0:
+                acts.append((job.at_seconds + job.cancel_after, CancelJob(queue=queue, job_id=job_id)))
+            if job.release_after >= 0:
+                acts.append((job.at_seconds + job.release_after, ReleaseJob(queue=queue, job_id=job_id)))
+        acts.sort(key=lambda act: act[0])
+        self._http.start()
+        try:
+            self._act(acts)
+        except Exception as error:  # noqa: BLE001  (told by `finish`, in the caller's own thread)
+            self._failure = error
+
+    def _act(self, acts: Sequence[tuple[float, Command | Planned]]) -> None:
+        began = time.monotonic()
+        with Client(self._settings, listen=False, patience_seconds=PATIENCE_SECONDS) as client:
+            for at, act in acts:
+                time.sleep(max(0.0, began + at - time.monotonic()))
+                if isinstance(act, Planned):
+                    self._http.waiting.put(act)
+                else:
+                    self._tickets.append(client.send(msgspec.structs.replace(act)))
+            client.confirm()
+        self._http.waiting.put(None)
+        self._http.join()
+
+    def finish(self) -> None:
+        """Wait until the log has everything. Raises what went wrong."""
+        self.join()
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def acknowledged(self) -> set[Name]:
+        """Jobs whose submission was acknowledged."""
+        return self._http.acknowledged | {
+            (ticket.command.queue, ticket.command.job_id)
+            for ticket in list(self._tickets)
+            if ticket.acknowledged and isinstance(ticket.command, SubmitJob)
+        }
+
+
+class _ByHttp(threading.Thread):
+    """Submits through the API, again and again until it is told yes: the job's id makes that harmless."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(name="load-http", daemon=True)
+        self.waiting: Queue[Planned | None] = Queue()
+        self.acknowledged: set[Name] = set()
+        self._port = port
+
+    def run(self) -> None:
+        while (job := self.waiting.get()) is not None:
+            while not self._submit(job):
+                time.sleep(HTTP_PAUSE_SECONDS)
+            self.acknowledged.add(job.name)
+
+    def _submit(self, job: Planned) -> bool:
+        body = json.dumps(job.fields).encode()
+        try:
+            with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=HTTP_SECONDS)) as connection:
+                connection.request("POST", "/api/v1/jobs", body, {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+                said = answer.read()
+        except (OSError, http.client.HTTPException):
+            return False
+        if 400 <= answer.status < 500 and answer.status != http.HTTPStatus.TOO_MANY_REQUESTS:
+            raise AssertionError(f"{job.name} was refused: {answer.status} {said.decode(errors='replace')}")
+        return answer.status < http.HTTPStatus.MULTIPLE_CHOICES

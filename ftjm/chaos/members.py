@@ -1,0 +1,133 @@
+"""The processes that are broken, and the ways in which a process can be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from ftjm import children, logs
+from ftjm.chaos.links import Link
+
+log = logs.get(__name__)
+
+
+class Member:
+    """One process of the cluster, and its links to the brokers."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], folder: Path, links: Sequence[Link]
+    ) -> None:
+        self.name = name
+        self.links = links
+        self.lives = 0
+        self.deaths: list[str] = []
+        """How it ended by itself."""
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command = [sys.executable, *command]
+        self._env = env
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._wanted = False
+
+    # -- its life
+
+    def start(self) -> None:
+        """A new life, unless it has one."""
+        with self._lock:
+            self._wanted = True
+            if self.process is None or self.process.poll() is not None:
+                self.lives += 1
+                output = self._folder / f"{self.name}-{self.lives}.log"
+                self.process = children.spawn(self._command, output=output, env=self._env)
+
+    def watch(self) -> None:
+        """Start it again if it has ended although nobody killed it, and remember that."""
+        with self._lock:
+            status = self.process.poll() if self.process and self._wanted else None
+        if status is not None:
+            said = (self._folder / f"{self.name}-{self.lives}.log").read_text(errors="replace").splitlines()
+            self.deaths.append(f"{self.name} ended with status {status}, life {self.lives}: {' | '.join(said[-1:])}")
+            log.warning("a member ended by itself", member=self.name, status=status)
+            self.start()
+
+    def let_go(self) -> subprocess.Popen[bytes] | None:
+        """It is meant to end: its process, if it runs."""
+        with self._lock:
+            self._wanted = False
+            return self.process if self.process and self.process.poll() is None else None
+
+    # -- what breaks it
+
+    def kill(self) -> None:
+        """`kill -9`, and not started again before `start`."""
+        process = self.let_go()
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to its own process."""
+        self._to([self._self()], number)
+
+    def guard(self) -> list[psutil.Process]:
+        """The worker's guard, if it has one just now."""
+        with contextlib.suppress(psutil.Error):
+            for child in self._self().children():
+                if any("ftjm.worker.guard" in part for part in child.cmdline()):
+                    return [child]
+        return []
+
+    def freeze(self) -> list[psutil.Process]:
+        """Stop all that it consists of; whom to wake."""
+        frozen: list[psutil.Process] = []
+        # What starts others is stopped before they are counted.
+        while newer := [process for process in self._family() if process not in frozen]:
+            self._to(newer, signal.SIGSTOP)
+            frozen += newer
+        return frozen
+
+    def signal_guard(self, number: signal.Signals) -> list[psutil.Process]:
+        """Send it to the guard; whom it went to."""
+        guard = self.guard()
+        self._to(guard, number)
+        return guard
+
+    @staticmethod
+    def wake(processes: Sequence[psutil.Process]) -> None:
+        """Let them run again."""
+        Member._to(processes, signal.SIGCONT)
+
+    def limit_files(self, *, full: bool) -> None:
+        """No file can grow any more (EFBIG, where a full disk says ENOSPC), or all can again."""
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            limit_files(self._self().pid, full=full)
+
+    def _self(self) -> psutil.Process:
+        assert self.process is not None
+        return psutil.Process(self.process.pid)
+
+    def _family(self) -> Iterator[psutil.Process]:
+        with contextlib.suppress(psutil.Error):
+            yield self._self()
+            yield from self._self().children(recursive=True)
+
+    @staticmethod
+    def _to(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+        for process in processes:
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                os.kill(process.pid, number)
+
+
+def limit_files(pid: int, *, full: bool) -> None:
+    """Let no regular file of a process grow, as on a full disk; or let it again."""
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0 if full else hard, hard))

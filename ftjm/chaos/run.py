@@ -1,0 +1,201 @@
+"""A run from its start to its verdict."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ftjm import logs, replay
+from ftjm.adapters.kafka_scan import Scan
+from ftjm.adapters.rocks import DamagedStore
+from ftjm.bench.options import Progress
+from ftjm.bench.report import machine
+from ftjm.chaos import marks
+from ftjm.chaos.breaking import Breaker
+from ftjm.chaos.cluster import LEASE_SECONDS, PARTITIONS, SLOTS, Cluster
+from ftjm.chaos.load import Load, jobs
+from ftjm.chaos.picture import Run
+from ftjm.chaos.plan import WAYS, Role, Shape, plan
+from ftjm.chaos.report import ChaosReport, Takeover, by_kind, spread, takeovers
+from ftjm.chaos.watching import CLIENT, Watch, judged
+from ftjm.checker import Evidence, Report
+from ftjm.errors import FtjmError
+from ftjm.storeview import stores
+
+START_SECONDS_MAX = 120.0
+SETTLE_SECONDS_MAX = 180.0
+"""For all jobs to end once everything is healed."""
+LOOK_SECONDS = 0.2
+RECOVERY_MS = 5_000
+"""After a fault of schedulers or brokers is healed, timers may still be late for so long."""
+SLACK_MS = 3_000
+
+log = logs.get(__name__)
+
+
+def run(seed: int, duration_seconds: float, shape: Shape, folder: Path, progress: Progress) -> Run:
+    """Break a cluster in `folder` (which must not exist) for so long. Raises FtjmError if it cannot be started."""
+    about = machine()
+    progress.step("starting")
+    with Cluster(folder, shape) as cluster:
+        watch = Watch(cluster.settings)
+        try:
+            _until(watch.all_owned, START_SECONDS_MAX, "schedulers to own all partitions")
+            return _Chaos(cluster, watch, seed, duration_seconds, progress).run(about)
+        finally:
+            watch.close()
+
+
+def _until(condition: Callable[[], bool], limit_seconds: float, what: str) -> None:
+    deadline = time.monotonic() + limit_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise FtjmError(f"{what} within {limit_seconds:g} s", "they do not", "look at the logs in the directory")
+        time.sleep(LOOK_SECONDS)
+
+
+class _Chaos:
+    def __init__(self, cluster: Cluster, watch: Watch, seed: int, seconds: float, progress: Progress) -> None:
+        self._cluster = cluster
+        self._watch = watch
+        self._seed = seed
+        self._seconds = seconds
+        self._progress = progress
+        self._planned = jobs(seed, seconds, cluster.queues, cluster.marks)
+        self._load = Load(cluster.settings, self._planned, cluster.api_port)
+        self._breaker = Breaker(cluster, plan(seed, seconds, cluster.shape))
+
+    def run(self, about: dict[str, object]) -> Run:
+        over = threading.Event()
+        watcher = threading.Thread(target=self._keep_alive, args=[over], name="watcher", daemon=True)
+        watcher.start()
+        began_ms, healed = self._break()
+        settle_s = self._settle(healed)
+        over.set()
+        watcher.join()
+        self._cluster.stop_workers()
+        self._wait(self._watch.all_decided, SETTLE_SECONDS_MAX)
+        self._cluster.stop_members()
+        self._progress.step("judging")
+        verdict = self._judge()
+        compared = self._compare(verdict)
+        found = takeovers(self._watch.owners, self._breaker.happened)
+        report = self._report(about, verdict, found, settle_s, compared)
+        return Run(report, self._breaker.happened, found, dict(self._watch.ends), began_ms)
+
+    def _break(self) -> tuple[int, float]:
+        self._progress.step("breaking")
+        self._load.start()
+        began, began_ms = time.monotonic(), time.time_ns() // 1_000_000
+        self._breaker.run(lambda at: time.sleep(max(0.0, began + at - time.monotonic())))
+        healed = time.monotonic()
+        return began_ms, healed
+
+    def _keep_alive(self, over: threading.Event) -> None:
+        while not over.wait(LOOK_SECONDS):
+            self._cluster.watch()
+            self._progress.move(len(self._watch.ended), len(self._planned))
+
+    def _settle(self, healed: float) -> float:
+        """Wait for all jobs to end; how long it took since everything was healed, s."""
+        self._progress.step("healed; waiting for all jobs to end")
+        self._load.finish()
+        wanted = self._load.acknowledged
+
+        def ended() -> bool:
+            self._watch.look()
+            return wanted <= self._watch.ended
+
+        self._wait(ended, SETTLE_SECONDS_MAX)
+        return round(time.monotonic() - healed, 2)
+
+    @staticmethod
+    def _wait(condition: Callable[[], bool], limit_seconds: float) -> None:
+        """What is not there by then, the judge will name."""
+        deadline = time.monotonic() + limit_seconds
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+
+    def _judge(self) -> Report:
+        executions = marks.executions(self._cluster.marks)
+        self._executions = len(executions)
+        evidence = Evidence(
+            ends={job.name: job.ends for job in self._planned},
+            executions=executions,
+            woken=self._breaker.woken,
+            pauses=[
+                (each.began_ms, each.healed_ms + RECOVERY_MS)
+                for each in self._breaker.happened
+                if WAYS[each.fault.kind].role in (Role.SCHEDULER, Role.BROKER)
+            ],
+            slack_ms=SLACK_MS,
+        )
+        return judged(self._cluster.settings, evidence, self._load.acknowledged)
+
+    def _compare(self, verdict: Report) -> int:
+        """Every store with the folded log; how many there are.
+
+        Damage that we did, and that nobody has read since, is told by whoever reads it: that is as it should be.
+        """
+        found = stores(self._cluster.settings.data_dir)
+        settings = self._cluster.settings
+        with Scan(settings.kafka_settings(CLIENT), settings.topic("events")) as scan:
+            for (name, partition), path in found.items():
+                try:
+                    _, difference = replay.verify(scan, partition, path)
+                except DamagedStore as error:
+                    if (name, partition) in self._breaker.damaged:
+                        continue
+                    verdict.violations.append(f"the store of {name} for partition {partition} is damaged: {error}")
+                    continue
+                except FtjmError as error:
+                    verdict.violations.append(f"the store of {name} for partition {partition}: {error}")
+                    continue
+                if difference is not None:
+                    verdict.violations.append(f"the store of {name} for partition {partition} differs: {difference}")
+        return len(found)
+
+    def _report(
+        self, about: dict[str, object], verdict: Report, found: list[Takeover], settle_s: float, compared: int
+    ) -> ChaosReport:
+        p50, p99, most = spread([each.seconds for each in found])
+        alone = [each.seconds for each in found if each.alone]
+        alone_p50, alone_p99, _ = spread(alone)
+        kinds = by_kind(self._breaker.happened)
+        shape = self._cluster.shape
+        return ChaosReport(
+            seed=self._seed,
+            duration_s=self._seconds,
+            settings=msgspec.to_builtins(shape)
+            | {"partitions": PARTITIONS, "slots": SLOTS, "lease_seconds": LEASE_SECONDS},
+            machine=about,
+            faults=kinds.total(),
+            faults_by_kind=dict(sorted(kinds.items())),
+            lost=verdict.kinds["lost"],
+            doubled=verdict.kinds["doubled"],
+            overlapped=verdict.kinds["overlapped"],
+            takeovers=len(found),
+            takeover_p50_s=p50,
+            takeover_p99_s=p99,
+            takeover_max_s=most,
+            takeovers_alone=len(alone),
+            takeover_alone_p50_s=alone_p50,
+            takeover_alone_p99_s=alone_p99,
+            jobs=verdict.jobs,
+            succeeded=verdict.succeeded,
+            failed=verdict.failed,
+            cancelled=verdict.cancelled,
+            attempts=verdict.attempts,
+            attempts_lost=verdict.attempts_lost,
+            executions=self._executions,
+            events=verdict.events,
+            batches=verdict.batches,
+            stores=compared,
+            settle_s=settle_s,
+            violations=verdict.violations,
+            crashes=[death for member in self._cluster.everybody for death in member.deaths],
+        )

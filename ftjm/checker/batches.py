@@ -1,0 +1,80 @@
+"""The batches of one partition: each follows the one before it, and answers the commands that it consumed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from ftjm.checker.report import Found, Kind
+from ftjm.core import events as e
+
+SHOWN_MAX = 5
+"""How many offsets one violation names."""
+
+NOTHING = e.BatchClosed(
+    batch_no=0, now=0, next_command=0, owner_epoch=0, owner="", outbox_sent=0, events=0, state_version=0, state_hash=b""
+)  # fmt: skip
+
+
+class Chain:
+    """Fed with all records of a partition; memory is that of one batch."""
+
+    def __init__(self, commands: Collection[int] | None = None) -> None:
+        self.before = NOTHING
+        self.open_events = 0
+        self._commands = commands
+        self._answered: set[str] = set()
+        self._times: set[int] = set()
+
+    def take(self, event: e.Event | e.BatchClosed) -> Iterator[Found]:
+        if isinstance(event, e.Event):
+            self.open_events += 1
+            self._times.add(event.at)
+            if event.cause is e.Cause.COMMAND:
+                self._answered.add(event.cause_ref)
+            return
+        yield from self._follows(event, self.before)
+        yield from self._answers(self.before.next_command, event.next_command)
+        self.before, self.open_events = event, 0
+        self._answered, self._times = set(), set()
+
+    def _follows(self, closed: e.BatchClosed, before: e.BatchClosed) -> Iterator[Found]:
+        if closed.batch_no != before.batch_no + 1:
+            yield Found(Kind.CHAIN, f"expected batch {before.batch_no + 1}, but found {closed.batch_no}")
+        if closed.events != self.open_events:
+            found = f"expected {closed.events} events in batch {closed.batch_no}, but found {self.open_events}"
+            yield Found(Kind.CHAIN, found)
+        for field in ("next_command", "owner_epoch", "outbox_sent", "now"):
+            was, now = getattr(before, field), getattr(closed, field)
+            if now < was:
+                text = f"expected {field} of batch {closed.batch_no} never to go back from {was}, but found {now}"
+                yield Found(Kind.CHAIN, text)
+        if closed.owner_epoch == before.owner_epoch and closed.owner != before.owner:
+            text = f"expected {before.owner} as the owner of epoch {closed.owner_epoch}, but found {closed.owner}"
+            yield Found(Kind.CHAIN, text)
+        if strange := self._times - {closed.now}:
+            text = f"expected events of the time {closed.now} in batch {closed.batch_no}, but found {min(strange)}"
+            yield Found(Kind.CHAIN, text)
+
+    def _answers(self, start: int, end: int) -> Iterator[Found]:
+        wanted = {str(offset) for offset in range(start, end) if self._commands is None or offset in self._commands}
+        if unanswered := wanted - self._answered:
+            text = f"expected an event for each command consumed, but found none for {_offsets(unanswered)}"
+            yield Found(Kind.LOST, text)
+        if strange := self._answered - wanted:
+            text = f"expected answers to the commands {range(start, end)} only, but found some to {_offsets(strange)}"
+            yield Found(Kind.ANSWER, text)
+
+    def end(self) -> Iterator[Found]:
+        """The log is over: no batch may be open, and no command may wait."""
+        if self.open_events:
+            yield Found(Kind.CHAIN, "expected every event in a closed batch, but the last are not")
+        waiting = [offset for offset in self._commands or () if offset >= self.before.next_command]
+        if waiting:
+            text = f"expected an answer to every command, but found none to {_offsets(map(str, waiting))}"
+            yield Found(Kind.LOST, text)
+
+
+def _offsets(refs: Iterable[str]) -> str:
+    shown = sorted(refs, key=lambda ref: (len(ref), ref))
+    more = f" and {len(shown) - SHOWN_MAX} more" if len(shown) > SHOWN_MAX else ""
+    return ", ".join(shown[:SHOWN_MAX]) + more

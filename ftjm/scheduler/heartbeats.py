@@ -1,0 +1,172 @@
+"""Heartbeats, both ways: what is heard of workers and schedulers, and what this instance tells of itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from ftjm import logs
+from ftjm.adapters import codec
+from ftjm.adapters.kafka import LaneReader
+from ftjm.clock import boot_ms, wall_ms
+from ftjm.core.errors import UndecodableError
+from ftjm.core.identity import partition_for
+from ftjm.core.messages import SchedulerHeartbeat, TakeSnapshot, WorkerHeartbeat
+from ftjm.engine.liveness import plausible
+from ftjm.scheduler.context import Context
+from ftjm.scheduler.inside import Inside
+from ftjm.scheduler.neighbours import Neighbours
+from ftjm.scheduler.runner import Runner
+
+log = logs.get(__name__)
+
+HEARTBEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS_MIN = 0.02
+"""Between two heartbeats that tell of changes."""
+BACK_MS = 2_000
+"""So far back heartbeats are read at the start: whoever is there has said so since."""
+PLACE_SECONDS = 0.25
+FAULT_SECONDS = 0.5
+"""Before hearing is tried again."""
+
+
+class Heartbeats:
+    """Two threads, until the process stops; the last heartbeat says so."""
+
+    def __init__(
+        self,
+        context: Context,
+        runners: Mapping[int, Runner],
+        neighbours: Neighbours,
+        inside: Inside,
+        port: int,
+        passive: Callable[[], bool],
+    ) -> None:
+        """`port` is that of the process's inspection. Raises KafkaException where no broker answers."""
+        self._context = context
+        self._runners = runners
+        self._neighbours = neighbours
+        self._inside = inside
+        self._port = port
+        self._passive = passive
+        self._topic = context.settings.topic("heartbeats")
+        self._seldom_undecodable = logs.Seldom()
+        self._lanes = context.outlet.warm(self._topic)
+        kafka = context.settings.kafka_settings(context.instance.partition("@")[0])
+        self._reader = LaneReader(kafka, self._topic, range(self._lanes), back_ms=BACK_MS)
+        self._threads = [
+            threading.Thread(target=self._listen, name="listener", daemon=True),
+            threading.Thread(target=self._tell, name="teller", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Wait for the last heartbeat, once the process stops."""
+        self._context.changed.set()
+        for thread in self._threads:
+            thread.join()
+        self._reader.close()
+
+    def _listen(self) -> None:
+        """Read all lanes of heartbeats: workers' for the leases and offers, schedulers' to know of each other."""
+        liveness, placed_at, seldom = self._context.liveness, 0.0, logs.Seldom()
+        while not self._context.stopping.is_set():
+            try:
+                self._hear(self._reader.read(0.05))
+                liveness.tick(boot_ms())
+                if time.monotonic() - placed_at > PLACE_SECONDS:
+                    placed_at = time.monotonic()
+                    self._neighbours.place()
+                if liveness.suspects(boot_ms()):
+                    self._confirm()
+            except KafkaException as error:
+                if seldom.due():
+                    log.warning("heartbeats_unreadable", error=str(error.args[0]), todo="waiting, and trying again")
+                self._context.stopping.wait(FAULT_SECONDS)
+            except Exception:  # without this thread no lease would ever end, and no worker get work
+                log.exception("listener_failed", todo="report it; it goes on")
+                self._context.stopping.wait(FAULT_SECONDS)
+
+    def _confirm(self) -> None:
+        """Read the lanes to the ends that they have now: then silence is known, and not only assumed."""
+        now = boot_ms()
+        ends = self._reader.ends()
+        while not self._reader.reached(ends) and not self._context.stopping.is_set():
+            self._hear(self._reader.read(0.05))
+            self._context.liveness.tick(boot_ms())
+        self._context.liveness.confirm(now)
+
+    def _hear(self, messages: Iterable[Message]) -> None:
+        before = self._context.liveness.changed
+        for message in messages:
+            try:
+                heartbeat = codec.decode(message.value() or b"")
+            except UndecodableError as error:  # of a newer version, mostly, while a cluster is upgraded: one a second
+                if self._seldom_undecodable.due():
+                    log.warning("heartbeat_undecodable", error=str(error), offset=message.offset())
+                continue
+            if isinstance(heartbeat, WorkerHeartbeat) and plausible(heartbeat):
+                self._context.liveness.heard(heartbeat, boot_ms())
+            elif isinstance(heartbeat, SchedulerHeartbeat):
+                age_ms = max(0, wall_ms() - (self._context.clock_error_ms or 0) - message.timestamp()[1])
+                self._neighbours.hear(heartbeat, age_ms)
+                self._inside.heard(heartbeat)
+            elif isinstance(heartbeat, TakeSnapshot):
+                self._context.wishes |= dict.fromkeys(heartbeat.partitions, heartbeat.full)
+        if self._context.liveness.changed != before:
+            for runner in self._runners.values():
+                runner.wake()
+
+    def _tell(self) -> None:
+        """Tell the others of this process: every second, and soon after something changed."""
+        context = self._context
+        lane = partition_for(context.instance, self._lanes)
+        while True:
+            leaving = context.stopping.is_set()
+            context.changed.clear()
+            heartbeat = SchedulerHeartbeat(
+                instance=context.instance,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                port=self._port,
+                partitions=[runner.report for runner in self._runners.values()],
+                lifeline=self._neighbours.lifeline,
+                passive=self._passive(),
+                leaving=leaving,
+            )
+            try:
+                context.outlet.send(
+                    self._topic,
+                    codec.encode(heartbeat),
+                    partition=lane,
+                    key=context.instance.encode(),
+                    delivered=self._compare_clocks,
+                )
+            except Exception:  # one that cannot be told must not be the last
+                log.exception("heartbeat_failed", todo="report it; it is tried again")
+            if leaving:
+                return
+            context.stopping.wait(HEARTBEAT_SECONDS_MIN)
+            context.changed.wait(HEARTBEAT_SECONDS)
+
+    def _compare_clocks(self, error: KafkaError | None, message: Message) -> None:
+        """The broker's time of a heartbeat's append is between its sending and now."""
+        if error is None:
+            self._inside.told()
+            now, latency = wall_ms(), int((message.latency() or 0.0) * 1000)
+            appended = message.timestamp()[1]
+            behind = appended - now
+            ahead = now - latency - appended
+            first = self._context.clock_error_ms is None
+            self._context.clock_error_ms = -behind if behind > 0 else max(0, ahead)
+            if first:
+                for runner in self._runners.values():
+                    runner.wake()

@@ -1,0 +1,136 @@
+"""The other schedulers, as their heartbeats tell, and what becomes of the partitions of one that has died."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+
+from ftjm.core.messages import PartitionReport, SchedulerHeartbeat
+from ftjm.engine.placement import ranked, stands_by
+from ftjm.metrics.server import is_loopback
+
+SILENT_SECONDS = 3.0
+"""A scheduler says something every second: one that was silent for this long is not counted as there."""
+DEAD_SECONDS = 30.0
+"""So long a dead instance is remembered; then its partitions have long been nominated elsewhere."""
+OWNS = frozenset({"owner", "taking-over"})
+EVERY_INTERFACE = frozenset({"0.0.0.0", "::"})  # noqa: S104  (recognised, not listened on)
+WARM = frozenset({"owner", "standby"})
+
+
+class Peers:
+    """Those who were heard lately. Times are seconds of any steady clock; may be used from any thread."""
+
+    def __init__(self, me: str) -> None:
+        self._me = me
+        self._lock = threading.Lock()
+        self._heard: dict[str, tuple[float, SchedulerHeartbeat]] = {}
+        self._dead: dict[str, tuple[float, SchedulerHeartbeat]] = {}
+
+    def hear(self, heartbeat: SchedulerHeartbeat, now: float) -> None:
+        """Take in what an instance, perhaps this one, tells."""
+        with self._lock:
+            self._forget(now)
+            if heartbeat.leaving:
+                self._heard.pop(heartbeat.instance, None)
+            elif heartbeat.instance not in self._dead:
+                self._heard[heartbeat.instance] = (now, heartbeat)
+
+    def _forget(self, now: float) -> None:
+        """Who was silent for long; and the dead, since one that was taken for dead and lives still says so."""
+        self._heard = {name: heard for name, heard in self._heard.items() if now - heard[0] < DEAD_SECONDS}
+        self._dead = {name: dead for name, dead in self._dead.items() if now - dead[0] < DEAD_SECONDS}
+
+    def bury(self, instance: str, now: float) -> None:
+        """The instance is known to have died; a heartbeat of it that is still under way does not revive it."""
+        with self._lock:
+            self._forget(now)
+            if (heard := self._heard.pop(instance, None)) is not None:
+                self._dead[instance] = (now, heard[1])
+
+    def present(self, now: float) -> dict[str, SchedulerHeartbeat]:
+        """All that were heard lately, by the names of their processes; this one too, once it has heard itself."""
+        with self._lock:
+            return {name: beat for name, (at, beat) in self._heard.items() if now - at < SILENT_SECONDS}
+
+    def others(self, now: float) -> dict[str, SchedulerHeartbeat]:
+        return {name: beat for name, beat in self.present(now).items() if name != self._me}
+
+    def active(self, now: float) -> bool:
+        """Whether another instance that is no passive standby is there."""
+        return any(not beat.passive for beat in self.others(now).values())
+
+    def warm(self, partition: int, now: float) -> bool:
+        """Whether another instance holds an up-to-date store of the partition."""
+        return any(
+            report.partition == partition and report.role in WARM
+            for beat in self.others(now).values()
+            for report in beat.partitions
+        )
+
+    def followed(self, partitions: int, replicas: int | None, now: float) -> set[int] | None:
+        """The partitions that this instance should stand by for, if it does not own them.
+
+        None while it does not even hear itself: then it knows nothing of the others either.
+        """
+        present = self.present(now)
+        if self._me not in present:
+            return None
+        if present[self._me].passive:
+            return set(range(partitions))
+        owners = {report.partition: name for name, beat in present.items() for report in filter(owns, beat.partitions)}
+        me, names = _lasting(self._me), {_lasting(name) for name in present}
+        return {p for p in range(partitions) if stands_by(p, me, names, _lasting(owners.get(p, "")), replicas)}
+
+    def inheritance(self, now: float, last: Mapping[int, tuple[str, int]]) -> Iterator[tuple[int, int]]:
+        """Partitions of instances that have died, and that fall to this one, each with the dead owner's epoch.
+
+        Args:
+            last: who wrote the newest batch of a partition that was folded here, and its epoch: an owner that died at
+                once may never have told that it was one.
+
+        Whoever has a warm store comes before others, active ones before passive ones, and among equals the
+        partition's ranking decides. Two who differ in what they have heard may both think it theirs: then the fence
+        decides, as ever.
+        """
+        with self._lock:
+            dead = {name: beat for name, (_, beat) in self._dead.items()}
+        present = self.present(now)
+        claimed = {r.partition: r.owner_epoch for beat in present.values() for r in beat.partitions if owns(r)}
+        left = {p: epoch for p, (owner, epoch) in last.items() if owner in dead}
+        for beat in dead.values():
+            for report in filter(owns, beat.partitions):
+                left[report.partition] = max(report.owner_epoch, left.get(report.partition, -1))
+        for partition, epoch in left.items():
+            if epoch >= claimed.get(partition, -1) and self._heir(partition, present) == self._me:
+                yield partition, epoch
+
+    def _heir(self, partition: int, present: dict[str, SchedulerHeartbeat]) -> str:
+        warm = [
+            name
+            for name, beat in present.items()
+            if any(report.partition == partition and report.role in WARM for report in beat.partitions)
+        ]
+        active = [name for name in warm if not present[name].passive]
+        return next(iter(ranked(partition, active or warm)), "")
+
+
+def lifelines(peers: Mapping[str, SchedulerHeartbeat], host: str) -> dict[str, tuple[str, int]]:
+    """Where to hold on to each peer that can be reached from `host`: a loopback address is of its own host only."""
+    found = {}
+    for name, beat in peers.items():
+        where, _, port = beat.lifeline.rpartition(":")
+        if not port.isdigit() or (is_loopback(where) and beat.host != host):
+            continue
+        found[name] = (beat.host if where in EVERY_INTERFACE else where, int(port))
+    return found
+
+
+def owns(report: PartitionReport) -> bool:
+    """Whether who tells this decides for the partition, or is about to."""
+    return report.role in OWNS
+
+
+def _lasting(instance: str) -> str:
+    """An instance's name without its process id: where its stores are, so that it finds them after a restart."""
+    return instance.rpartition(":")[0]

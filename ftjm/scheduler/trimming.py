@@ -1,0 +1,49 @@
+"""Trimming the logs of a partition, by its owner: behind the oldest snapshot that is kept, and past the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ftjm import logs
+from ftjm.adapters.archive import Archive
+from ftjm.adapters.kafka_trim import LogTrim
+from ftjm.clock import wall_ms
+from ftjm.config import Settings
+from ftjm.engine.snapshot import KEEP, Manifest, foreign
+
+
+class Trimmer:
+    """Used by one thread. What it does twice, or after somebody else, harms nobody."""
+
+    def __init__(self, settings: Settings, kafka: Mapping[str, Any], ids: Mapping[str, str]) -> None:
+        """`ids` are those that Kafka gave the topics `events` and `commands` at their birth."""
+        self._audit_ms = int(settings.audit_retention_seconds * 1000)
+        self._logs = {kind: LogTrim(kafka, settings.topic(kind), committed=kind == "events") for kind in ids}
+        self._ids = ids
+        self._archive = Archive(settings.archive) if settings.archive else None
+
+    def trim(self, partition: int, kept: Sequence[Manifest]) -> None:
+        """Delete what neither a snapshot (newest first) nor the audit needs; with an archive, once that has it.
+
+        Raises KafkaException, FtjmError: then nothing was deleted that is not kept elsewhere.
+        """
+        kept = [manifest for manifest in kept if not foreign(manifest, self._ids["events"])]
+        if len(kept) < KEEP:
+            # One snapshot may be damaged: then the log must still have everything.
+            return
+        oldest = kept[-1]
+        # The record at a store's offset stays: it proves that the store is the log's child.
+        for kind, needed in (("events", oldest.applied_offset), ("commands", oldest.next_command)):
+            log = self._logs[kind]
+            begin, old = log.range(partition, wall_ms() - self._audit_ms)
+            end = min(needed, old)
+            if end <= begin:
+                continue
+            if self._archive is not None:
+                with log.scan() as scan:
+                    self._archive.keep(scan, kind, self._ids[kind], partition, begin, end)
+            log.delete_before(partition, end)
+            logs.get(__name__, partition=partition).info(
+                "log_trimmed", topic=log.topic, begin=begin, now=end, archived=self._archive is not None
+            )

@@ -1,0 +1,94 @@
+"""Drills on one broker: nobody is left who decides; schedulers and workers of two versions. See docs/runbook.md."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ftjm.config import Settings
+from integration.drills import Ground, now_ms
+from integration.harness import Process
+from integration.waiting import until
+from integration.workers import told
+
+OLDER = "integration.older"
+
+
+@pytest.fixture
+def ground(cluster: Settings, tmp_path: Path) -> Iterator[Ground]:
+    with Ground(cluster, tmp_path) as found:
+        yield found
+
+
+def _all_schedulers_down(ground: Ground, seconds: float, per_second: float) -> None:
+    schedulers = [ground.scheduler("a"), ground.scheduler("b")]
+    ground.worker()
+    with ground.working(per_second) as load:
+        ground.until_owners("a", "b")
+        load.until(20)
+        long = ground.submit("long", 2.0)
+        ground.until_running(long)
+        for scheduler in schedulers:
+            scheduler.kill()
+        down = time.monotonic()
+        load.until(30)
+        # What was dispatched goes on, and comes to its end although nobody can hear of it.
+        ground.until_finished(long)
+        time.sleep(max(0.0, seconds - (time.monotonic() - down)))
+        repaired = now_ms()
+        for scheduler in schedulers:
+            scheduler.start()
+        ground.back(f"all schedulers down for {time.monotonic() - down:.0f} s, started again", repaired)
+    ground.judge()
+    assert set(ground.attempts(long).values()) == {1}, "what was under way ran again"
+    assert [scheduler.complaints() for scheduler in schedulers] == [[], []]
+
+
+def test_all_schedulers_are_down_for_a_while(ground: Ground) -> None:
+    _all_schedulers_down(ground, seconds=0, per_second=10)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_all_schedulers_are_down_for_ten_minutes(ground: Ground) -> None:
+    _all_schedulers_down(ground, seconds=600, per_second=4)
+
+
+def test_an_upgrade_of_one_after_the_other_and_its_rollback(ground: Ground) -> None:
+    """Schedulers and workers of a build that lacks the newest schemas, beside those of this one: see `older`."""
+    crew = [ground.scheduler("a", OLDER), ground.scheduler("b", OLDER), ground.worker("w"), ground.worker("x")]
+    for worker in crew[2:]:
+        worker.stop()
+        change(worker, OLDER)
+    with ground.working() as load:
+        ground.until_owners("a", "b")
+        for module in ("ftjm", OLDER):
+            long = ground.submit(f"long-before-{module}", 2.0)
+            ground.until_running(long)
+            for process in crew:
+                began = now_ms()
+                assert process.stop() == 0
+                change(process, module)
+                load.until(20)
+                log = ground.log()
+                pause = max(log.longest_pause_ms(p, began, now_ms()) for p in log.batches)
+                told(f"{process.name} restarted as {module}, longest pause of a partition", pause)
+            ground.until_owners("a", "b")
+    ground.judge()
+    for process in crew:
+        assert process.complaints() == []
+        assert process.said("store_discarded") == []
+    # The two did not take each other for the same build.
+    assert crew[0].said("heartbeat_undecodable")
+
+
+def change(process: Process, module: str) -> None:
+    """Its next life is one of another build, under the same name and with the same stores; wait until it is ready."""
+    ready = "session_opened" if "worker" in process.command else "scheduler_started"
+    before = len(process.said(ready))
+    process.command[2] = module
+    process.start()
+    until(lambda: len(process.said(ready)) > before, f"{process.name} to be ready")

@@ -1,0 +1,247 @@
+"""Drills on three brokers, as three hosts with a scheduler and a worker each. See docs/runbook.md.
+
+The last test of the file ends the brokers for good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ftjm.adapters import topics
+from ftjm.api import once
+from ftjm.api.queries import Filter
+from ftjm.chaos.breaking import GUARD_MS
+from ftjm.clock import boot_ms
+from ftjm.config import Settings
+from ftjm.core import events as e
+from ftjm.embedded.kafka import EmbeddedKafka
+from ftjm.embedded.ports import free_base_port
+from integration.drills import Ground, now_ms, processes_of
+from integration.harness import Process
+from integration.waiting import until
+from integration.workers import told
+
+pytestmark = pytest.mark.timeout(300)  # several starts of Kafka on a busy host
+
+HOSTS = range(3)
+UNANSWERED = 50
+"""Submissions, 10 of them a second: an outage of about 5 s."""
+
+
+class Hosts(Ground):
+    """Three hosts: broker, scheduler and worker of the same number stand and fall together."""
+
+    def __init__(self, kafka: EmbeddedKafka, settings: Settings, folder: Path) -> None:
+        super().__init__(settings, folder)
+        self.kafka = kafka
+        self.schedulers = [self.scheduler(f"s{n}") for n in HOSTS]
+        self.workers = [self.worker(f"w{n}") for n in HOSTS]
+
+    def of(self, host: int) -> list[Process]:
+        return [self.schedulers[host], self.workers[host]]
+
+    def lose(self, host: int) -> None:
+        """`kill -9` of all that runs there."""
+        for pid in [*(pid for process in self.of(host) for pid in processes_of(process)), self.kafka.pid(host)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.kafka.kill_broker(host)
+        for process in self.of(host):
+            process.kill()
+
+    def wipe(self, host: int) -> None:
+        """The disks of a host that is down are empty: the broker's log, and the scheduler's stores."""
+        shutil.rmtree(self.kafka.directory / f"broker-{host}")
+        shutil.rmtree(self.settings.data_dir / self.schedulers[host].name)
+
+    def come_back(self, host: int) -> int:
+        """Start all that runs there; when that began, ms."""
+        began = now_ms()
+        self.kafka.start_broker(host)
+        told(f"host {host} started, to its broker as a member", now_ms() - began)
+        for process in self.of(host):
+            process.start()
+        return began
+
+
+@pytest.fixture
+def hosts(kafka3: EmbeddedKafka, cluster3: Settings, tmp_path: Path) -> Iterator[Hosts]:
+    with Hosts(kafka3, cluster3, tmp_path) as found:
+        found.until_owners("s0", "s1", "s2")
+        yield found
+
+
+@pytest.mark.long
+def test_one_two_and_three_of_three_brokers_are_killed_and_started(hosts: Hosts) -> None:
+    kafka = hosts.kafka
+    with hosts.working() as load:
+        for count in (1, 2, 3):
+            load.until(10)
+            killed = now_ms()
+            for index in range(count):
+                kafka.kill_broker(index)
+            if count == 1:
+                hosts.back("one broker of three killed", killed)
+            else:
+                # Too few are left to take anything: what is submitted waits, and so does everybody.
+                until(lambda: len(load.tickets) - len(load.acknowledged) > UNANSWERED, "submissions to wait", 60)
+            repaired = now_ms()
+            if count == len(HOSTS):
+                kafka.stop()
+                kafka.start()
+            else:
+                with ThreadPoolExecutor(count) as each:
+                    list(each.map(kafka.start_broker, range(count)))
+            told(f"{count} of three brokers started, to all of them as members", now_ms() - repaired)
+            hosts.back(f"{count} of three brokers started", repaired)
+    hosts.judge()
+
+
+@pytest.mark.long
+def test_a_host_is_lost_and_comes_back(hosts: Hosts) -> None:
+    with hosts.working() as load:
+        load.until(20)
+        running = hosts.submit("running", 3.0)
+        hosts.until_running(running)
+        lost = now_ms()
+        hosts.lose(0)
+        hosts.back("a host with scheduler, worker and broker killed", lost)
+        load.until(20)
+        repaired = hosts.come_back(0)
+        hosts.back("that host started", repaired)
+        hosts.until_owners("s0", "s1", "s2")
+    hosts.judge()
+    tell_losses(hosts, lost)
+
+
+@pytest.mark.long
+def test_a_host_falls_silent_and_wakes(hosts: Hosts) -> None:
+    with hosts.working() as load:
+        load.until(20)
+        running = hosts.submit("running", 3.0)
+        hosts.until_running(running)
+        silent = now_ms()
+        frozen = [*(pid for process in hosts.of(0) for pid in processes_of(process)), hosts.kafka.pid(0)]
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            hosts.back("a host with scheduler, worker and broker silent", silent)
+            load.until(20)
+            # Its worker's lease ends, and what it ran runs elsewhere.
+            hosts.until_finished(running)
+        finally:
+            woken = boot_ms()
+            for pid in reversed(frozen):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        hosts.back("that host woken", now_ms())
+        hosts.until_owners("s0", "s1", "s2")
+    hosts.judge({"w0": [(woken, woken + GUARD_MS)]})
+    tell_losses(hosts, silent)
+
+
+def test_several_at_once_a_host_replaced_by_an_empty_one(hosts: Hosts) -> None:
+    """One host is lost with its disks, a second one's scheduler is killed, the third one's worker is silent."""
+    with hosts.working() as load:
+        load.until(20)
+        running = hosts.submit("running", 3.0)
+        hosts.until_running(running)
+        lost = now_ms()
+        frozen = processes_of(hosts.workers[2])
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            hosts.schedulers[1].kill()
+            hosts.lose(0)
+            hosts.wipe(0)
+            hosts.back("a host lost, a scheduler killed and a worker silent", lost)
+            load.until(20)
+            hosts.until_finished(running)
+        finally:
+            woken = boot_ms()
+            for pid in reversed(frozen):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        repaired = hosts.come_back(0)
+        hosts.schedulers[1].start()
+        hosts.back("an empty host in its place", repaired)
+        hosts.until_owners("s0", "s1", "s2")
+        until(lambda: in_sync(hosts.settings) == len(HOSTS), "the new broker to have all that it should", 90)
+        told("an empty host in its place, to a broker that is in sync", now_ms() - repaired)
+    hosts.judge({"w2": [(woken, woken + GUARD_MS)]})
+    tell_losses(hosts, lost)
+
+
+def test_the_quorum_is_lost_for_good_and_the_cluster_restored_elsewhere(hosts: Hosts, tmp_path: Path) -> None:
+    place = str(tmp_path / "export")
+    with hosts.working() as load:
+        load.until(30)
+        waiting = hosts.submit("waiting", 5.0)
+        kept = list(load.acknowledged)
+        ftjm(hosts.settings, "snapshot", "export", place)
+        load.until(10)
+    later = [job for job in hosts.jobs if job not in {*kept, *waiting}]
+    for host in HOSTS:
+        hosts.lose(host)
+    shutil.rmtree(hosts.kafka.directory)
+
+    began = now_ms()
+    with EmbeddedKafka(tmp_path / "elsewhere", 1, free_base_port()) as kafka:
+        changed = {"bootstrap": kafka.bootstrap, "data_dir": tmp_path / "new-data", "cluster": "restored"}
+        settings = hosts.settings.model_copy(update=changed)
+        (tmp_path / "new").mkdir()
+        topics.create(settings)
+        restoring = now_ms()
+        ftjm(settings, "snapshot", "import", place)
+        told("the restore: ftjm snapshot import", now_ms() - restoring)
+        with Ground(settings, tmp_path / "new") as ground:
+            ground.scheduler("a")
+            ground.worker()
+            ground.back("a new Kafka, the restore and a new scheduler", began)
+            succeeded = until(lambda: wholly_succeeded(settings, {*kept, *waiting}), "all that was exported to succeed")
+        told("acknowledged after the export, and gone with the quorum", len(later) - len(succeeded & {*later}), "jobs")
+
+
+# ---- what is done and looked at
+
+
+def ftjm(settings: Settings, *arguments: str) -> None:
+    command = [sys.executable, "-m", "ftjm", *arguments]
+    environment = {**os.environ, **settings.environment()}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def wholly_succeeded(settings: Settings, jobs: set[tuple[str, str]]) -> set[tuple[str, str]] | None:
+    """All jobs that have succeeded, once these have."""
+    with once.folded(settings) as (reader, _):
+        listed = reader.jobs(Filter(), 1_000).jobs
+        found = {(q, j) for q, _, j in (one.key.partition("/") for one in listed if one.job.state.name == "SUCCEEDED")}
+    return found if jobs <= found else None
+
+
+def in_sync(settings: Settings) -> int:
+    """The fewest replicas that any partition of the log has in sync."""
+    from confluent_kafka.admin import AdminClient
+
+    known = AdminClient(settings.kafka_settings("test")).list_topics(timeout=10).topics
+    ours = [known[settings.topic(kind)] for kind in ("commands", "events", "snapshots", "dispatch")]
+    return min(len(partition.isrs) for topic in ours for partition in topic.partitions.values())
+
+
+def tell_losses(hosts: Hosts, since_ms: int) -> None:
+    """How long after the loss of a worker its attempts were given up, and how many."""
+    log = hosts.log()
+    times = [b.time_ms for b in log.all() for event in b.events if isinstance(event, e.AttemptLost)]
+    if times:
+        told(f"{len(times)} attempts were lost with a worker; the last was noticed after", max(times) - since_ms)

@@ -1,0 +1,60 @@
+"""The feed of a scheduler: what it reads changes, and nothing that it should read is ever left unread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka_feed import Channel, Feed
+from ftjm.config import Settings
+from integration.waiting import until
+
+PARTITIONS = range(4)
+RECORDS = 20
+
+
+@pytest.fixture
+def feed(cluster: Settings) -> Iterator[Feed]:
+    """One that holds little, so that whoever takes nothing is soon paused."""
+    made = Feed(cluster.kafka_settings("test"), cluster.cluster, held_bytes_max=1_000, at_hand="commands")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def filled(cluster: Settings) -> None:
+    """Records in each partition of `commands`, more than the feed holds."""
+    outlet = Outlet(cluster.kafka_settings("test"))
+    for partition in PARTITIONS:
+        for number in range(RECORDS):
+            outlet.send(cluster.topic("commands"), b"%d" % number + b"x" * 1_000, partition=partition)
+    assert outlet.close(30) == 0
+
+
+def follow(feed: Feed, partition: int) -> Channel:
+    return feed.follow("commands", partition, 0, lambda: None)
+
+
+def drained(channel: Channel) -> list[int]:
+    """All records, taken as they come."""
+    numbers: list[int] = []
+
+    def all_there() -> bool:
+        numbers.extend(int((m.value() or b"").partition(b"x")[0]) for m in channel.take(100))
+        return len(numbers) >= RECORDS
+
+    until(all_there, "all records")
+    return numbers
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_what_was_paused_or_kept_at_hand_is_read_from_its_beginning(feed: Feed, filled: None, partition: int) -> None:
+    until(lambda: len(feed._spare) == 2, "two partitions to be at hand")
+    for _ in range(3):
+        follow(feed, partition)
+        until(lambda: feed._paused, "the partition to be paused")
+        feed.drop("commands", partition)
+        until(lambda: not feed._channels, "it to be dropped")
+    assert drained(follow(feed, partition)) == list(range(RECORDS))

@@ -1,0 +1,206 @@
+"""The judge with more than the events at hand: offers, commands, what truly ran, when nobody could decide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ftjm.checker import Evidence, Execution, Heard, Kind, Report
+from ftjm.checker.agenda import ROOM, Agenda
+from ftjm.checker.spans import uncovered
+from ftjm.core.messages import SessionState, SlotOffer, WorkerHeartbeat
+from ftjm.core.model import JobState
+from tests.checker.test_checker import AGAIN, CANCELLED, GOOD, LOST, a_story, closed, judged
+
+
+def heard(slots: int = 2, offered: int = 2, number: int = 1) -> Heard:
+    found = Heard()
+    for session in ("s1", "s2"):
+        found.hear(
+            WorkerHeartbeat(
+                session=session,
+                worker="w",
+                host="h",
+                pid=1,
+                state=SessionState.OPEN,
+                lane=0,
+                lease_ms=5_000,
+                slots=slots,
+                busy=0,
+                queues=["q"],
+                offers=[SlotOffer(partition=0, number=number, slots=offered)],
+            )
+        )
+    return found
+
+
+def ran(job_id: str, attempt: int, start: float, end: float, *, finished: bool = True) -> Execution:
+    return Execution("q", job_id, attempt, [(start, end)], finished)
+
+
+EXECUTIONS = [
+    ran(GOOD, 1, 0, 10),
+    ran(LOST, 1, 0, 10, finished=False),
+    ran(LOST, 2, 11, 20),
+    ran(CANCELLED, 1, 12, 20, finished=False),
+    ran(AGAIN, 1, 30, 31),
+    ran(AGAIN, 2, 32, 33),
+]
+"""What ran in the good story."""
+
+
+def given(**evidence: Any) -> Report:
+    """The good story, judged by this evidence."""
+    return judged(closed(a_story()), evidence=Evidence(**evidence))
+
+
+def test_good_evidence_passes():
+    report = given(
+        ends={("q", GOOD): frozenset({JobState.SUCCEEDED}), ("q", CANCELLED): frozenset({JobState.CANCELLED})},
+        commands={0: range(16)},
+        heard=heard(),
+        executions=EXECUTIONS,
+        slack_ms=10,
+    )
+    assert report.violations == []
+
+
+def without(job_id: str, attempt: int) -> list[Execution]:
+    return [each for each in EXECUTIONS if (each.job_id, each.attempt) != (job_id, attempt)]
+
+
+FAULTS: dict[str, tuple[dict[str, Any], Kind, str]] = {
+    "a job that ends as nobody asked for": (
+        {"ends": {("q", CANCELLED): frozenset({JobState.SUCCEEDED, JobState.FAILED})}},
+        Kind.END,
+        "q/cancelled: expected it to end FAILED or SUCCEEDED, but found it CANCELLED",
+    ),
+    "commands that nobody has read": (
+        {"commands": {0: range(18)}},
+        Kind.LOST,
+        "events[0]: expected an answer to every command, but found none to 16, 17",
+    ),
+    "a partition that nobody has read": (
+        {"commands": {0: range(16), 1: range(2)}},
+        Kind.LOST,
+        "events[1]: expected an answer to every command, but found none to 0, 1",
+    ),
+    "an answer to a command that does not exist": (
+        {"commands": {0: [offset for offset in range(16) if offset != 5]}},
+        Kind.ANSWER,
+        "only, but found some to 5",
+    ),
+    "more attempts than were offered": (
+        {"heard": heard(offered=0)},
+        Kind.LIMIT,
+        "expected at most 0 attempts with session s1 by its offer 1, but found 1",
+    ),
+    "an offer that nobody made": (
+        {"heard": heard(number=2)},
+        Kind.LIMIT,
+        "expected that session s1 had made the offer 1, but found none",
+    ),
+    "more attempts at a time than there are slots": (
+        {"heard": heard(slots=1), "executions": [*without(LOST, 2), ran(LOST, 2, 11, 20)]},
+        Kind.LIMIT,
+        "expected at most 1 attempts at a time in session s1, but found 2",
+    ),
+    "an attempt that nobody dispatched": (
+        {"executions": [*EXECUTIONS, ran(GOOD, 2, 40, 41)]},
+        Kind.UNDISPATCHED,
+        "q/good: expected a dispatch of attempt 2, which ran, but found none",
+    ),
+    "an attempt of a job that does not exist": (
+        {"executions": [*EXECUTIONS, ran("ghost", 1, 40, 41)]},
+        Kind.UNDISPATCHED,
+        "q/ghost: expected a dispatch of attempt 1, which ran, but found none",
+    ),
+    "an attempt that was started twice": (
+        {"executions": [*EXECUTIONS, ran(GOOD, 1, 40, 41)]},
+        Kind.DOUBLED,
+        "q/good: expected attempt 1 to be started once, but found it 2 times",
+    ),
+    "a success that never ran": (
+        {"executions": without(GOOD, 1)},
+        Kind.UNDISPATCHED,
+        "expected attempt 1, which is recorded as a success, to have come to its end, but found no trace of it",
+    ),
+    "a success that was killed": (
+        {"executions": [*without(GOOD, 1), ran(GOOD, 1, 0, 10, finished=False)]},
+        Kind.UNDISPATCHED,
+        "to have come to its end, but found that it was killed",
+    ),
+    "two attempts at the same time": (
+        {"executions": [*without(LOST, 2), ran(LOST, 2, 7.5, 20)]},
+        Kind.OVERLAPPED,
+        "q/lost: expected attempts 1 and 2 one after the other, but found 2.5 ms of both",
+    ),
+    "two attempts at the same time, for longer than a woken host may": (
+        {"executions": [*without(LOST, 2), ran(LOST, 2, 7, 20)], "woken": {"w": [(6, 9)]}},
+        Kind.OVERLAPPED,
+        "q/lost: expected attempts 1 and 2 one after the other, but found 1.0 ms of both",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named(fault):
+    evidence, kind, text = FAULTS[fault]
+    report = given(**evidence)
+    assert report.kinds[kind], report.violations
+    assert any(text in violation for violation in report.violations), report.violations
+
+
+def test_an_old_attempt_of_a_woken_host_may_run_on_for_a_while():
+    executions = [*without(LOST, 2), ran(LOST, 2, 7, 20)]
+    assert given(executions=executions, woken={"w": [(6, 10)]}).passed
+    assert not given(executions=executions, woken={"another": [(6, 10)]}).passed
+
+
+def late_story(*, by_next_owner: bool) -> Report:
+    """The retry that is due at 1,004 comes at 1,900, by the same owner or by the next one."""
+    batches = closed(a_story())
+    for number, batch in enumerate(batches):
+        if number >= 3:
+            for index, event in enumerate(batch):
+                field = "at" if index < len(batch) - 1 else "now"
+                batch[index] = msgspec.structs.replace(event, **{field: 1_900 + number})
+            owner = {"owner": "b", "owner_epoch": 2} if by_next_owner else {"owner": "a", "owner_epoch": 1}
+            batch[-1] = msgspec.structs.replace(batch[-1], **owner)
+    batches = batches[:6]
+    last = batches[-1]
+    batches[-1] = [last[0], msgspec.structs.replace(last[-1], events=1, next_command=6)]
+    return judged(batches, [], Evidence(slack_ms=100))
+
+
+def test_a_timer_that_comes_late_is_named():
+    [text] = late_story(by_next_owner=False).violations
+    assert "q/lost: expected what was due at 1004 within 100 ms beyond all pauses, but found it 899 ms late" in text
+
+
+def test_between_two_owners_nobody_can_be_late():
+    assert late_story(by_next_owner=True).passed
+
+
+def test_time_that_is_not_covered():
+    assert uncovered(0, 10, []) == 10
+    assert uncovered(0, 10, [(2, 4), (3, 5)]) == 7
+    assert uncovered(0, 10, [(8, 20), (-5, 1)]) == 7
+    assert uncovered(0, 10, [(0, 10)]) == 0
+    assert uncovered(5, 5, [(6, 7)]) == 0
+
+
+def test_what_waits_comes_in_order_and_what_is_stale_does_not_pile_up():
+    fresh: set[str] = set()
+    agenda: Agenda[str] = Agenda(lambda entry: entry in fresh)
+    for number in range(10 * ROOM):
+        fresh = {f"{number}", f"{number - 1}"}
+        agenda.add(-number, f"{number}")
+    assert len(agenda._heap) <= 2 * 2 + ROOM
+    assert agenda.head() == f"{10 * ROOM - 1}"
+    agenda.drop_head()
+    assert agenda.head() == f"{10 * ROOM - 2}"
+    fresh = set()
+    assert agenda.head() is None

@@ -1,0 +1,51 @@
+"""Histories that the product's own rules make, under all faults that the simulation knows, pass."""
+
+from __future__ import annotations
+
+from ftjm.adapters import codec
+from ftjm.checker import Entry, Evidence, Execution, Heard, Report, check
+from ftjm.core.commands import SubmitJob
+from ftjm.core.messages import WorkerHeartbeat
+from tests.simulation.cluster import Cluster, play
+
+SEEDS = range(100)
+
+
+def judged(cluster: Cluster) -> Report:
+    log = cluster.broker.log
+    heard = Heard()
+    for (topic, _), values in cluster.broker.lanes.items():
+        if topic == "heartbeats":
+            for value in values:
+                heartbeat = codec.decode(value) if isinstance(value, bytes) else value
+                if isinstance(heartbeat, WorkerHeartbeat):
+                    heard.hear(heartbeat)
+    ran = [execution for worker in cluster.workers for execution in worker.kernel.history]
+    history = [
+        Entry(p, record.offset, codec.decode(record.value))
+        for p in range(log.partitions)
+        for record in log.events(p, 0)
+    ]
+    acknowledged = [
+        (request.command.queue, request.command.job_id)
+        for client in cluster.clients
+        for request in client.requests
+        if request.acknowledged and isinstance(request.command, SubmitJob)
+    ]
+    evidence = Evidence(
+        commands={p: [record.offset for record in log.commands(p, 0)] for p in range(log.partitions)},
+        heard=heard,
+        executions=[Execution(*execution.name, execution.spans, execution.success) for execution in ran],
+    )
+    return check(history, acknowledged, evidence)
+
+
+def test_every_simulated_history_passes():
+    jobs = attempts = lost = 0
+    for seed in SEEDS:
+        report = judged(play(seed))
+        assert report.violations == [], f"seed {seed}"
+        jobs, attempts, lost = jobs + report.jobs, attempts + report.attempts, lost + report.attempts_lost
+    assert jobs > 5 * len(SEEDS)
+    assert attempts > jobs
+    assert lost > len(SEEDS), "histories without faults show nothing"

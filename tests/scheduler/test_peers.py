@@ -1,0 +1,133 @@
+"""What schedulers know of each other, and to whom the partitions of a dead one fall."""
+
+from __future__ import annotations
+
+from ftjm.core.messages import PartitionReport, SchedulerHeartbeat
+from ftjm.scheduler.peers import DEAD_SECONDS, SILENT_SECONDS, Peers, lifelines
+
+
+def told(name: str, roles: str, *, pid: int = 1, epoch: int = 1, **fields: object) -> SchedulerHeartbeat:
+    """A heartbeat; `roles` has a letter a partition: o(wner), s(tandby), t(aking over), c(old)."""
+    full = {"o": "owner", "s": "standby", "t": "taking-over", "c": "cold"}
+    return SchedulerHeartbeat(
+        instance=f"{name}@host:{pid}",
+        host="host",
+        pid=pid,
+        port=1,
+        partitions=[
+            PartitionReport(
+                partition=p,
+                role=full[role],
+                owner_epoch=epoch,
+                applied_offset=0,
+                next_command=0,
+                demand=[],
+                taken=[],
+            )
+            for p, role in enumerate(roles)
+        ],
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def among(*heartbeats: SchedulerHeartbeat) -> dict[str, Peers]:
+    """Each one's knowledge, once all have heard all, by name."""
+    known = {beat.instance.partition("@")[0]: Peers(beat.instance) for beat in heartbeats}
+    for peers in known.values():
+        for beat in heartbeats:
+            peers.hear(beat, 0.0)
+    return known
+
+
+def test_each_partition_of_a_dead_one_falls_to_exactly_one_with_a_warm_store():
+    known = among(told("a", "oooott"), told("b", "ssssss"), told("c", "sscccc"))
+    for peers in known.values():
+        peers.bury("a@host:1", 1.0)
+    b, c = (dict(known[name].inheritance(1.0, {})) for name in "bc")
+    assert {*b, *c} == set(range(6))
+    assert not b.keys() & c.keys()
+    assert c.keys() <= {0, 1}
+    assert set(b.values()) | set(c.values()) == {1}
+
+
+def test_an_active_heir_comes_before_a_passive_one():
+    known = among(told("a", "oooo"), told("b", "ssss"), told("p", "ssss", passive=True))
+    for peers in known.values():
+        peers.bury("a@host:1", 1.0)
+    assert set(dict(known["b"].inheritance(1.0, {}))) == set(range(4))
+    assert dict(known["p"].inheritance(1.0, {})) == {}
+    known["p"].bury("b@host:1", 1.1)
+    assert set(dict(known["p"].inheritance(1.1, {}))) == set(range(4))
+
+
+def test_what_another_has_taken_since_is_left_to_it():
+    known = among(told("a", "oo"), told("b", "ss"))
+    known["b"].bury("a@host:1", 1.0)
+    known["b"].hear(told("c", "oc", epoch=2), 1.0)
+    assert set(dict(known["b"].inheritance(1.0, {}))) == {1}
+
+
+def test_a_late_heartbeat_does_not_revive_the_dead_but_a_new_process_is_another():
+    (peers,) = among(told("a", "s")).values()
+    peers.hear(told("b", "o"), 0.0)
+    peers.bury("b@host:1", 1.0)
+    peers.hear(told("b", "o"), 1.0)
+    assert set(peers.others(1.0)) == set()
+    peers.hear(told("b", "o", pid=2), 1.0)
+    assert set(peers.others(1.0)) == {"b@host:2"}
+
+
+def test_one_that_was_wrongly_taken_for_dead_is_heard_again_in_the_end():
+    (peers,) = among(told("a", "s")).values()
+    peers.hear(told("b", "o"), 0.0)
+    peers.bury("b@host:1", 1.0)
+    peers.hear(told("b", "s"), DEAD_SECONDS)
+    assert not peers.warm(0, DEAD_SECONDS)
+    peers.hear(told("b", "s"), DEAD_SECONDS + 2)
+    assert peers.warm(0, DEAD_SECONDS + 2)
+
+
+def test_one_that_leaves_or_falls_silent_is_not_there():
+    (peers,) = among(told("a", "s")).values()
+    peers.hear(told("b", "o"), 0.0)
+    peers.hear(told("p", "s", passive=True), 0.0)
+    assert peers.active(0.0)
+    peers.hear(told("b", "o", leaving=True), 0.5)
+    assert not peers.active(0.5)
+    assert set(peers.others(0.5)) == {"p@host:1"}
+    assert not peers.others(SILENT_SECONDS)
+
+
+def test_who_does_not_hear_itself_knows_nothing_of_what_to_follow():
+    peers = Peers("a@host:1")
+    assert peers.followed(4, None, 0.0) is None
+    peers.hear(told("a", "cccc"), 0.0)
+    assert peers.followed(4, None, 0.0) == {0, 1, 2, 3}
+    assert peers.followed(4, 0, 0.0) == set()
+
+
+def test_a_passive_one_follows_everything_however_few_standbys_are_wanted():
+    known = among(told("a", "oooo"), told("b", "ssss"), told("p", "cccc", passive=True))
+    assert known["p"].followed(4, 0, 0.0) == {0, 1, 2, 3}
+
+
+def test_a_loopback_lifeline_is_of_its_own_host_only():
+    near = told("near", "s", lifeline="127.0.0.1:5")
+    far = told("far", "s", lifeline="127.0.0.1:6")
+    far.host = "elsewhere"
+    wide = told("wide", "s", lifeline="0.0.0.0:7")
+    wide.host = "elsewhere"
+    old = told("old", "s")
+    peers = {beat.instance: beat for beat in (near, far, wide, old)}
+    assert lifelines(peers, "host") == {"near@host:1": ("127.0.0.1", 5), "wide@host:1": ("elsewhere", 7)}
+
+
+def test_one_that_died_before_it_told_is_known_by_its_batch():
+    known = among(told("a", "so"), told("b", "os"), told("c", "ss"))
+    for peers in known.values():
+        peers.bury("a@host:1", 1.0)
+    last = {0: ("a@host:1", 2), 1: ("a@host:1", 5)}
+    heirs = {name: dict(known[name].inheritance(1.0, last)) for name in "bc"}
+    assert heirs["b"] | heirs["c"] == {0: 2, 1: 5}, "the batch is newer than what b told of itself"
+    assert not heirs["b"].keys() & heirs["c"].keys()
+    assert dict(known["b"].inheritance(1.0, {0: ("a@host:1", 0)})).keys() <= {1}, "b owns it since"
