@@ -150,6 +150,8 @@ def test_a_zombie_can_neither_publish_nor_delete(cluster: Settings) -> None:
         assert [p.manifest for p in topic.find(0)[0]] == [second, first]
         assert {data for m in (first, second) for _, data in topic.get(0, list(m.chunks))} == {b"a", b"b"}
         third = published(topic, owner, 3, b"c", first)
+        # A commit is answered before its markers are in the partitions, and only then do readers see it.
+        until(lambda: topic.find(0)[0][0].manifest == third, "the snapshot to be there for readers")
         assert [p.manifest for p in topic.find(0)[0]] == [third, second]
 
 
