@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from ftjm.adapters.kafka_scan import Scan
 from ftjm.config import Settings
 from ftjm.embedded.kafka import EmbeddedKafka
 from ftjm.embedded.ports import free_base_port
@@ -87,6 +88,20 @@ def test_one_broker_of_three_is_killed_under_load(kafka3: EmbeddedKafka, cluster
         log = cluster.log()
         pauses = {p: log.longest_pause_ms(p, killed_at, back_at) for p in log.batches}
         print(f"kill -9 of one broker of three, longest pause in ms by partition: {pauses}")
+
+
+def test_where_a_log_ends_is_told_by_the_leader_that_comes_after_a_dead_one(
+    kafka3: EmbeddedKafka, cluster3: Settings
+) -> None:
+    with Scan(cluster3.kafka_settings("test"), cluster3.topic("events")) as scan:
+        before = scan.bounds(0)
+        victim = leader_of(cluster3, "events")
+        kafka3.kill_broker(victim)
+        try:
+            assert scan.bounds(0) == before
+            assert scan.offset_at(0, now_ms()) == before[1]
+        finally:
+            kafka3.start_broker(victim)
 
 
 def leader_of(settings: Settings, kind: str) -> int:

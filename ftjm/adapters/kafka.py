@@ -4,10 +4,11 @@ The partition's own log (transactions, fencing, reading by position) is in `kafk
 group in `kafka_group`.
 """
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from confluent_kafka import (
     Consumer,
@@ -24,6 +25,7 @@ from ftjm import logs
 
 log = logs.get(__name__)
 
+T = TypeVar("T")
 Delivered = Callable[[KafkaError | None, Message], None]
 Headers = Sequence[tuple[str, bytes]]
 
@@ -73,7 +75,10 @@ CONSUMER: dict[str, object] = {
     "socket.nagle.disable": True,
 }
 ADMIN_TIMEOUT_SECONDS = 10.0
-BOUNDS_AGAIN_SECONDS = 0.2
+ASK_SECONDS = 0.5
+ASK_SECONDS_MAX = 4.0
+ASK_AGAIN_SECONDS = 0.1
+"""A leader is waited for so long at first, and for twice as long each time that it is asked again, up to the most."""
 AWAY = frozenset(
     {
         KafkaError._TRANSPORT,
@@ -193,12 +198,27 @@ def offset_of(message: Message) -> int:
     return offset
 
 
-def end_offsets(consumer: Consumer, topic: str, partitions: Sequence[int]) -> dict[int, int]:
-    """The high watermark of each partition (of transactional topics: the last stable offset), asked afresh."""
-    return {
-        p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=ADMIN_TIMEOUT_SECONDS, cached=False)[1]
-        for p in partitions
-    }
+def asked(client: Consumer | AdminClient, topic: str, question: Callable[[float], T]) -> T:
+    """What the leaders of the topic's partitions answer to a question, which is given the seconds that it may take.
+
+    The client sends it to the leaders that it knows of, for up to `topic.metadata.refresh.interval.ms` (5 minutes)
+    after these are gone; so it learns of the new ones before it asks again. There are many codes for what one lacks
+    that was elected a moment ago, or has just come back, and will soon have.
+
+    Raises KafkaException where there is no answer within `ADMIN_TIMEOUT_SECONDS`.
+    """
+    deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
+    patience = ASK_SECONDS
+    while True:
+        try:
+            return question(patience)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(ASK_AGAIN_SECONDS)
+            patience = min(2 * patience, ASK_SECONDS_MAX)
+            with contextlib.suppress(KafkaException):
+                client.list_topics(topic, timeout=patience)
 
 
 def bounds(client: Consumer, topic: str, partition: int) -> tuple[int, int]:
@@ -206,19 +226,26 @@ def bounds(client: Consumer, topic: str, partition: int) -> tuple[int, int]:
 
     Raises KafkaException where Kafka does not answer within `ADMIN_TIMEOUT_SECONDS`.
     """
-    deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
-    while True:
-        try:
-            low, high = client.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=ADMIN_TIMEOUT_SECONDS, cached=False
-            )
-            return int(low), int(high)
-        except KafkaException:
-            # The topic is there, and may be read: what its leader lacks (it was elected a moment ago, or has just
-            # come back) it will soon have, and there are many codes to say so.
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(BOUNDS_AGAIN_SECONDS)
+    place = TopicPartition(topic, partition)
+    low, high = asked(client, topic, lambda seconds: client.get_watermark_offsets(place, timeout=seconds, cached=False))
+    return int(low), int(high)
+
+
+def offsets_at(client: Consumer, topic: str, times_ms: Mapping[int, int]) -> dict[int, int]:
+    """Of each partition, the first offset whose record the log took at or after a time, or -1.
+
+    Raises KafkaException where Kafka does not answer within `ADMIN_TIMEOUT_SECONDS`.
+    """
+    wanted = [TopicPartition(topic, partition, time_ms) for partition, time_ms in times_ms.items()]
+
+    def question(seconds: float) -> dict[int, int]:
+        found = client.offsets_for_times(wanted, timeout=seconds)
+        for place in found:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return {place.partition: int(place.offset) for place in found}
+
+    return asked(client, topic, question)
 
 
 class LaneReader:
@@ -251,13 +278,12 @@ class LaneReader:
             }
         )
         self.topic = topic
-        self._next = end_offsets(self._consumer, topic, partitions)
+        self._next = self._ends(partitions)
         if back_ms:
             since = time.time_ns() // 1_000_000 - back_ms
-            asked = [TopicPartition(topic, p, since) for p in partitions]
-            for found in self._consumer.offsets_for_times(asked, ADMIN_TIMEOUT_SECONDS):
-                if 0 <= found.offset < self._next[found.partition]:
-                    self._next[found.partition] = found.offset
+            for partition, offset in offsets_at(self._consumer, topic, dict.fromkeys(partitions, since)).items():
+                if 0 <= offset < self._next[partition]:
+                    self._next[partition] = offset
         self.ask()
 
     def ask(self) -> None:
@@ -276,7 +302,10 @@ class LaneReader:
 
     def ends(self) -> dict[int, int]:
         """The end offset of each lane now, asked of the brokers."""
-        return end_offsets(self._consumer, self.topic, list(self._next))
+        return self._ends(self._next)
+
+    def _ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        return {p: bounds(self._consumer, self.topic, p)[1] for p in partitions}
 
     def reached(self, ends: Mapping[int, int]) -> bool:
         """Whether everything before `ends` has been handed out (lanes hold no transactions, so no gaps)."""

@@ -220,10 +220,7 @@ class KafkaLog:
         with self._asking:
             if self._asker is None:
                 self._asker = self._consumer()
-            end: int = self._asker.get_watermark_offsets(
-                TopicPartition(self._topic, partition), timeout=ADMIN_TIMEOUT_SECONDS, cached=False
-            )[1]
-            return end
+            return bounds(self._asker, self._topic, partition)[1]
 
     def close(self) -> None:
         with self._asking:

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ftjm.adapters.kafka import (
-    ADMIN_TIMEOUT_SECONDS,
     AWAY,
     CONSUMER,
     arrived,
     bounds,
     offset_of,
+    offsets_at,
     partition_count,
     say_errors,
 )
@@ -70,12 +70,8 @@ class Scan:
 
     def offset_at(self, partition: int, time_ms: int) -> int:
         """The first offset whose record the log took at or after `time_ms`; the end if there is none."""
-        [found] = self._consumer.offsets_for_times(
-            [TopicPartition(self.topic, partition, time_ms)], timeout=ADMIN_TIMEOUT_SECONDS
-        )
-        if found.error is not None:
-            raise KafkaException(found.error)
-        return int(found.offset) if found.offset >= 0 else self.bounds(partition)[1]
+        offset = offsets_at(self._consumer, self.topic, {partition: time_ms})[partition]
+        return offset if offset >= 0 else self.bounds(partition)[1]
 
     def read(
         self, starts: Mapping[int, int], *, follow: bool = False, ends: Mapping[int, int] | None = None
