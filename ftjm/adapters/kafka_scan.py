@@ -76,25 +76,29 @@ class Scan:
     def read(
         self, starts: Mapping[int, int], *, follow: bool = False, ends: Mapping[int, int] | None = None
     ) -> Generator[Record, None, None]:
-        """Records from `starts` (partition to offset) to the end of each partition as it is reached, or for ever; with
-        `ends`, to before these.
+        """Records from `starts` (partition to offset) to before `ends`, or for ever; by default to the ends that there
+        are when it begins: where records come all the time, nobody would reach the last of them.
 
         Records of one partition come in order, those of several as they arrive.
         """
         bounds = {partition: self.bounds(partition) for partition in starts}
         # A start behind the end would never see it, and one before the log's beginning would be an error.
         begin = {p: min(max(start, bounds[p][0]), bounds[p][1]) for p, start in starts.items()}
-        self._consumer.assign([TopicPartition(self.topic, partition, start) for partition, start in begin.items()])
-        open_partitions = set(begin)
-        while open_partitions or follow:
+        stops = {p: high for p, (_, high) in bounds.items()} if ends is None else ends
+        open_partitions = {p for p, start in begin.items() if follow or start < stops[p]}
+        self._consumer.assign([TopicPartition(self.topic, p, begin[p]) for p in open_partitions])
+        while open_partitions:
             for message in arrived(self._consumer, WAIT_SECONDS, BATCH):
-                error = message.error()
-                if error is None and ends is not None and offset_of(message) >= ends[message.partition() or 0]:
-                    open_partitions.discard(message.partition() or 0)
-                elif error is None:
-                    yield _record(message)
+                error, partition = message.error(), message.partition() or 0
+                if error is None:
+                    offset = offset_of(message)
+                    if follow or offset < stops[partition]:
+                        yield _record(message)
+                    if not follow and offset + 1 >= stops[partition]:
+                        open_partitions.discard(partition)
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    open_partitions.discard(message.partition() or 0)
+                    if not follow:  # behind the last record may be a transaction's marker, which nobody is given
+                        open_partitions.discard(partition)
                 elif error.code() not in AWAY:
                     raise KafkaException(error)
 

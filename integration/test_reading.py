@@ -1,4 +1,4 @@
-"""The feed of a scheduler: what it reads changes, and nothing that it should read is ever left unread."""
+"""The feed of a scheduler leaves nothing unread, whatever changes; and a scan comes to its end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from ftjm.adapters.kafka import Outlet
 from ftjm.adapters.kafka_feed import Channel, Feed
+from ftjm.adapters.kafka_scan import Scan
 from ftjm.config import Settings
 from integration.waiting import until
 
@@ -58,3 +59,15 @@ def test_what_was_paused_or_kept_at_hand_is_read_from_its_beginning(feed: Feed, 
         feed.drop("commands", partition)
         until(lambda: not feed._channels, "it to be dropped")
     assert drained(follow(feed, partition)) == list(range(RECORDS))
+
+
+def test_a_scan_ends_where_the_log_did_though_records_keep_coming(cluster: Settings, filled: None) -> None:
+    outlet = Outlet(cluster.kafka_settings("test"))
+    with Scan(cluster.kafka_settings("test"), cluster.topic("commands")) as scan:
+        seen = []
+        for record in scan.read(dict.fromkeys(PARTITIONS, 0)):
+            seen.append((record.partition, record.offset))
+            outlet.send(cluster.topic("commands"), b"one more for each that is read", partition=record.partition)
+            assert outlet.flush(30) == 0
+    outlet.close(30)
+    assert sorted(seen) == [(partition, offset) for partition in PARTITIONS for offset in range(RECORDS)]
