@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka import LaneReader, Outlet
 from ftjm.adapters.kafka_feed import Channel, Feed
 from ftjm.adapters.kafka_scan import Scan
+from ftjm.adapters.kafka_trim import LogTrim
 from ftjm.config import Settings
 from integration.waiting import until
 
@@ -71,3 +72,24 @@ def test_a_scan_ends_where_the_log_did_though_records_keep_coming(cluster: Setti
             assert outlet.flush(30) == 0
     outlet.close(30)
     assert sorted(seen) == [(partition, offset) for partition in PARTITIONS for offset in range(RECORDS)]
+
+
+def test_what_a_lane_lost_before_it_was_read_is_not_waited_for(cluster: Settings, filled: None) -> None:
+    """As for who was cut off for longer than the lanes keep what is in them."""
+    topic, settings = cluster.topic("commands"), cluster.kafka_settings("test")
+    reader = LaneReader(settings, topic, PARTITIONS, back_ms=60_000)
+    trim = LogTrim(settings, topic, committed=False)
+    trim.delete_before(0, RECORDS - 3)
+    trim.delete_before(1, RECORDS)
+    ends = reader.ends()
+    assert ends == dict.fromkeys(PARTITIONS, RECORDS)
+    seen: list[tuple[int | None, int | None]] = []
+
+    def reached() -> bool:
+        seen.extend((m.partition(), m.offset()) for m in reader.read(0.05))
+        return reader.reached(ends)
+
+    until(reached, "the ends of all lanes")
+    reader.close()
+    assert {(0, offset) for offset in range(RECORDS - 3, RECORDS)} <= {*seen}
+    assert sum(partition in (2, 3) for partition, _ in seen) == 2 * RECORDS

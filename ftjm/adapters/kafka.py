@@ -91,6 +91,8 @@ AWAY = frozenset(
     }
 )
 """Errors that pass. (`KafkaError.retriable()` says so of transactions only.)"""
+LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+"""The log has no such offset: it was trimmed, or is shorter than thought."""
 
 
 def say_errors(role: str) -> Callable[[KafkaError], None]:
@@ -278,7 +280,7 @@ class LaneReader:
             }
         )
         self.topic = topic
-        self._next = self._ends(partitions)
+        self._next = {p: high for p, (_, high) in self._bounds(partitions).items()}
         if back_ms:
             since = time.time_ns() // 1_000_000 - back_ms
             for partition, offset in offsets_at(self._consumer, topic, dict.fromkeys(partitions, since)).items():
@@ -301,11 +303,15 @@ class LaneReader:
         return found
 
     def ends(self) -> dict[int, int]:
-        """The end offset of each lane now, asked of the brokers."""
-        return self._ends(self._next)
+        """The end offset of each lane now, asked of the brokers. What it lost before it was read is passed over."""
+        found = self._bounds(self._next)
+        if lost := {p: low for p, (low, _) in found.items() if low > self._next[p]}:
+            self._next |= lost
+            self.ask()
+        return {p: high for p, (_, high) in found.items()}
 
-    def _ends(self, partitions: Iterable[int]) -> dict[int, int]:
-        return {p: bounds(self._consumer, self.topic, p)[1] for p in partitions}
+    def _bounds(self, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+        return {p: bounds(self._consumer, self.topic, p) for p in partitions}
 
     def reached(self, ends: Mapping[int, int]) -> bool:
         """Whether everything before `ends` has been handed out (lanes hold no transactions, so no gaps)."""

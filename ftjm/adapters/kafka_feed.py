@@ -10,7 +10,7 @@ from typing import Literal
 import structlog
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from ftjm.adapters.kafka import CONSUMER, arrived, offset_of, say_errors
+from ftjm.adapters.kafka import CONSUMER, LOST, arrived, offset_of, say_errors
 
 log = structlog.get_logger(__name__)
 
@@ -226,7 +226,7 @@ class Feed:
             return
         if error.code() == KafkaError._PARTITION_EOF:
             channel.at_end(message.offset() or 0)
-        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        elif error.code() in LOST:
             channel.fail(error)
         else:
             log.warning("feed_error", topic=key[0], partition=key[1], error=error.str())

@@ -239,12 +239,14 @@ class KafkaLog:
     def events(self, partition: int, start: int, end: int | None = None) -> Iterator[EventRecord]:
         """Committed records with start <= offset < end; to the end of the log by default.
 
-        Raises KafkaException if `start` is not in the log: it was trimmed, or the log is shorter than thought.
+        Raises KafkaException if `start` is not in the log (codes `LOST`), or if the process stops meanwhile.
         """
         consumer = self._consumer()
         try:
             consumer.assign([TopicPartition(self._topic, partition, start)])
             while True:
+                if self._stopping():
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "stopped before the log was read"))
                 for message in arrived(consumer, ADMIN_TIMEOUT_SECONDS / 10, 1_000):
                     if (error := message.error()) is not None:
                         if error.code() == KafkaError._PARTITION_EOF:

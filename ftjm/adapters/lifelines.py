@@ -13,7 +13,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from ftjm import logs
 
@@ -25,6 +24,8 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 CONNECT_SECONDS = 0.5
 """A port that neither takes nor refuses a connection in this time tells nothing."""
 TURN_SECONDS = 0.5
+FULL_SECONDS = 0.05
+"""Where this process has no file handle left for another connection."""
 
 
 class Lifelines:
@@ -77,14 +78,18 @@ class Lifelines:
         self._selector.close()
 
     def _accept(self) -> None:
-        with suppress(OSError):
+        try:
             line, _ = self._server.accept()
-            if len(self._listeners) >= LISTENERS_MAX:
-                line.close()
-                return
-            line.setblocking(False)
-            self._listeners.add(line)
-            self._selector.register(line, selectors.EVENT_READ, lambda: self._drop(line))
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # it would be asked again at once, and for ever
+                time.sleep(FULL_SECONDS)
+            return
+        if len(self._listeners) >= LISTENERS_MAX:
+            line.close()
+            return
+        line.setblocking(False)
+        self._listeners.add(line)
+        self._selector.register(line, selectors.EVENT_READ, lambda: self._drop(line))
 
     def _drop(self, line: socket.socket) -> None:
         """One who watched us has gone, or says something, which nobody should."""

@@ -125,6 +125,7 @@ class Leader:
     def close(self) -> None:
         """Decide no more, and forget what was not committed."""
         self._snapshots.close()
+        self._context.pressure.forget(self._number)
         self._writer.close()
         self._context.feed.drop("commands", self._number)
         self._partition.reopen()

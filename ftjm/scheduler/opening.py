@@ -10,7 +10,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from structlog.stdlib import BoundLogger
 
-from ftjm.adapters.kafka import AWAY
+from ftjm.adapters.kafka import LOST
 from ftjm.adapters.rocks import RocksStore
 from ftjm.core.keys import Rows
 from ftjm.core.state import load_position
@@ -49,7 +49,7 @@ def _unfit(context: Context, partition: int, rows: Rows) -> str | None:
     try:
         return lineage(rows, log.log_id, log.events(partition, at, at + 1), context.codec)
     except KafkaException as error:
-        if error.args[0].code() in AWAY:
+        if error.args[0].code() not in LOST:
             raise
         return f"the log cannot be read at its offset {at}: {error.args[0].str()}"
 

@@ -65,10 +65,19 @@ class Pressure:
             if time.monotonic() - self._looked_at > LOOK_SECONDS:
                 self._look()
             behind = self._lags[partition].look(backlog)
-            self.reasons["backlog"] = any(gate.closed for gate in self._lags.values())
+            self._count()
         if behind:
             return f"{backlog} commands wait in this partition; the mark is {self._settings.backlog_high}"
         return self._reason
+
+    def forget(self, partition: int) -> None:
+        """The partition is another's now."""
+        with self._lock:
+            self._lags.pop(partition, None)
+            self._count()
+
+    def _count(self) -> None:
+        self.reasons["backlog"] = any(gate.closed for gate in self._lags.values())
 
     def _look(self) -> None:
         self._looked_at = time.monotonic()

@@ -56,6 +56,14 @@ def test_a_backlog_is_one_partition_s(settings, monkeypatch):
     assert not machine.pressure.reasons["backlog"]
 
 
+def test_the_backlog_of_a_partition_that_went_to_another_is_forgotten(settings, monkeypatch):
+    machine = Machine(settings, monkeypatch)
+    assert machine.why(0, 100)
+    machine.pressure.forget(0)
+    assert not machine.pressure.reasons["backlog"]
+    assert machine.why(0, 50) == ""
+
+
 def test_it_looks_seldom(settings):
     looks = []
     asked = Pressure(settings, lambda _: looks.append("disk") or 1.0, lambda: 1.0)  # type: ignore[func-returns-value]
