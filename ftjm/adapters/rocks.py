@@ -21,6 +21,8 @@ from ftjm.errors import FtjmError
 
 log = logs.get(__name__)
 
+FLUSH_SECONDS = 30.0
+"""A hard exit costs the folding of at most what came in this time, whether the store was its owner's or a standby's."""
 VERIFY_ROWS = 1_000
 """Read at a stretch: 0.4 ms."""
 
@@ -68,6 +70,7 @@ class RocksStore:
                 found=str(error),
                 todo="stop the process that has it open, or look at the directory's permissions",
             ) from error
+        self._flush_at = time.monotonic() + FLUSH_SECONDS
         self._held = threading.Lock()
         """A checkpoint is made on another thread, and must not meet a close."""
         self._scans: WeakSet[Generator[tuple[bytes, bytes], None, None]] = WeakSet()
@@ -127,13 +130,16 @@ class RocksStore:
                 batch.put(key, value)
         try:
             self._db.write(batch, self._write_options)
+            if time.monotonic() > self._flush_at:
+                self._flush_at = time.monotonic() + FLUSH_SECONDS
+                self._db.flush(False)
         except Exception as error:
             raise _failure(error) from error
 
-    def flush(self, *, wait: bool = True) -> None:
-        """Make what was written outlive a hard exit; without `wait`, soon."""
+    def flush(self) -> None:
+        """Make what was written outlive a hard exit."""
         try:
-            self._db.flush(wait)
+            self._db.flush()
         except Exception as error:
             raise _failure(error) from error
 

@@ -9,7 +9,6 @@ from ftjm import logs
 from ftjm.adapters.kafka import offset_of
 from ftjm.adapters.kafka_feed import Channel
 from ftjm.adapters.kafka_log import KafkaWriter, command_record
-from ftjm.adapters.rocks import RocksStore
 from ftjm.clock import boot_ms, wall_ms
 from ftjm.engine.outbox import Outbox
 from ftjm.engine.partition import BATCH_BYTES_MAX, Partition
@@ -22,8 +21,6 @@ TICK_SECONDS = 0.1
 TAKE_MAX = 1_000
 SETTLE_MS = 200
 """After its last batch an idle partition records how far its outbox is."""
-FLUSH_MS = 30_000
-"""A hard exit costs the folding of at most this much."""
 
 
 class Leader:
@@ -47,7 +44,6 @@ class Leader:
         self._declined: dict[str, int] = {}
         self._since = boot_ms()
         self._wrote_at = 0
-        self._flushed_at = boot_ms()
         partition.lead(writer, context.instance)
         self._snapshots = Publishing(context, partition, writer)
         # What the owner before us may not have sent.
@@ -84,7 +80,6 @@ class Leader:
             self._measure(consumed)
         elif now - self._wrote_at > SETTLE_MS:
             self._partition.settle(wall_ms(), self._outbox.sent)
-        self._flush(now)
         self._snapshots.step()
         self._context.metrics.step_seconds.observe(time.monotonic() - began - (self._writer.spent - spent))
         return wrote and bool(self._waiting or len(self._commands))
@@ -108,12 +103,6 @@ class Leader:
         metrics.transaction_seconds.observe(self._writer.seconds)
         metrics.batch_commands.observe(consumed)
         metrics.events.observe(partition.committed, partition.state.job)
-
-    def _flush(self, now: int) -> None:
-        store = self._partition.store
-        if now - self._flushed_at > FLUSH_MS and isinstance(store, RocksStore):
-            store.flush(wait=False)
-            self._flushed_at = now
 
     def patience(self) -> float:
         """Seconds in which nothing will be due."""

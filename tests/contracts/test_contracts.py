@@ -5,12 +5,14 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from ftjm.adapters import rocks
 from ftjm.adapters.memory import MemoryLog, MemoryStore
 from ftjm.adapters.rocks import DamagedStore, RocksStore
 from ftjm.engine.ports import Store
@@ -88,6 +90,22 @@ class TestRocksStore(StoreContract):
         store.close()
         store = RocksStore(tmp_path / "store")
         assert list(store.scan(b"", b"\xff")) == [(b"a", b"1")]
+        store.close()
+
+    def test_what_is_written_outlives_a_hard_exit_after_a_while(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rocks, "FLUSH_SECONDS", 0.0)
+        store = RocksStore(tmp_path / "store")
+        deadline = time.monotonic() + 20
+        found = None
+        while found is None:
+            assert time.monotonic() < deadline, "nothing was flushed"
+            store.write([(b"a", b"1")])
+            # There is no log to read rows from that are in memory only.
+            flushed = RocksStore(tmp_path / "store", read_only=True)
+            found = flushed.get(b"a")
+            flushed.close()
         store.close()
 
     def test_clearing_forgets_for_ever(self, tmp_path: Path) -> None:
