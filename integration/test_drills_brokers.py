@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -131,19 +131,12 @@ def test_a_host_falls_silent_and_wakes(hosts: Hosts) -> None:
         running = hosts.submit("running", 3.0)
         hosts.until_running(running)
         silent = now_ms()
-        frozen = [*(pid for process in hosts.of(0) for pid in processes_of(process)), hosts.kafka.pid(0)]
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with frozen([*(pid for process in hosts.of(0) for pid in processes_of(process)), hosts.kafka.pid(0)]):
             hosts.back("a host with scheduler, worker and broker silent", silent)
             load.until(20)
             # Its worker's lease ends, and what it ran runs elsewhere.
             hosts.until_finished(running)
-        finally:
             woken = boot_ms()
-            for pid in reversed(frozen):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
         hosts.back("that host woken", now_ms())
         hosts.until_owners("s0", "s1", "s2")
     hosts.judge({"w0": [(woken, woken + GUARD_MS)]})
@@ -157,21 +150,14 @@ def test_several_at_once_a_host_replaced_by_an_empty_one(hosts: Hosts) -> None:
         running = hosts.submit("running", 3.0)
         hosts.until_running(running)
         lost = now_ms()
-        frozen = processes_of(hosts.workers[2])
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with frozen(processes_of(hosts.workers[2])):
             hosts.schedulers[1].kill()
             hosts.lose(0)
             hosts.wipe(0)
             hosts.back("a host lost, a scheduler killed and a worker silent", lost)
             load.until(20)
             hosts.until_finished(running)
-        finally:
             woken = boot_ms()
-            for pid in reversed(frozen):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
         repaired = hosts.come_back(0)
         hosts.schedulers[1].start()
         hosts.back("an empty host in its place", repaired)
@@ -213,6 +199,18 @@ def test_the_quorum_is_lost_for_good_and_the_cluster_restored_elsewhere(hosts: H
 
 
 # ---- what is done and looked at
+
+
+@contextlib.contextmanager
+def frozen(pids: Sequence[int]) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def ftjm(settings: Settings, *arguments: str) -> None:

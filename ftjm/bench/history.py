@@ -34,28 +34,24 @@ def log_of(settings: Settings) -> KafkaLog:
 
 def write(settings: Settings, partition: int, queue: str, jobs: int, folder: Path, progress: Progress) -> None:
     """Extend the log of `partition`, where `queue` lives, by the whole life of so many jobs that succeed."""
-    log, store = log_of(settings), RocksStore(folder / "history")
-    owner = Partition(Policy(partition, settings.partitions), store, codec, log.log_id)
-    writer = log.fence(partition)
-    owner.lead(writer, "bench")
     offers = [Offer(f"w{n}.{n:032}", f"w{n}", n, 5_000, (queue,), 1, 10 * SUBMITTED_AT_ONCE) for n in range(WORKERS)]
     waiting: list[c.Command] = []
     submitted, ended = 0, 0
-    while ended < jobs:
-        more = range(submitted, min(jobs, submitted + SUBMITTED_AT_ONCE))
-        submitted += len(more)
-        waiting += [c.SubmitJob(queue=queue, job_id=f"job-{n:012}", spec=spec(Work.NOOP), actor="bench") for n in more]
-        first = owner.position.next_command
-        records = [CommandRecord(first + n, codec.encode(command)) for n, command in enumerate(waiting)]
-        taken = owner.work(wall_ms(), records, offers=offers, outbox_sent=max((n for n, _ in owner.to_ship), default=0))
-        waiting = waiting[taken:]
-        ended += sum(isinstance(event, e.AttemptSucceeded) for event in owner.committed)
-        for event in owner.committed:
-            if isinstance(event, e.AttemptDispatched):
-                waiting += _reports(event)
-        progress.move(ended, jobs)
-    writer.close()
-    store.close()
+    with owning(settings, partition, folder) as owner:
+        while ended < jobs:
+            more = range(submitted, min(jobs, submitted + SUBMITTED_AT_ONCE))
+            submitted += len(more)
+            waiting += [_submission(queue, f"job-{n:012}") for n in more]
+            first = owner.position.next_command
+            records = [CommandRecord(first + n, codec.encode(command)) for n, command in enumerate(waiting)]
+            sent = max((n for n, _ in owner.to_ship), default=0)
+            taken = owner.work(wall_ms(), records, offers=offers, outbox_sent=sent)
+            waiting = waiting[taken:]
+            ended += sum(isinstance(event, e.AttemptSucceeded) for event in owner.committed)
+            for event in owner.committed:
+                if isinstance(event, e.AttemptDispatched):
+                    waiting += _reports(event)
+            progress.move(ended, jobs)
 
 
 @contextmanager
@@ -73,7 +69,7 @@ def submit(owner: Partition, queue: str, jobs: int, progress: Progress, prefix: 
     submitted = 0
     while submitted < jobs:
         more = range(submitted, min(jobs, submitted + LIVE_AT_ONCE))
-        commands = [c.SubmitJob(queue=queue, job_id=f"{prefix}-{n:012}", spec=spec(Work.NOOP)) for n in more]
+        commands = [_submission(queue, f"{prefix}-{n:012}") for n in more]
         first = owner.position.next_command
         records = [CommandRecord(first + n, codec.encode(command)) for n, command in enumerate(commands)]
         submitted += owner.work(wall_ms(), records)
@@ -86,6 +82,10 @@ def writer_of(owner: Partition) -> KafkaWriter:
     writer = owner.leadership.writer
     assert isinstance(writer, KafkaWriter)
     return writer
+
+
+def _submission(queue: str, job_id: str) -> c.SubmitJob:
+    return c.SubmitJob(queue=queue, job_id=job_id, spec=spec(Work.NOOP), actor="bench")
 
 
 def _reports(order: e.AttemptDispatched) -> list[c.Command]:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from random import Random
 
 import msgspec
@@ -17,6 +17,7 @@ import psutil
 from ftjm import logs
 from ftjm.chaos.cluster import Cluster
 from ftjm.chaos.damage import damage
+from ftjm.chaos.links import Link
 from ftjm.chaos.members import Member, limit_files
 from ftjm.chaos.plan import WAYS, Fault, Kind, Role
 from ftjm.chaos.skewed import set_offset
@@ -122,17 +123,8 @@ class Breaker:
         finally:
             member.send(signal.SIGCONT)
 
-    @contextmanager
-    def _cut(self, happened: Happened) -> Iterator[None]:
-        links = self._member(happened).links
-        for link in links:
-            link.cut(forget=bool(happened.fault.draw & 1))
-        happened.detail = "connections forgotten" if happened.fault.draw & 1 else ""
-        try:
-            yield
-        finally:
-            for link in links:
-                link.mend()
+    def _cut(self, happened: Happened) -> AbstractContextManager[None]:
+        return _all_cut(self._member(happened).links, happened)
 
     @contextmanager
     def _skewed(self, happened: Happened) -> Iterator[None]:
@@ -222,16 +214,8 @@ class Breaker:
         finally:
             self._cluster.kafka.resume(happened.fault.target)
 
-    @contextmanager
-    def _broker_cut(self, happened: Happened) -> Iterator[None]:
-        links = [member.links[happened.fault.target] for member in self._cluster.everybody]
-        for link in links:
-            link.cut(forget=bool(happened.fault.draw & 1))
-        try:
-            yield
-        finally:
-            for link in links:
-                link.mend()
+    def _broker_cut(self, happened: Happened) -> AbstractContextManager[None]:
+        return _all_cut([member.links[happened.fault.target] for member in self._cluster.everybody], happened)
 
     @contextmanager
     def _broker_full(self, happened: Happened) -> Iterator[None]:
@@ -241,6 +225,19 @@ class Breaker:
         # A broker whose only disk has failed ends, as it should; it is started again where there is room.
         kafka.kill_broker(happened.fault.target)
         kafka.start_broker(happened.fault.target)
+
+
+@contextmanager
+def _all_cut(links: Sequence[Link], happened: Happened) -> Iterator[None]:
+    forget = bool(happened.fault.draw & 1)
+    happened.detail = "connections forgotten" if forget else ""
+    for link in links:
+        link.cut(forget=forget)
+    try:
+        yield
+    finally:
+        for link in links:
+            link.mend()
 
 
 def _chance(happened: Happened) -> Random:
