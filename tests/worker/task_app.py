@@ -118,8 +118,9 @@ def warm_fail(how: str) -> object:
 @ftjm.task(name="warm_loop", idempotent=True)
 def warm_loop(mark: str, steps: int = 1_000_000) -> dict:
     """Follows a stop, and cleans up."""
-    Path(mark).write_text(f"{os.getpid()}\n")
     try:
+        # The stop may come as soon as there is a mark.
+        Path(mark).write_text(f"{os.getpid()}\n")
         for _ in range(steps):
             time.sleep(0.002)
     except ftjm.Stopped:
