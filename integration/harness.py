@@ -119,8 +119,8 @@ class Cluster:
         children.stop([p.popen for p in self.processes if p.popen.poll() is None], within_seconds=STOP_SECONDS_MAX)
 
     def scheduler(self, name: str = "a", module: str = "ftjm", *options: str) -> Process:
-        """Start a scheduler; `module` is a stand-in for the program that plants a fault."""
-        return self._start(name, ["-m", module, "scheduler", "--name", name, *options])
+        """Start a scheduler; `module` is a stand-in for the program that plants a fault, and what it is given."""
+        return self._start(name, ["-m", *module.split(), "scheduler", "--name", name, *options])
 
     def worker(self, name: str = "w", *, slots: int = 4, queues: Iterable[str] = QUEUES) -> Process:
         serves = [part for queue in queues for part in ("--queue", queue)]

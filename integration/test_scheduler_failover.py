@@ -6,12 +6,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from ftjm.chaos.skewed import set_offset
 from ftjm.config import Settings
 from ftjm.heard import listen_back
+from ftjm.scheduler.context import CLOCK_ERROR_MAX_MS
 from integration.harness import Cluster
 from integration.waiting import until
 
 TAKEOVER_MS_MAX = 3_000
+DAY_MS = 86_400_000
 
 
 def roles(running: Cluster, name: str) -> set[str]:
@@ -133,6 +136,26 @@ def test_a_living_owner_that_was_taken_for_dead_gets_its_partitions_back(running
     jobs = load.acknowledged
     running.until_done(jobs).check(jobs)
     assert living.complaints() == []
+
+
+def test_an_owner_whose_clock_jumps_goes_on_by_the_time_before(running: Cluster, tmp_path: Path) -> None:
+    set_offset(tmp_path / "clock", 0)
+    owner = running.scheduler("a", f"ftjm.chaos.skewed {tmp_path / 'clock'}")
+    running.worker()
+    with running.load() as load:
+        running.until_owners("a")
+        load.until(20)
+        jumped_at = now_ms()
+        set_offset(tmp_path / "clock", DAY_MS)
+        until(lambda: len(owner.said("clock_jumped")) == running.settings.partitions, "each owner to notice")
+        load.until(40)
+    jobs = load.acknowledged
+    log = running.until_done(jobs)
+    log.check(jobs)
+    for batches in log.batches.values():
+        assert batches[-1].time_ms > jumped_at, "it went on"
+        assert max(b.closed.now for b in batches) < now_ms() + CLOCK_ERROR_MAX_MS
+    assert owner.said("stepped_back") == []
 
 
 def test_with_one_standby_each_store_is_where_it_is_needed(cluster: Settings, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from ftjm import logs
 from ftjm.adapters.kafka import offset_of
 from ftjm.adapters.kafka_feed import Channel
 from ftjm.adapters.kafka_log import KafkaWriter, command_record
-from ftjm.clock import boot_ms, wall_ms
+from ftjm.clock import boot_ms
 from ftjm.engine.outbox import Outbox
 from ftjm.engine.partition import BATCH_BYTES_MAX, Partition
 from ftjm.engine.ports import CommandRecord
 from ftjm.scheduler.context import Context
 from ftjm.scheduler.publishing import Publishing
+from ftjm.scheduler.steady import SteadyClock
 
 TICK_SECONDS = 0.1
 """Between looks at what nobody wakes us for: leases, offers that went stale."""
@@ -42,6 +43,7 @@ class Leader:
         self._outbox = Outbox(self._number, context.codec, context.send, position.outbox_sent)
         self._waiting: deque[CommandRecord] = deque()
         self._declined: dict[str, int] = {}
+        self._clock = SteadyClock(context)
         self._since = boot_ms()
         self._wrote_at = 0
         partition.lead(writer, context.instance)
@@ -63,7 +65,7 @@ class Leader:
         now, began = boot_ms(), time.monotonic()
         before, spent = self._partition.position.batch_no, self._writer.spent
         consumed = self._partition.work(
-            wall_ms(),
+            self._clock.now(),
             list(self._waiting),
             lapses=self._context.liveness.lapses(self._partition.state, self._since),
             offers=self._context.liveness.offers(self._number, now, self._declined),
@@ -79,7 +81,7 @@ class Leader:
             self._wrote_at = now
             self._measure(consumed)
         elif now - self._wrote_at > SETTLE_MS:
-            self._partition.settle(wall_ms(), self._outbox.sent)
+            self._partition.settle(self._clock.now(), self._outbox.sent)
         self._snapshots.step()
         self._context.metrics.step_seconds.observe(time.monotonic() - began - (self._writer.spent - spent))
         return wrote and bool(self._waiting or len(self._commands))
@@ -109,7 +111,7 @@ class Leader:
         due = self._partition.state.next_due()
         if due is None:
             return TICK_SECONDS
-        return max(0.0, min(TICK_SECONDS, (due - wall_ms()) / 1000))
+        return max(0.0, min(TICK_SECONDS, (due - self._clock.now()) / 1000))
 
     def close(self) -> None:
         """Decide no more, and forget what was not committed."""
