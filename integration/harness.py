@@ -62,6 +62,7 @@ class Process:
 
     def start(self) -> None:
         """A new life under the same name."""
+        self.started_ms = time.time_ns() // 1_000_000
         if self.log.exists():
             self._earlier += self.log.read_text()
         self.popen = self._launch(self.command, output=self.log)
@@ -161,12 +162,14 @@ class Cluster:
         return until(done, f"{len(wanted)} jobs to end", limit_seconds)
 
     def until_owners(self, *names: str, limit_seconds: float = 30.0) -> dict[int, str]:
-        """Wait until every partition's newest batch is by one of these schedulers, and each of them owns some."""
+        """Wait until every partition's newest batch is of one of these schedulers' present lives, and each owns some."""
+        lives = {process.name: process.started_ms for process in self.processes}
 
         def settled() -> dict[int, str] | None:
-            owners = self.log().owners()
+            newest = {p: batches[-1] for p, batches in self.log().batches.items() if batches}
+            owners = {p: batch.owner for p, batch in newest.items()}
             full = len(owners) == self.settings.partitions and set(owners.values()) == set(names)
-            return owners if full else None
+            return owners if full and all(b.time_ms >= lives[b.owner] for b in newest.values()) else None
 
         return until(settled, f"{names} to own all partitions", limit_seconds)
 
@@ -274,10 +277,6 @@ class Log:
     def ended(self) -> set[tuple[str, str]]:
         found = self.events(e.AttemptSucceeded, e.JobFailed, e.JobCancelled)
         return {(event.queue, event.job_id) for event in found}
-
-    def owners(self) -> dict[int, str]:
-        """Who wrote the newest batch of each partition that has one."""
-        return {p: batches[-1].owner for p, batches in self.batches.items() if batches}
 
     # -- what must hold in every log
 

@@ -26,6 +26,7 @@ from ftjm.embedded.ports import free_base_port
 from ftjm.replay import verify
 from integration.clusters import cluster_on
 from integration.harness import QUEUES, QUICK, Cluster
+from integration.test_metrics import until_ready
 from integration.waiting import until
 
 pytestmark = pytest.mark.timeout(300)  # several starts of Kafka on a busy host
@@ -65,6 +66,8 @@ def test_all_schedulers_and_the_broker_start_again(own_kafka: EmbeddedKafka, tmp
             scheduler.start()
         cluster.until_owners("a", "b")
         until_settled(cluster, jobs)
+        for scheduler in both:
+            until_ready(scheduler)
         assert [scheduler.stop() for scheduler in both] == [0, 0]
         assert rows_of_all(cluster, "a") == rows_of_all(cluster, "b") == before
         assert_children_of_the_log(cluster, "a", "b")
@@ -93,6 +96,7 @@ def test_a_store_that_was_deleted_is_rebuilt_byte_for_byte(running: Cluster) -> 
     both[0].start()
     running.until_owners("a", "b")
     until_settled(running, jobs)
+    until_ready(both[0])
     assert [scheduler.stop() for scheduler in both] == [0, 0]
     assert rows_of_all(running, "a") == rows_of_all(running, "b")
     assert_children_of_the_log(running, "a", "b")
