@@ -162,7 +162,7 @@ class Cluster:
         return until(done, f"{len(wanted)} jobs to end", limit_seconds)
 
     def until_owners(self, *names: str, limit_seconds: float = 30.0) -> dict[int, str]:
-        """Wait until every partition's newest batch is of one of these schedulers' present lives, and each owns some."""
+        """Wait until each partition's newest batch is of one of these schedulers' present lives, and each owns some."""
         lives = {process.name: process.started_ms for process in self.processes}
 
         def settled() -> dict[int, str] | None:
