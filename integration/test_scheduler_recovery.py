@@ -15,7 +15,6 @@ from ftjm.adapters import topics
 from ftjm.adapters.kafka_scan import Scan
 from ftjm.adapters.rocks import RocksStore
 from ftjm.client import Client
-from ftjm.config import Settings
 from ftjm.core.commands import ReleaseJob, SubmitJob
 from ftjm.core.keys import POSITION_KEY
 from ftjm.core.model import JobSpec
@@ -144,9 +143,12 @@ def test_a_log_that_was_made_anew_takes_no_store_of_the_old_one(running: Cluster
     assert scheduler.stop() == 0
     settings = running.settings
     admin = AdminClient(settings.kafka_settings("test"))
-    for kind in ("commands", "events"):
-        admin.delete_topics([settings.topic(kind)])[settings.topic(kind)].result()
-    until(lambda: make_topics(settings), "the topics to be made again")
+    logs = {settings.topic(kind) for kind in ("commands", "events")}
+    for deleted in admin.delete_topics([*logs]).values():
+        deleted.result()
+    # What is still being deleted would be found there, and not be made.
+    until(lambda: not logs & admin.list_topics(timeout=10).topics.keys(), "the topics to be gone")
+    assert {*topics.create(settings).made} == logs
     scheduler.start()
     jobs = some_of_everything(running, "y", run=False)
     discarded = until(lambda: scheduler.said("store_discarded"), "the stores to be discarded")
@@ -233,9 +235,3 @@ def change_the_last_batch(path: Path) -> None:
     with closing(RocksStore(path)) as store:
         position = load_position(store)
         store.write([(POSITION_KEY, encode(msgspec.structs.replace(position, state_hash=bytes(range(16)))))])
-
-
-def make_topics(settings: Settings) -> bool:
-    """Deleting a topic takes a moment; until then making it anew finds it there."""
-    made = topics.create(settings).made
-    return settings.topic("events") in made or settings.topic("commands") in made
