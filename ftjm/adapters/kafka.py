@@ -200,7 +200,7 @@ def offset_of(message: Message) -> int:
     return offset
 
 
-def asked(client: Consumer | AdminClient, topic: str, question: Callable[[float], T]) -> T:
+def asked(client: Consumer, topic: str, question: Callable[[float], T]) -> T:
     """What the leaders of the topic's partitions answer to a question, which is given the seconds that it may take.
 
     The client sends it to the leaders that it knows of, for up to `topic.metadata.refresh.interval.ms` (5 minutes)
