@@ -14,7 +14,8 @@ from confluent_kafka import KafkaError, Message
 
 from ftjm import logs
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import LaneReader, Outlet, offset_of
+from ftjm.adapters.kafka import Outlet, offset_of
+from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.config import Settings
 from ftjm.core.commands import Command, SubmitJob
 from ftjm.core.errors import UndecodableError
@@ -101,7 +102,8 @@ class Client:
         self._failed = 0
         self._failure: KafkaError | None = None
         self._topic = settings.topic("commands")
-        self._outlet = Outlet(QUIET | settings.kafka_settings("client"), **{"linger.ms": LINGER_MS, **(producer or {})})
+        kafka = {**QUIET, **settings.kafka_settings("client"), **(producer or {})}
+        self._outlet = Outlet(kafka, linger_ms=LINGER_MS)
         self._reader: LaneReader | None = None
         try:
             self._partitions = patiently(lambda: self._outlet.warm(self._topic, 5.0), settings, patience_seconds)

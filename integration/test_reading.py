@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from ftjm.adapters.kafka import LaneReader, Outlet
+from ftjm.adapters.kafka import Outlet
 from ftjm.adapters.kafka_feed import Channel, Feed
+from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.adapters.kafka_scan import Scan
 from ftjm.adapters.kafka_trim import LogTrim
 from ftjm.config import Settings

@@ -9,7 +9,7 @@ from pathlib import Path
 from ftjm.chaos.skewed import set_offset
 from ftjm.config import Settings
 from ftjm.heard import listen_back
-from ftjm.scheduler.context import CLOCK_ERROR_MAX_MS
+from ftjm.scheduler.steady import CLOCK_ERROR_MAX_MS
 from integration.harness import Cluster
 from integration.waiting import until
 

@@ -1,13 +1,14 @@
-"""Kafka for everyone: a producer that confirms, and a reader of lanes.
+"""Kafka for everyone: settings, a producer that confirms, and questions to the brokers.
 
 The partition's own log (transactions, fencing, reading by position) is in `kafka_log`, membership of the
-group in `kafka_group`.
+group in `kafka_group`, the reading of lanes in `kafka_lanes`.
 """
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from confluent_kafka import (
@@ -79,6 +80,7 @@ ASK_SECONDS = 0.5
 ASK_SECONDS_MAX = 4.0
 ASK_AGAIN_SECONDS = 0.1
 """A leader is waited for so long at first, and for twice as long each time that it is asked again, up to the most."""
+_FREELY = contextlib.nullcontext()
 AWAY = frozenset(
     {
         KafkaError._TRANSPORT,
@@ -112,13 +114,25 @@ class Outlet:
     `send` never blocks the caller for long: when the local queue is full it waits for room.
     """
 
-    def __init__(self, settings: Mapping[str, object], **overrides: object) -> None:
+    def __init__(
+        self, settings: Mapping[str, object], *, stopping: Callable[[], bool] = lambda: False, linger_ms: float = 0.0
+    ) -> None:
+        """`stopping`: whether `send` shall not wait for room any more, and raise BufferError."""
+        self._stopping = stopping
+        self.fault: KafkaError | None = None
+        """Why it sends nothing any more, for good: who needs it has to start anew."""
+        self._say = say_errors("producer")
         self._producer = Producer(
-            {**PRODUCER, "linger.ms": 0, "error_cb": say_errors("producer"), **settings, **overrides},
+            {**PRODUCER, "linger.ms": linger_ms, "error_cb": self._failed, **settings},
         )
         self._open = True
         self._thread = threading.Thread(target=self._collect, name="outlet", daemon=True)
         self._thread.start()
+
+    def _failed(self, error: KafkaError) -> None:
+        if error.fatal():
+            self.fault = error
+        self._say(error)
 
     def _collect(self) -> None:
         while self._open:
@@ -134,7 +148,10 @@ class Outlet:
         headers: Headers = (),
         delivered: Delivered | None = None,
     ) -> None:
-        """Hand a record over; `delivered` is called from the outlet's thread once the log has it."""
+        """Hand a record over; `delivered` is called from the outlet's thread once the log has it.
+
+        Raises KafkaException once there is a `fault`.
+        """
         while True:
             try:
                 self._producer.produce(
@@ -142,6 +159,8 @@ class Outlet:
                 )
                 return
             except BufferError:
+                if self._stopping():
+                    raise
                 # The thread makes room as soon as the brokers answer.
                 time.sleep(0.005)
 
@@ -223,14 +242,24 @@ def asked(client: Consumer, topic: str, question: Callable[[float], T]) -> T:
                 client.list_topics(topic, timeout=patience)
 
 
-def bounds(client: Consumer, topic: str, partition: int) -> tuple[int, int]:
+def bounds(
+    client: Consumer, topic: str, partition: int, one_by_one: AbstractContextManager[object] = _FREELY
+) -> tuple[int, int]:
     """The first offset that the partition still has, and its end (for those who read committed: the last stable one).
+
+    Args:
+        one_by_one: held for as long as a question takes, and not between two, where threads share the client.
 
     Raises KafkaException where Kafka does not answer within `ADMIN_TIMEOUT_SECONDS`.
     """
     place = TopicPartition(topic, partition)
-    low, high = asked(client, topic, lambda seconds: client.get_watermark_offsets(place, timeout=seconds, cached=False))
-    return int(low), int(high)
+
+    def question(seconds: float) -> tuple[int, int]:
+        with one_by_one:
+            low, high = client.get_watermark_offsets(place, timeout=seconds, cached=False)
+        return int(low), int(high)
+
+    return asked(client, topic, question)
 
 
 def offsets_at(client: Consumer, topic: str, times_ms: Mapping[int, int]) -> dict[int, int]:
@@ -248,79 +277,3 @@ def offsets_at(client: Consumer, topic: str, times_ms: Mapping[int, int]) -> dic
         return {place.partition: int(place.offset) for place in found}
 
     return asked(client, topic, question)
-
-
-class LaneReader:
-    """Reads some partitions of a topic from their ends as they were when it was made, or from a while before.
-
-    For what is addressed to a living process and never replayed: dispatches, replies, heartbeats.
-    """
-
-    def __init__(
-        self,
-        settings: Mapping[str, object],
-        topic: str,
-        partitions: Sequence[int],
-        *,
-        back_ms: int = 0,
-        proving: bool = False,
-    ) -> None:
-        """With `proving`, `answered_at` is kept, which costs an event more for each that arrives."""
-        self.answered_at: float | None = None
-        """When a broker last answered a fetch, be it that there is nothing new (monotonic clock)."""
-        self._consumer = Consumer(
-            {
-                **CONSUMER,
-                "enable.partition.eof": proving,
-                "group.id": "unused",
-                # What was missed while cut off longer than the lane's retention is nobody's business any more.
-                "auto.offset.reset": "latest",
-                "error_cb": say_errors("reader"),
-                **settings,
-            }
-        )
-        self.topic = topic
-        self._next = {p: high for p, (_, high) in self._bounds(partitions).items()}
-        if back_ms:
-            since = time.time_ns() // 1_000_000 - back_ms
-            for partition, offset in offsets_at(self._consumer, topic, dict.fromkeys(partitions, since)).items():
-                if 0 <= offset < self._next[partition]:
-                    self._next[partition] = offset
-        self.ask()
-
-    def ask(self) -> None:
-        """Begin to read anew behind what was handed out: the brokers then answer even if there is nothing new."""
-        self._consumer.assign([TopicPartition(self.topic, p, offset) for p, offset in self._next.items()])
-
-    def read(self, timeout_seconds: float) -> list[Message]:
-        """Records that have arrived, waiting for the first one for at most `timeout_seconds`."""
-        every = arrived(self._consumer, timeout_seconds, 1_000)
-        found = [m for m in every if m.error() is None]
-        if found or any(_at_end(m) for m in every):
-            self.answered_at = time.monotonic()
-        for message in found:
-            self._next[message.partition() or 0] = offset_of(message) + 1
-        return found
-
-    def ends(self) -> dict[int, int]:
-        """The end offset of each lane now, asked of the brokers. What it lost before it was read is passed over."""
-        found = self._bounds(self._next)
-        if lost := {p: low for p, (low, _) in found.items() if low > self._next[p]}:
-            self._next |= lost
-            self.ask()
-        return {p: high for p, (_, high) in found.items()}
-
-    def _bounds(self, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
-        return {p: bounds(self._consumer, self.topic, p) for p in partitions}
-
-    def reached(self, ends: Mapping[int, int]) -> bool:
-        """Whether everything before `ends` has been handed out (lanes hold no transactions, so no gaps)."""
-        return all(self._next[p] >= end for p, end in ends.items())
-
-    def close(self) -> None:
-        self._consumer.close()
-
-
-def _at_end(message: Message) -> bool:
-    error = message.error()
-    return error is not None and error.code() == KafkaError._PARTITION_EOF

@@ -7,24 +7,30 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
-import structlog
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from ftjm import logs
 from ftjm.adapters.kafka import CONSUMER, LOST, arrived, offset_of, say_errors
 
-log = structlog.get_logger(__name__)
+log = logs.get(__name__)
 
 Kind = Literal["commands", "events"]
 TAKE_MAX = 2_000
 POLL_SECONDS = 0.02
 """How long a change of what is read may wait."""
 LOOK_SECONDS = 0.5
+FAULT_SECONDS = 0.5
+"""Before reading is tried again."""
 HELD_BYTES_MAX = 64 * 1024 * 1024
-"""What waits in all channels, in equal shares; beyond its share a partition is paused.
+"""What waits in all channels, with what a message takes beside its value, in equal shares; beyond its share a
+partition is paused.
 
 A partition that was paused gets nothing for up to a second after it is resumed, since librdkafka throws away what it
 had fetched, and has to notice: half of what is held should keep a fold busy for longer than that.
 """
+
+MESSAGE_BYTES = 600
+"""That a message takes besides its value, measured: what Python and librdkafka keep of it."""
 
 
 class LostPosition(Exception):
@@ -47,20 +53,24 @@ class Channel:
         """Whether the end of the log was reached at least once."""
         self.fault: KafkaError | None = None
         """Why nothing more will come: the position is not in the log."""
+        self.trouble: KafkaError | None = None
+        """What Kafka has said since something came: perhaps nothing will come for as long as that is so."""
 
     def put(self, messages: Sequence[Message]) -> int:
         """Add records; returns how many bytes wait."""
         with self._lock:
             self._records.extend(messages)
-            self._bytes += sum(map(len, messages))
+            self._bytes += _held(messages)
             self.reached = offset_of(messages[-1]) + 1
             held = self._bytes
+        self.trouble = None
         self._wake()
         return held
 
     def at_end(self, offset: int) -> None:
         self.reached = max(self.reached, offset)
         self.ended = True
+        self.trouble = None
         self._wake()
 
     def fail(self, error: KafkaError) -> None:
@@ -73,14 +83,14 @@ class Channel:
             raise LostPosition(f"expected offset {self.reached} to be in the log, but {self.fault.str()}")
         with self._lock:
             taken = [self._records.popleft() for _ in range(min(most, len(self._records)))]
-            self._bytes -= sum(map(len, taken))
+            self._bytes -= _held(taken)
         return taken
 
     def give_back(self, records: list[Message]) -> None:
         """Put records that were taken, and not used, back to the front."""
         with self._lock:
             self._records.extendleft(reversed(records))
-            self._bytes += sum(map(len, records))
+            self._bytes += _held(records)
 
     @property
     def held_bytes(self) -> int:
@@ -88,6 +98,11 @@ class Channel:
 
     def __len__(self) -> int:
         return len(self._records)
+
+
+def _held(messages: Sequence[Message]) -> int:
+    """Bytes that they take in memory: a message of no bytes is one as well."""
+    return sum(map(len, messages)) + MESSAGE_BYTES * len(messages)
 
 
 class Feed:
@@ -124,6 +139,7 @@ class Feed:
         self._paused: set[tuple[str, int]] = set()
         self._spare: set[tuple[str, int]] = set()
         self._looked_at = 0.0
+        self._seldom = logs.Seldom()
         self._open = True
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._thread.start()
@@ -180,6 +196,7 @@ class Feed:
                 fault = KafkaError(KafkaError._FAIL, f"reading has failed: {error}")
                 for channel in self._channels.values():
                     channel.fail(fault)
+                time.sleep(FAULT_SECONDS)
 
     def _turn(self) -> None:
         while self._orders:
@@ -229,7 +246,9 @@ class Feed:
         elif error.code() in LOST:
             channel.fail(error)
         else:
-            log.warning("feed_error", topic=key[0], partition=key[1], error=error.str())
+            channel.trouble = error
+            if self._seldom.due():
+                log.warning("feed_error", topic=key[0], partition=key[1], error=error.str(), todo="trying again")
 
     @property
     def _share(self) -> float:

@@ -7,7 +7,10 @@ from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
+from ftjm import logs
 from ftjm.adapters.kafka import CONSUMER, say_errors
+
+log = logs.get(__name__)
 
 PROOF_SECONDS_MAX = 3.0
 
@@ -32,6 +35,7 @@ class Membership:
         self._asked: deque[tuple[TopicPartition, Future[bool]]] = deque()
         self._nominated = nominated
         self._revoked = revoked
+        self._seldom = logs.Seldom()
         self.rebalances = 0
         """How many this member has taken part in."""
         self._consumer = Consumer(
@@ -73,7 +77,10 @@ class Membership:
 
     def poll(self, timeout_seconds: float) -> None:
         """Serve the group's callbacks, and those who want a proof. Always called by the same thread."""
-        self._consumer.poll(timeout_seconds)
+        message = self._consumer.poll(timeout_seconds)
+        # Nothing is read here, so what comes is an error: the group's, and no other way leads to it.
+        if message is not None and (error := message.error()) is not None and self._seldom.due():
+            log.warning("membership_error", error=error.str(), todo="look at the group's rights; it is tried again")
         while self._asked:
             position, answer = self._asked.popleft()
             answer.set_result(self._commits(position))

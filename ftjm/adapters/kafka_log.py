@@ -33,6 +33,7 @@ TRANSACTION_TIMEOUT_MS = 15_000
 """How long a dead owner's open transaction could hide what follows it, were it never fenced."""
 ASK_SECONDS = 0.01
 """Between two askings for the right to write, which takes 40 to 70 ms."""
+ASK_ONCE_SECONDS = 0.5
 PATIENCE_SECONDS = 1.0
 """Between looks at whether the process is stopping, while Kafka does not answer."""
 
@@ -163,7 +164,7 @@ class KafkaLog:
         self._stopping = stopping
         self._asking = threading.Lock()
         self._asker: Consumer | None = None
-        """Connected already when the end of a log has to be known fast; one thread at a time."""
+        """Connected already when the end of a log has to be known fast; one question at a time."""
         self.log_id = log_id
 
     def fence(self, partition: int) -> KafkaWriter:
@@ -217,10 +218,23 @@ class KafkaLog:
         After a fence it is behind all that was committed before; else it may lag, since a commit is answered before its
         marker is written.
         """
+        return bounds(self._at_hand(), self._topic, partition, self._asking)[1]
+
+    def answers(self, partition: int) -> bool:
+        """Whether the partition's leader answers a question, asked once."""
+        asker, place = self._at_hand(), TopicPartition(self._topic, partition)
+        try:
+            with self._asking:
+                asker.get_watermark_offsets(place, timeout=ASK_ONCE_SECONDS, cached=False)
+        except KafkaException:
+            return False
+        return True
+
+    def _at_hand(self) -> Consumer:
         with self._asking:
             if self._asker is None:
                 self._asker = self._consumer()
-            return bounds(self._asker, self._topic, partition)[1]
+            return self._asker
 
     def close(self) -> None:
         with self._asking:

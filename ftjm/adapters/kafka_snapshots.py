@@ -118,7 +118,7 @@ class SnapshotTopic:
         if self._outlet is None:
             # Files of the store are compressed already; the outlet of the owners must not wait behind these.
             compact: dict[str, Any] = {"compression.type": "none", "queue.buffering.max.kbytes": 64 * 1024}
-            self._outlet = Outlet(self._settings, **compact)
+            self._outlet = Outlet({**self._settings, **compact})
         offsets: dict[str, int] = {}
         room = threading.Semaphore(UNDER_WAY_MAX)
         for name, data in chunks:

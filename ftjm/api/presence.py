@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 
 from ftjm import logs
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import LaneReader
 from ftjm.adapters.kafka_ends import Observer
+from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.config import Settings
 from ftjm.core.errors import UndecodableError
 from ftjm.core.messages import SchedulerHeartbeat, SessionState, WorkerHeartbeat

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import LaneReader
+from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.config import Settings
 from ftjm.core.events import BatchClosed
 from ftjm.errors import FtjmError

@@ -22,7 +22,7 @@ from ftjm.bench.report import Figure, rate, significant
 from ftjm.config import Settings
 from ftjm.core.decide import Policy
 from ftjm.engine.partition import Partition
-from ftjm.scheduler.leader import TAKE_MAX
+from ftjm.scheduler.following import TAKE_MAX
 
 PARTITION = 0
 WAIT_SECONDS = 0.1

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import LaneReader
+from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.bench.options import Progress
 from ftjm.config import Settings
 from ftjm.core import events as e

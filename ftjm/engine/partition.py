@@ -37,6 +37,17 @@ NAME_MAX = 300
 class Diverged(Exception):
     """The log says that the owner's state was another than ours: one of the two stores is wrong."""
 
+    def __init__(self, batch_no: int, offset: int, expected: str, found: str) -> None:
+        """What was expected behind the batch that ends at `offset`, by the log, and what was found here."""
+        super().__init__(batch_no, offset, expected, found)
+        self.batch_no = batch_no
+        self.offset = offset
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"expected {self.expected} behind batch {self.batch_no} at offset {self.offset}, but found {self.found}"
+
 
 class Lapse(msgspec.Struct, frozen=True):
     """A session that has not been heard for `silent_ms`, or that has closed in good order."""
@@ -105,10 +116,8 @@ class Partition:
             self._unclosed = []
             changes, state_hash = self._seal(event.outbox_sent)
             if event.state_version == STATE_VERSION and state_hash != event.state_hash:
-                raise Diverged(
-                    f"expected the state after batch {event.batch_no} at offset {record.offset} to have the hash "
-                    f"{event.state_hash.hex()}, but ours is {state_hash.hex()}"
-                )
+                hashes = (f"a state with the hash {each.hex()}" for each in (event.state_hash, state_hash))
+                raise Diverged(event.batch_no, record.offset, *hashes)
             self._apply(event, record.offset, changes)
             return event
         assert isinstance(event, e.Event)
@@ -148,7 +157,8 @@ class Partition:
             outbox_sent: every outbox entry up to this one has been delivered.
 
         Returns: how many of `commands` were consumed; less than all if the batch was full.
-        Raises: Fenced, CommitUnknown: then `reopen`. StoreFailed: then the store is of no use.
+        Raises: Fenced, CommitUnknown: then `reopen`. StoreFailed: then the store is of no use. Diverged: the log is
+            not that which was folded.
         """
         assert self.leadership is not None
         batch = _Batch(self, max(now, self.position.now))
@@ -179,6 +189,10 @@ class Partition:
             state_hash=state_hash,
         )
         offset = self.leadership.writer.commit([*batch.records, ("", self.codec.encode(closed))])
+        if offset <= self.position.applied_offset:
+            # Nobody can take it back; but nothing more is written behind it.
+            expected = f"a log that goes on behind offset {self.position.applied_offset}"
+            raise Diverged(closed.batch_no, offset, expected, "one that has lost it, or was made anew")
         self.to_ship += self.state.pushed
         self.committed = batch.events
         self._apply(closed, offset, changes)

@@ -78,6 +78,8 @@ class SchedulerMetrics(Collector):
         self.snapshot_bytes = prometheus.Counter("ftjm_snapshot_bytes", text, **at)
         text = "Snapshots that could not be taken; they are tried again."
         self.snapshots_failed = prometheus.Counter("ftjm_snapshots_failed", text, **at)
+        text = "Batches behind which the state folded here was not what its owner says: one of the two is wrong."
+        self.divergences = prometheus.Counter("ftjm_divergences", text, **at)
         text = "From finding a partition without a store to having one from a snapshot."
         self.restore_seconds = histogram("ftjm_restore_seconds", text, buckets=SECONDS, **at)
         registry.register(self)

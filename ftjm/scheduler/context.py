@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ftjm import logs
 from ftjm.adapters.kafka import Outlet
 from ftjm.adapters.kafka_feed import Feed
 from ftjm.adapters.kafka_group import Membership
@@ -16,13 +17,12 @@ from ftjm.metrics.scheduler import SchedulerMetrics
 from ftjm.repository import Repository
 from ftjm.scheduler.pressure import Pressure
 from ftjm.scheduler.snapshots import Snapshotter
-
-CLOCK_ERROR_MAX_MS = 5_000
+from ftjm.scheduler.steady import HostClock
 
 
 @dataclass
 class Context:
-    """Made once by the process; `membership` and `clock_error_ms` as they become known."""
+    """Made once by the process; `membership` as it becomes known."""
 
     settings: Settings
     instance: str
@@ -39,11 +39,18 @@ class Context:
     snapshotter: Snapshotter
     pressure: Pressure
     membership: Membership | None = None
-    clock_error_ms: int | None = None
-    """Our clock less the brokers', as the last heartbeat's delivery told; None before the first."""
+    clock: HostClock = field(default_factory=HostClock)
+    others_decide: Callable[[], bool] = lambda: False
+    """Whether another active instance is there."""
+    leaving: threading.Event = field(default_factory=threading.Event)
+    """Set once others are to take over, while partitions are still decided for here."""
     stopping: threading.Event = field(default_factory=threading.Event)
     wishes: dict[int, bool] = field(default_factory=dict)
     """Partitions of which somebody wishes a snapshot, and whether it shall be a full one."""
+    aside: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the partition that folds what nobody waits for."""
+    seldom: logs.Seldom = field(default_factory=logs.Seldom)
+    """For what each partition would say when it is the same for all."""
     changed: threading.Event = field(default_factory=threading.Event)
     """Something was changed that other processes should hear of soon."""
 

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from ftjm import logs
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import LaneReader
+from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.clock import boot_ms, wall_ms
 from ftjm.core.errors import UndecodableError
 from ftjm.core.identity import partition_for
@@ -97,12 +97,13 @@ class Heartbeats:
 
     def _confirm(self) -> None:
         """Read the lanes to the ends that they have now: then silence is known, and not only assumed."""
-        now = boot_ms()
+        now, at = boot_ms(), time.monotonic()
         ends = self._reader.ends()
         while not self._reader.reached(ends) and not self._context.stopping.is_set():
             self._hear(self._reader.read(0.05))
             self._context.liveness.tick(boot_ms())
         self._context.liveness.confirm(now)
+        self._neighbours.confirm(at)
 
     def _hear(self, messages: Iterable[Message]) -> None:
         before = self._context.liveness.changed
@@ -116,8 +117,9 @@ class Heartbeats:
             if isinstance(heartbeat, WorkerHeartbeat) and plausible(heartbeat):
                 self._context.liveness.heard(heartbeat, boot_ms())
             elif isinstance(heartbeat, SchedulerHeartbeat):
-                age_ms = max(0, wall_ms() - (self._context.clock_error_ms or 0) - message.timestamp()[1])
-                self._neighbours.hear(heartbeat, age_ms)
+                age_ms = wall_ms() - (self._context.clock.error_ms or 0) - message.timestamp()[1]
+                # It is of use at the start, for what was read back: whoever told that may have died since.
+                self._neighbours.hear(heartbeat, min(max(0, age_ms), BACK_MS))
                 self._inside.heard(heartbeat)
             elif isinstance(heartbeat, TakeSnapshot):
                 self._context.wishes |= dict.fromkeys(heartbeat.partitions, heartbeat.full)
@@ -130,7 +132,7 @@ class Heartbeats:
         context = self._context
         lane = partition_for(context.instance, self._lanes)
         while True:
-            leaving = context.stopping.is_set()
+            last = context.stopping.is_set()
             context.changed.clear()
             heartbeat = SchedulerHeartbeat(
                 instance=context.instance,
@@ -140,7 +142,7 @@ class Heartbeats:
                 partitions=[runner.report for runner in self._runners.values()],
                 lifeline=self._neighbours.lifeline,
                 passive=self._passive(),
-                leaving=leaving,
+                leaving=last or context.leaving.is_set(),
             )
             try:
                 context.outlet.send(
@@ -152,7 +154,7 @@ class Heartbeats:
                 )
             except Exception:  # one that cannot be told must not be the last
                 log.exception("heartbeat_failed", todo="report it; it is tried again")
-            if leaving:
+            if last:
                 return
             context.stopping.wait(HEARTBEAT_SECONDS_MIN)
             context.changed.wait(HEARTBEAT_SECONDS)
@@ -161,12 +163,8 @@ class Heartbeats:
         """The broker's time of a heartbeat's append is between its sending and now."""
         if error is None:
             self._inside.told()
-            now, latency = wall_ms(), int((message.latency() or 0.0) * 1000)
-            appended = message.timestamp()[1]
-            behind = appended - now
-            ahead = now - latency - appended
-            first = self._context.clock_error_ms is None
-            self._context.clock_error_ms = -behind if behind > 0 else max(0, ahead)
-            if first:
+            known = self._context.clock.error_ms is not None
+            self._context.clock.compare(message.timestamp()[1], int((message.latency() or 0.0) * 1000))
+            if not known:
                 for runner in self._runners.values():
                     runner.wake()

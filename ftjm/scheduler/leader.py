@@ -14,12 +14,12 @@ from ftjm.engine.outbox import Outbox
 from ftjm.engine.partition import BATCH_BYTES_MAX, Partition
 from ftjm.engine.ports import CommandRecord
 from ftjm.scheduler.context import Context
+from ftjm.scheduler.following import TAKE_MAX
 from ftjm.scheduler.publishing import Publishing
 from ftjm.scheduler.steady import SteadyClock
 
 TICK_SECONDS = 0.1
 """Between looks at what nobody wakes us for: leases, offers that went stale."""
-TAKE_MAX = 1_000
 SETTLE_MS = 200
 """After its last batch an idle partition records how far its outbox is."""
 
@@ -43,7 +43,7 @@ class Leader:
         self._outbox = Outbox(self._number, context.codec, context.send, position.outbox_sent)
         self._waiting: deque[CommandRecord] = deque()
         self._declined: dict[str, int] = {}
-        self._clock = SteadyClock(context)
+        self._clock = SteadyClock(context.clock)
         self._since = boot_ms()
         self._wrote_at = 0
         partition.lead(writer, context.instance)
@@ -54,7 +54,7 @@ class Leader:
     def step(self) -> bool:
         """One batch; whether there may be more to do at once.
 
-        Raises: Fenced, CommitUnknown: then `close`; LostPosition.
+        Raises: Fenced, CommitUnknown: then `close`; LostPosition, Diverged.
         """
         if sum(len(command.value) for command in self._waiting) < BATCH_BYTES_MAX:
             # What the feed holds is bounded in bytes, so what is taken from it has to be, too.
@@ -105,6 +105,11 @@ class Leader:
         metrics.transaction_seconds.observe(self._writer.seconds)
         metrics.batch_commands.observe(consumed)
         metrics.events.observe(partition.committed, partition.state.job)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether Kafka has said, since a command came, why perhaps none will come."""
+        return self._commands.trouble is not None
 
     def patience(self) -> float:
         """Seconds in which nothing will be due."""

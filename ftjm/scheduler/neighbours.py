@@ -11,7 +11,7 @@ from ftjm import logs
 from ftjm.adapters.lifelines import Lifelines
 from ftjm.config import Settings
 from ftjm.core.messages import SchedulerHeartbeat
-from ftjm.scheduler.peers import Peers, lifelines
+from ftjm.scheduler.peers import SILENT_SECONDS, Peers, lifelines
 from ftjm.scheduler.runner import Role, Runner
 
 log = logs.get(__name__)
@@ -27,8 +27,14 @@ class Neighbours:
         self._replicas = settings.standby_replicas
         self._host = settings.metrics_host
         self._runners = runners
+        self._lock = threading.Lock()
         self._peers = Peers(instance)
         self._unwanted: dict[int, float] = {}
+        self._inherited: dict[int, int] = {}
+        """Epochs of which a partition has fallen to this instance: once each."""
+        self._alone_since: float | None = None
+        self.alone = False
+        """Whether no other active instance is there; known for sure."""
         self._lifelines = Lifelines(self._host, self._died)
         self.placed = threading.Event()
         """Set once it is known what to stand by for."""
@@ -51,6 +57,18 @@ class Neighbours:
         """Take in what an instance, perhaps this one, told so long ago: it may have died since."""
         self._peers.hear(heartbeat, time.monotonic() - age_ms / 1000)
 
+    def confirm(self, at: float) -> None:
+        """All that was told before `at` (monotonic clock) has been heard.
+
+        An instance whose lane is without a leader is silent for as long as an election takes, and is heard again soon
+        after that. So who is alone has to be so twice.
+        """
+        if not self._peers.alone(time.monotonic()):
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = at
+        self.alone = self._alone_since is not None and at - self._alone_since >= SILENT_SECONDS
+
     def place(self) -> None:
         """Follow the partitions that this instance should stand by for, and after a while no others."""
         now = time.monotonic()
@@ -66,15 +84,29 @@ class Neighbours:
                 runner.follow(False)
         self.placed.set()
         self._lifelines.watch(lifelines(self._peers.others(now), socket.gethostname()))
+        if self._peers.mourning:
+            self._inherit(now)
 
     def _died(self, instance: str) -> None:
         """An instance's process is gone: what it owned and what falls to us is taken over before the group knows."""
         now = time.monotonic()
         self._peers.bury(instance, now)
-        inherited = dict(self._peers.inheritance(now, {p: runner.last for p, runner in self._runners.items()}))
-        log.warning("peer_died", instance=instance, inherited=sorted(inherited))
-        for partition, epoch in inherited.items():
+        log.warning("peer_died", instance=instance, inherited=self._inherit(now))
+
+    def _inherit(self, now: float) -> list[int]:
+        """Take what falls to this instance and did not before. A death may be known before the rest is."""
+        last = {p: runner.last for p, runner in self._runners.items()}
+        orphaned = {p: runner.orphaned for p, runner in self._runners.items() if runner.orphaned >= 0}
+        with self._lock:
+            found = {
+                partition: epoch
+                for partition, epoch in self._peers.inheritance(now, last, orphaned)
+                if epoch > self._inherited.get(partition, -1)
+            }
+            self._inherited |= found
+        for partition, epoch in found.items():
             self._runners[partition].inherit(epoch)
+        return sorted(found)
 
     def close(self) -> None:
         self._lifelines.close()

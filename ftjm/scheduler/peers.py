@@ -13,6 +13,7 @@ SILENT_SECONDS = 3.0
 """A scheduler says something every second: one that was silent for this long is not counted as there."""
 DEAD_SECONDS = 30.0
 """So long a dead instance is remembered; then its partitions have long been nominated elsewhere."""
+_NONE: Mapping[int, int] = {}
 OWNS = frozenset({"owner", "taking-over"})
 EVERY_INTERFACE = frozenset({"0.0.0.0", "::"})  # noqa: S104  (recognised, not listened on)
 WARM = frozenset({"owner", "standby"})
@@ -33,7 +34,11 @@ class Peers:
             self._forget(now)
             if heartbeat.leaving:
                 self._heard.pop(heartbeat.instance, None)
-            elif heartbeat.instance not in self._dead:
+                return
+            dead = self._dead.get(heartbeat.instance)
+            if dead is None or dead[1].lifeline != heartbeat.lifeline:
+                # In a container, a new process has the name and the number of the one before it.
+                self._dead.pop(heartbeat.instance, None)
                 self._heard[heartbeat.instance] = (now, heartbeat)
 
     def _forget(self, now: float) -> None:
@@ -60,6 +65,15 @@ class Peers:
         """Whether another instance that is no passive standby is there."""
         return any(not beat.passive for beat in self.others(now).values())
 
+    def alone(self, now: float) -> bool:
+        """Whether no other active instance is there, by one that hears itself: else it knows nothing of others."""
+        return self._me in self.present(now) and not self.active(now)
+
+    @property
+    def mourning(self) -> bool:
+        """Whether an instance has died lately."""
+        return bool(self._dead)
+
     def warm(self, partition: int, now: float) -> bool:
         """Whether another instance holds an up-to-date store of the partition."""
         return any(
@@ -79,15 +93,20 @@ class Peers:
         if present[self._me].passive:
             return set(range(partitions))
         owners = {report.partition: name for name, beat in present.items() for report in filter(owns, beat.partitions)}
-        me, names = _lasting(self._me), {_lasting(name) for name in present}
+        # Passive ones hold all of them anyhow, and the group nominates none of them.
+        me, names = _lasting(self._me), {_lasting(name) for name, beat in present.items() if not beat.passive}
         return {p for p in range(partitions) if stands_by(p, me, names, _lasting(owners.get(p, "")), replicas)}
 
-    def inheritance(self, now: float, last: Mapping[int, tuple[str, int]]) -> Iterator[tuple[int, int]]:
+    def inheritance(
+        self, now: float, last: Mapping[int, tuple[str, int]], orphaned: Mapping[int, int] = _NONE
+    ) -> Iterator[tuple[int, int]]:
         """Partitions of instances that have died, and that fall to this one, each with the dead owner's epoch.
 
         Args:
             last: who wrote the newest batch of a partition that was folded here, and its epoch: an owner that died at
                 once may never have told that it was one.
+            orphaned: partitions that this instance led until somebody fenced it who has written nothing, and the
+                epoch of their newest batch: whoever has died lately will have been that somebody.
 
         Whoever has a warm store comes before others, active ones before passive ones, and among equals the
         partition's ranking decides. Two who differ in what they have heard may both think it theirs: then the fence
@@ -98,6 +117,8 @@ class Peers:
         present = self.present(now)
         claimed = {r.partition: r.owner_epoch for beat in present.values() for r in beat.partitions if owns(r)}
         left = {p: epoch for p, (owner, epoch) in last.items() if owner in dead}
+        if dead:
+            left |= orphaned
         for beat in dead.values():
             for report in filter(owns, beat.partitions):
                 left[report.partition] = max(report.owner_epoch, left.get(report.partition, -1))

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import ExitStack, closing
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -29,6 +30,7 @@ from ftjm.scheduler.neighbours import Neighbours
 from ftjm.scheduler.pressure import Pressure
 from ftjm.scheduler.runner import Role, Runner
 from ftjm.scheduler.snapshots import Snapshotter
+from ftjm.scheduler.steady import CLOCK_ERROR_MAX_MS
 from ftjm.scheduler.trimming import Trimmer
 from ftjm.scheduler.watchdog import Watchdog
 
@@ -36,7 +38,9 @@ log = logs.get(__name__)
 
 TELL_SECONDS = 5.0
 POLL_SECONDS = 0.05
-LEAVE_SECONDS_MAX = 3.0
+LEAVE_SECONDS_MAX = 10.0
+"""So long what is owned here is decided for until others have taken it over."""
+END_SECONDS_MAX = 3.0
 WARM_SECONDS_MAX = 10.0
 """A store that needs longer is folded while others, or nobody, decide."""
 PLACE_SECONDS = 0.25
@@ -53,8 +57,8 @@ class Scheduler:
         self._passive = passive
         self._stop = threading.Event()
         self._runners: dict[int, Runner] = {}
-        self._stalled: int | None = None
-        """The partition for whose sake this instance leaves."""
+        self._fault: FtjmError | None = None
+        """Why this instance leaves, though nobody has told it to."""
         self._inside = Inside()
         self._health = Health(self._inside.why_not_ready)
         self._registry = registry("scheduler")
@@ -90,7 +94,7 @@ class Scheduler:
         pause = 0.1
         while not self._stop.is_set():
             self._health.pulse()
-            outlet = Outlet(settings, **{"linger.ms": 1})
+            outlet = Outlet(settings, stopping=self._stop.is_set, linger_ms=1)
             try:
                 return self._compose(settings, outlet)
             except KafkaException as error:
@@ -109,6 +113,7 @@ class Scheduler:
         )
 
     def _compose(self, settings: dict[str, object], outlet: Outlet) -> Context:
+        """Raises KafkaException, and leaves nothing behind then, where a part of it cannot be made yet."""
         topic = self._settings.topic
         partitions = outlet.warm(topic("commands"))
         lanes = outlet.warm(topic("replies"))
@@ -117,38 +122,40 @@ class Scheduler:
         stores, log_id = self._settings.data_dir / self._name, ids["events"]
         repository = Repository(settings, self._settings.cluster, log_id, self._settings.snapshot_place)
         trimmer = Trimmer(self._settings, settings, ids)
-        context = Context(
-            settings=self._settings,
-            instance=f"{self._name}@{socket.gethostname()}:{os.getpid()}",
-            stores=stores,
-            codec=codec,
-            log=KafkaLog(settings, self._settings.cluster, log_id, self._stop.is_set),
-            feed=Feed(settings, self._settings.cluster, at_hand="commands"),
-            outlet=outlet,
-            liveness=Liveness(boot_ms()),
-            partitions=partitions,
-            lanes=lanes,
-            metrics=self._metrics,
-            repository=repository,
-            pressure=Pressure(self._settings),
-            snapshotter=Snapshotter(repository, stores / ".snapshots", self._metrics, trimmer, self._stop),
-        )
-        context.membership = Membership(
-            settings,
-            self._settings.cluster,
-            self._settings.session_timeout_ms,
-            self._settings.heartbeat_interval_ms,
-            lambda p: self._runners[p].nominate(),
-            self._revoked,
-        )
-        self._runners = {p: Runner(context, p) for p in range(partitions)}
-        self._neighbours = Neighbours(self._settings, context.instance, self._runners)
-        port, passive = self._server.port, lambda: self._passive
-        try:
+        with ExitStack() as made:
+            context = Context(
+                settings=self._settings,
+                instance=f"{self._name}@{socket.gethostname()}:{os.getpid()}",
+                stores=stores,
+                codec=codec,
+                log=made.enter_context(closing(KafkaLog(settings, self._settings.cluster, log_id, self._stop.is_set))),
+                feed=made.enter_context(closing(Feed(settings, self._settings.cluster, at_hand="commands"))),
+                outlet=outlet,
+                liveness=Liveness(boot_ms()),
+                partitions=partitions,
+                lanes=lanes,
+                metrics=self._metrics,
+                repository=repository,
+                pressure=Pressure(self._settings),
+                snapshotter=made.enter_context(
+                    closing(Snapshotter(repository, stores / ".snapshots", self._metrics, trimmer, self._stop))
+                ),
+            )
+            context.membership = Membership(
+                settings,
+                self._settings.cluster,
+                self._settings.session_timeout_ms,
+                self._settings.heartbeat_interval_ms,
+                lambda p: self._runners[p].nominate(),
+                self._revoked,
+            )
+            made.callback(context.membership.leave)
+            self._runners = {p: Runner(context, p) for p in range(partitions)}
+            self._neighbours = made.enter_context(closing(Neighbours(self._settings, context.instance, self._runners)))
+            context.others_decide = lambda: self._neighbours.active
+            port, passive = self._server.port, lambda: self._passive
             self._heartbeats = Heartbeats(context, self._runners, self._neighbours, self._inside, port, passive)
-        except BaseException:
-            self._neighbours.close()
-            raise
+            made.pop_all()
         return context
 
     def _revoked(self, partition: int, lost: bool) -> None:
@@ -166,7 +173,7 @@ class Scheduler:
         context.stopping.set()
         for runner in self._runners.values():
             runner.wake()
-        deadline = time.monotonic() + LEAVE_SECONDS_MAX
+        deadline = time.monotonic() + END_SECONDS_MAX
         for runner in self._runners.values():
             runner.join(max(0.1, deadline - time.monotonic()))
         self._heartbeats.close()
@@ -177,9 +184,8 @@ class Scheduler:
         context.repository.close()
         context.outlet.close()
         log.info("scheduler_stopped", instance=context.instance)
-        if self._stalled is not None:
-            expected = f"partition {self._stalled} to be decided for here"
-            raise FtjmError(expected, "it was stuck", "look at partition_stalled in the log; start this process again")
+        if self._fault is not None:
+            raise self._fault
 
     # -- membership
 
@@ -189,39 +195,72 @@ class Scheduler:
         assert membership is not None
         self._warm_up()
         self._inside.placed = True
-        while self._passive and not self._stop.wait(PLACE_SECONDS):
+        while not self._ready_to_join() and not self._stop.wait(PLACE_SECONDS):
             self._health.pulse()
-            if not self._neighbours.active:
-                log.warning("standby_activated", reason="no active scheduler was heard", todo="nothing: it goes on so")
-                self._passive = False
-                context.changed.set()
         membership.join()
         told = time.monotonic()
         limit = self._settings.watchdog_seconds
-        watchdog = Watchdog(self._runners, limit, lambda: self._inside.answered, self._neighbours.warm)
-        while not self._stop.is_set() and self._stalled is None:
+        watchdog = Watchdog(
+            self._runners, limit, lambda: self._inside.answered, context.log.answers, self._neighbours.warm
+        )
+        while not self._stop.is_set() and self._fault is None:
             membership.poll(POLL_SECONDS)
             self._health.pulse()
-            self._stalled = watchdog.stalled()
+            self._fault = self._faulty(watchdog)
             if time.monotonic() - told > TELL_SECONDS:
                 told = time.monotonic()
                 owned = {p: r.report.next_command for p, r in self._runners.items() if r.role is Role.OWNER}
                 if owned:
                     membership.tell(owned)
+        self._leave(membership)
+
+    def _ready_to_join(self) -> bool:
+        """Whether the group may nominate this instance: with a clock that is right, and active."""
+        if not self._context.clock.right:
+            if (error := self._context.clock.error_ms) is not None and self._context.seldom.due():
+                log.error(
+                    "clock_wrong",
+                    expected=f"a clock within {CLOCK_ERROR_MAX_MS} ms of the brokers'",
+                    found=f"{error} ms",
+                    todo="set the clock; until then this instance does not join the others",
+                )
+            return False
+        if self._passive and self._neighbours.alone:
+            log.warning("standby_activated", reason="no active scheduler was heard", todo="nothing: it goes on so")
+            self._passive = False
+            self._context.changed.set()
+        return not self._passive
+
+    def _faulty(self, watchdog: Watchdog) -> FtjmError | None:
+        """Why this instance should leave its partitions to others, and be started anew."""
+        if (stalled := watchdog.stalled()) is not None:
+            expected = f"partition {stalled} to be decided for here"
+            return FtjmError(expected, "it was stuck", "look at partition_stalled in the log; start this process again")
+        if (fault := self._context.outlet.fault) is not None:
+            log.error("outlet_failed", error=fault.str(), todo="leaving, so that others take over: start it again")
+            return FtjmError("to send what was decided", fault.str(), "start this process again")
+        return None
+
+    def _leave(self, membership: Membership) -> None:
+        """Leave the group, and go on deciding until others have taken over."""
+        self._context.leaving.set()
+        self._context.changed.set()
         membership.leave()
         for runner in self._runners.values():
             runner.revoke()
         deadline = time.monotonic() + LEAVE_SECONDS_MAX
-        while time.monotonic() < deadline and self._neighbours.active and self._owns():
+        while time.monotonic() < deadline and self._owned_for_others():
             self._context.changed.wait(0.02)
 
     def _warm_up(self) -> None:
         """Let the stores catch up before the group may nominate us: a cold owner is a slow one."""
         deadline = time.monotonic() + WARM_SECONDS_MAX
         self._neighbours.placed.wait(WARM_SECONDS_MAX)
-        while any(runner.opening for runner in self._runners.values()):
+        while any(runner.opening or runner.failed for runner in self._runners.values()):
             if self._stop.wait(0.02) or time.monotonic() > deadline:
                 break
 
-    def _owns(self) -> bool:
-        return any(runner.role in (Role.OWNER, Role.TAKING_OVER) for runner in self._runners.values())
+    def _owned_for_others(self) -> bool:
+        """Whether something is still decided for here that another instance will take over."""
+        owned = [p for p, runner in self._runners.items() if runner.role in (Role.OWNER, Role.TAKING_OVER)]
+        return bool(owned) and (self._neighbours.active or any(map(self._neighbours.warm, owned)))

@@ -1,6 +1,5 @@
 """One partition's thread: follow, take over, decide, step back."""
 
-import shutil
 import threading
 import time
 from enum import StrEnum
@@ -8,19 +7,19 @@ from enum import StrEnum
 from confluent_kafka import KafkaException
 
 from ftjm import logs
-from ftjm.adapters.kafka import offset_of
-from ftjm.adapters.kafka_feed import Channel
-from ftjm.adapters.kafka_log import KafkaWriter, event_record
-from ftjm.adapters.rocks import DamagedStore, RocksStore
+from ftjm.adapters.kafka_log import KafkaWriter
+from ftjm.adapters.rocks import RocksStore
 from ftjm.clock import boot_ms
 from ftjm.core.decide import Policy
-from ftjm.core.errors import UndecodableError
-from ftjm.engine.partition import Diverged, Partition
+from ftjm.engine.partition import Partition
 from ftjm.engine.ports import CommitUnknown, Fenced
 from ftjm.scheduler import standing
-from ftjm.scheduler.context import CLOCK_ERROR_MAX_MS, Context
-from ftjm.scheduler.leader import TAKE_MAX, TICK_SECONDS, Leader
+from ftjm.scheduler.context import Context
+from ftjm.scheduler.faults import Faults
+from ftjm.scheduler.following import Follower
+from ftjm.scheduler.leader import TICK_SECONDS, Leader
 from ftjm.scheduler.opening import open_store
+from ftjm.scheduler.steady import CLOCK_ERROR_MAX_MS
 
 RETRY_SECONDS = 0.25
 PROOF_EVERY_SECONDS = 0.05
@@ -39,10 +38,6 @@ class Role(StrEnum):
     BROKEN = "broken"
 
 
-SUSPECT = (Diverged, DamagedStore, AssertionError, UndecodableError)
-"""Faults that may be the store's: it is made anew from the log. If they are the log's, they come again, loudly."""
-
-
 class Runner:
     """Drives one `Partition`. Other threads only set `nominated` and call `wake`."""
 
@@ -54,6 +49,8 @@ class Runner:
         """Whether this instance stands by for it."""
         self.last = ("", -1)
         """Who wrote the newest batch that was folded here, and its epoch."""
+        self.orphaned = -1
+        """Epoch of the newest batch, where we were fenced behind it by somebody who has not written yet; else -1."""
         self._heir_of = -1
         """Epoch of a dead owner whose partition falls to us, whatever the group says; -1 if there is none."""
         self._context = context
@@ -66,6 +63,7 @@ class Runner:
             inline_bytes_max=context.settings.inline_limit_bytes,
         )
         self._path = context.stores / f"partition-{number}"
+        self._faults = Faults(self._path, self._log, context.metrics)
         self._store: RocksStore | None = None
         self._prove = False
         self._revoked = False
@@ -74,7 +72,8 @@ class Runner:
         self.standing = standing.Standing()
         """How its queues stand, while we own it."""
         self._alive_at = time.monotonic()
-        self._failed = False
+        self.failed = False
+        """Whether it has stopped with a fault, and not decided since."""
         self._thread = threading.Thread(target=self._run, name=f"partition-{number}", daemon=True)
         self.report = standing.nothing(number, Role.COLD)
 
@@ -129,23 +128,21 @@ class Runner:
             try:
                 self._live()
             except Exception as error:  # noqa: BLE001  (whatever stops a partition, the process and the others go on)
-                self.role = Role.BROKEN
-                self._failed = True
-                self._log.exception("partition_stopped", todo="rebuilding it from the log", again_in_s=pause)
-                self._close(discard=isinstance(error, SUSPECT))
+                self._become(Role.BROKEN)
+                self.failed = True
+                self._close()
+                self._faults.handle(error, pause)
                 self._context.stopping.wait(pause)
                 healthy = time.monotonic() - began > BROKEN_SECONDS_MAX
                 pause = RETRY_SECONDS if healthy else min(BROKEN_SECONDS_MAX, pause * 2)
-        self._close(discard=False)
+        self._close()
 
-    def _close(self, discard: bool) -> None:
+    def _close(self) -> None:
         self._context.feed.drop("commands", self.number)
         self._context.feed.drop("events", self.number)
         if self._store is not None:
             self._store.close()
             self._store = None
-        if discard:
-            shutil.rmtree(self._path, ignore_errors=True)
 
     @property
     def _wanted(self) -> bool:
@@ -164,24 +161,33 @@ class Runner:
     def _live(self) -> None:
         """Follow the partition, and lead it whenever it is ours, as long as it is wanted here."""
         if not self._wanted:
-            self.role = Role.COLD
-            self.report = standing.nothing(self.number, self.role)
+            if self.role is not Role.COLD:
+                self._become(Role.COLD)
             self._wait(TICK_SECONDS)
             return
-        self.role = Role.OPENING
-        self._opened = time.monotonic()
+        self._become(Role.OPENING)
+        opened = time.monotonic()
         self._store = open_store(self._context, self.number, self._path, self._log, self._got_on)
         self._partition = Partition(self._policy, self._store, self._context.codec, self._context.log.log_id)
-        self._events: Channel | None = None
-        self._follow()
+        self._follower = Follower(self._context, self.number, self._partition, self.wake)
         while self._wanted and not self._context.stopping.is_set():
-            if self._fold_some():
-                continue
-            if self._called and (writer := self._take_over()):
+            folded = self._fold_some()
+            if self.role is Role.OPENING and self._follower.caught_up:
+                self.role = Role.STANDBY
+                self._context.metrics.replay_seconds.observe(time.monotonic() - opened)
+            self._tell()
+            # Whoever is to be fenced decides until then, so all that was written before is folded first.
+            if self._called and self._follower.caught_up and (writer := self._take_over()):
                 self._lead(writer)
-            else:
+            elif not folded:
                 self._wait(TICK_SECONDS)
-        self._close(discard=False)
+        self._close()
+
+    def _become(self, role: Role) -> None:
+        """Take on a role in which there is nothing to tell of the partition but that."""
+        self.role = role
+        self.report = standing.nothing(self.number, role)
+        self._context.changed.set()
 
     def _wait(self, seconds: float) -> None:
         self._woken.wait(seconds)
@@ -189,50 +195,33 @@ class Runner:
 
     def _got_on(self, _done: int = 0, _all: int = 0) -> None:
         """A long opening is no standstill, but for one that has led to nothing before."""
-        if not self._failed:
+        if not self.failed:
             self._alive_at = time.monotonic()
-
-    # -- following
-
-    def _follow(self) -> None:
-        start = self._partition.position.applied_offset + 1
-        self._events = self._context.feed.follow("events", self.number, start, self.wake)
 
     def _fold_some(self) -> bool:
         """Fold what has arrived; whether there was anything."""
-        assert self._events is not None
-        messages = self._events.take(TAKE_MAX)
-        if messages:
+        aside = self.role is Role.OPENING and not self._called and self._context.others_decide()
+        folded = self._follower.fold_aside() if aside else self._follower.fold_some()
+        if folded:
             self._got_on()
-        for message in messages:
-            record = event_record(message)
-            if record.offset > self._partition.position.applied_offset:
-                self._partition.fold(record)
-        if self.role is Role.OPENING and self._events.ended and not messages:
-            self.role = Role.STANDBY
-            self._context.metrics.replay_seconds.observe(time.monotonic() - self._opened)
-        self._tell()
-        return bool(messages)
+        return folded
 
     # -- taking over
 
     def _take_over(self) -> KafkaWriter | None:
-        """Fence, read the log's end, fold to it. What we may decide with now."""
+        """Fence, read the log's end, fold to it. What we may decide with now.
+
+        Raises: LostPosition, Diverged.
+        """
         context = self._context
-        if context.clock_error_ms is None or abs(context.clock_error_ms) > CLOCK_ERROR_MAX_MS:
-            if context.clock_error_ms is not None:
-                self._log.error(
-                    "clock_wrong",
-                    expected=f"a clock within {CLOCK_ERROR_MAX_MS} ms of the brokers'",
-                    found=f"{context.clock_error_ms} ms",
-                    todo="set the clock; until then this instance owns nothing",
-                )
-                self._wait(1.0)
+        if not context.clock.right:
+            self._say_clock()
+            self._wait(TICK_SECONDS)
             return None
         if self._prove and self.nominated and not self._still_member():
             self._wait(PROOF_EVERY_SECONDS)
             return None
-        began = time.monotonic()
+        began, heir = time.monotonic(), not self.nominated
         self.role = Role.TAKING_OVER
         # Read while the fence is set, so that deciding can begin at once; what the old owner still decides is left out.
         self._commands = context.feed.follow("commands", self.number, self._partition.position.next_command, self.wake)
@@ -240,36 +229,56 @@ class Runner:
             writer = context.log.fence(self.number)
             end = context.log.end(self.number)
         except KafkaException as error:
-            self._log.warning("takeover_failed", error=str(error), todo="trying again")
-            context.feed.drop("commands", self.number)
-            self.role = Role.STANDBY
+            if context.seldom.due():
+                self._log.warning("takeover_failed", error=str(error), todo="trying again")
+            self._leave_alone()
             self._wait(RETRY_SECONDS)
             return None
-        self._fold_to(end)
+        try:
+            self._follower.require(end)
+            self._fold_to(end)
+        except BaseException:
+            writer.close()
+            raise
         if context.stopping.is_set():
             # Perhaps not folded to the end.
             writer.close()
             return None
+        if heir:
+            # Whoever thought himself the heir as well, and was first, is fenced now.
+            self._heir_of = max(self._heir_of, self._partition.position.owner_epoch)
         if not self._called:
             # Taken away while we fenced. The next owner may have been first, and then does not know that we fenced
             # it: were we to decide, it would not look until it has something to write.
             writer.close()
-            context.feed.drop("commands", self.number)
             self._prove = True
-            self.role = Role.STANDBY
+            self._leave_alone()
             return None
         seconds, before = time.monotonic() - began, self._partition.position
         context.metrics.takeover_seconds.observe(seconds)
         self._log.info("took_over", epoch=before.owner_epoch + 1, before=before.owner, seconds=round(seconds, 3))
         return writer
 
+    def _leave_alone(self) -> None:
+        self._context.feed.drop("commands", self.number)
+        self.role = Role.STANDBY
+
+    def _say_clock(self) -> None:
+        error = self._context.clock.error_ms
+        if error is not None and self._context.seldom.due():
+            self._log.error(
+                "clock_wrong",
+                expected=f"a clock within {CLOCK_ERROR_MAX_MS} ms of the brokers'",
+                found=f"{error} ms",
+                todo="set the clock; until then this instance takes nothing over",
+            )
+
     def _still_member(self) -> bool:
         assert self._context.membership is not None
         return self._context.membership.prove(self.number, self._partition.position.next_command)
 
     def _fold_to(self, end: int) -> None:
-        assert self._events is not None
-        while self._events.reached < end or len(self._events):
+        while not self._follower.reaches(end):
             if not self._fold_some():
                 self._wait(TICK_SECONDS)
             if self._context.stopping.is_set():
@@ -280,8 +289,7 @@ class Runner:
     def _lead(self, writer: KafkaWriter) -> None:
         """Decide until somebody fences us or the process stops."""
         context = self._context
-        context.feed.drop("events", self.number)
-        self._events = None
+        self._follower.rest()
         self._prove = True
         self._revoked = False
         leader = Leader(context, self._partition, writer, self._commands)
@@ -289,7 +297,8 @@ class Runner:
         try:
             while not context.stopping.is_set():
                 more = leader.step()
-                self._alive_at, self._failed = time.monotonic(), False
+                if not leader.cut_off:
+                    self._alive_at, self.failed = time.monotonic(), False
                 if not more:
                     self._wait(leader.patience())
                 self._tell()
@@ -299,7 +308,8 @@ class Runner:
         finally:
             leader.close()
         self.role = Role.STANDBY
-        self._follow()
+        self.orphaned = self._partition.position.owner_epoch
+        self._follower.follow()
         self._tell()
 
     def _reconsider(self) -> None:
@@ -313,21 +323,19 @@ class Runner:
         if self.nominated:
             if self._revoked:
                 raise Fenced("the partition was ours, another's and ours again")
-            if self._events is not None:
-                self._context.feed.drop("events", self.number)
-                self._events = None
-            return
-        if self._events is None:
-            self._follow()
-            return
-        applied = self._partition.position.applied_offset
-        if any(offset_of(message) > applied for message in self._events.take(TAKE_MAX)):
+            if not self._follower.resting:
+                self._follower.rest()
+        elif self._follower.resting:
+            self._follower.follow()
+        elif self._follower.newer():
             raise Fenced("a newer owner has written")
 
     def _tell(self) -> None:
         """Keep the report that heartbeats carry up to date."""
         state, owns, now = self._partition.state, self.role is Role.OWNER, boot_ms()
         self.last = (state.position.owner, state.position.owner_epoch)
+        if self.orphaned < state.position.owner_epoch or owns:
+            self.orphaned = -1
         self.standing = self._survey.look(state, now) if owns else standing.Standing()
         liveness = self._context.liveness if owns else None
         report = standing.report(self.number, self._context.partitions, self.role, state, self.standing, liveness, now)

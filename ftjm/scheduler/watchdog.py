@@ -13,6 +13,8 @@ from ftjm import logs
 log = logs.get(__name__)
 
 SAY_SECONDS = 30.0
+FAILED_SECONDS_MAX = 5.0
+"""A partition that stops with one fault after another is stuck sooner than one that is silent."""
 FRAMES = 12
 
 
@@ -27,6 +29,10 @@ class Watched(Protocol):
         """When it last did what it is there for, monotonic seconds."""
 
     @property
+    def failed(self) -> bool:
+        """Whether it has stopped with a fault, and not decided since."""
+
+    @property
     def thread_id(self) -> int | None: ...
 
 
@@ -38,34 +44,37 @@ class Watchdog:
         runners: Mapping[int, Watched],
         limit_seconds: float,
         answered: Callable[[], bool],
+        leads: Callable[[int], bool],
         warm: Callable[[int], bool],
     ) -> None:
         """
         Args:
             answered: whether Kafka answers this process: while it does not, nothing gets on anywhere.
+            leads: whether a broker leads this partition's log and answers: while none does, nobody could get on.
             warm: whether another instance could take this partition over at once.
         """
         self._runners = runners
         self._limit = limit_seconds
         self._answered = answered
+        self._leads = leads
         self._warm = warm
         self._said: dict[int, float] = {}
 
     def stalled(self) -> int | None:
         """A partition for whose sake this instance should leave the group; None if there is none.
 
-        Where nobody could take it over, leaving would help nobody: then it is only told, loudly.
+        Where nobody could take it over, or its log has no leader, leaving would help nobody: then it is only told,
+        loudly.
         """
         now = time.monotonic()
         if not self._answered():
             return None
         for number, runner in self._runners.items():
             silent = now - runner.alive_at
-            if silent < self._limit:
+            if silent < (min(self._limit, FAILED_SECONDS_MAX) if runner.failed else self._limit):
                 self._said.pop(number, None)
                 continue
-            helps = self._warm(number)
-            todo = "leaving the group, so that others take over" if helps else "look at it: nobody could take over"
+            helps, todo = self._helps(number)
             if helps or now - self._said.get(number, 0.0) > SAY_SECONDS:
                 self._said[number] = now
                 log.error(
@@ -79,6 +88,14 @@ class Watchdog:
             if helps:
                 return number
         return None
+
+    def _helps(self, number: int) -> tuple[bool, str]:
+        """Whether leaving would help the partition, and what is to be done."""
+        if not self._warm(number):
+            return False, "look at it: nobody could take over"
+        if not self._leads(number):
+            return False, "look at the broker that leads its log: it does not answer"
+        return True, "leaving the group, so that others take over"
 
 
 def _where(thread_id: int | None) -> str:

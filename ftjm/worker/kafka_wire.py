@@ -8,7 +8,8 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import LaneReader, Outlet
+from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.core.commands import AttemptReport
 from ftjm.core.errors import UndecodableError
 from ftjm.core.identity import partition_for

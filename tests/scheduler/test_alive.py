@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from ftjm import config
+from ftjm.metrics.scheduler import SchedulerMetrics
 from ftjm.scheduler import runner as runners
 from ftjm.scheduler.context import Context
+from ftjm.scheduler.inside import Inside
 from ftjm.scheduler.runner import Runner
 
 WAIT_SECONDS = 20.0
@@ -50,7 +53,8 @@ def context(tmp_path: Path) -> Any:
     made = Context.__new__(Context)
     made.settings, made.stores, made.partitions = config.load(), tmp_path, 1
     made.feed = Nothing()  # type: ignore[assignment]
-    made.stopping = threading.Event()
+    made.stopping, made.changed = threading.Event(), threading.Event()
+    made.metrics = SchedulerMetrics(CollectorRegistry(), Inside())
     return made
 
 

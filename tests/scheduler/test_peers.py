@@ -131,3 +131,36 @@ def test_one_that_died_before_it_told_is_known_by_its_batch():
     assert heirs["b"] | heirs["c"] == {0: 2, 1: 5}, "the batch is newer than what b told of itself"
     assert not heirs["b"].keys() & heirs["c"].keys()
     assert dict(known["b"].inheritance(1.0, {0: ("a@host:1", 0)})).keys() <= {1}, "b owns it since"
+
+
+def test_what_was_fenced_by_one_that_died_before_it_wrote_falls_back_to_whom_it_fenced():
+    known = among(told("a", "oo"), told("b", "ss"))
+    assert dict(known["a"].inheritance(1.0, {}, {1: 1})) == {}, "nobody has died"
+    known["a"].bury("b@host:1", 1.0)
+    assert dict(known["a"].inheritance(1.0, {}, {1: 1})) == {1: 1}
+    assert dict(known["a"].inheritance(1.0, {}, {1: 0})) == {}, "it has been led again since"
+
+
+def test_a_new_life_of_the_same_name_and_number_is_not_its_dead_one():
+    """In a container every process has the same name and the same number."""
+    known = among(told("a", "ss", lifeline="127.0.0.1:1"), told("b", "oo", lifeline="127.0.0.1:2"))
+    known["a"].bury("b@host:1", 1.0)
+    known["a"].hear(told("b", "oo", lifeline="127.0.0.1:3"), 1.0)
+    assert set(known["a"].others(1.0)) == {"b@host:1"}
+    assert dict(known["a"].inheritance(1.0, {0: ("b@host:1", 1)})) == {}
+
+
+def test_passive_ones_take_no_standby_s_place():
+    known = among(told("a", "oooo"), told("b", "cccc"), told("p", "ssss", passive=True))
+    assert known["b"].followed(4, 1, 0.0) == {0, 1, 2, 3}
+
+
+def test_who_does_not_hear_itself_does_not_know_that_it_is_alone():
+    peers = Peers("a@host:1")
+    assert not peers.alone(0.0)
+    peers.hear(told("a", "ss"), 0.0)
+    assert peers.alone(0.0)
+    assert not peers.alone(SILENT_SECONDS), "nothing has been heard for long, not even of itself"
+    peers.hear(told("a", "ss"), 10.0)
+    peers.hear(told("b", "ss"), 10.0)
+    assert not peers.alone(10.0)

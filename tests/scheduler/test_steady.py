@@ -1,28 +1,25 @@
-"""The time that owners decide with, while the wall clock jumps."""
+"""The time that owners decide with, while the wall clock is wrong."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from ftjm.scheduler import steady
-from ftjm.scheduler.context import Context
-from ftjm.scheduler.steady import SteadyClock
+from ftjm.scheduler.steady import HostClock, SteadyClock
 
 DAY_MS = 86_400_000
 
 
 class Host:
-    """Two clocks, and what the brokers say of one of them."""
+    """Two clocks, of which one may be wrong, and a heartbeat that has reached the brokers, whose clock is right."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.boot, self.wrong = 1_000, 0
-        self.context = SimpleNamespace(clock_error_ms=0)
         monkeypatch.setattr(steady, "boot_ms", lambda: self.boot)
         monkeypatch.setattr(steady, "wall_ms", lambda: self.true + self.wrong)
-        self.clock = SteadyClock(cast("Context", self.context))
+        self.host = HostClock()
+        self.heartbeat()
+        self.clock = SteadyClock(self.host)
 
     @property
     def true(self) -> int:
@@ -33,8 +30,8 @@ class Host:
         self.boot += ms
         return self.clock.now()
 
-    def heartbeat(self) -> None:
-        self.context.clock_error_ms = self.wrong
+    def heartbeat(self, latency_ms: int = 0) -> None:
+        self.host.compare(self.true, latency_ms)
 
 
 @pytest.fixture
@@ -42,8 +39,13 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     return Host(monkeypatch)
 
 
+def test_before_the_brokers_have_told_their_time_nothing_is_known_of_ours():
+    assert HostClock().error_ms is None
+    assert not HostClock().right
+
+
 def test_time_is_the_wall_clock_s_however_it_is_corrected_in_small(host):
-    for _ in range(10):
+    for _ in range(5):
         host.wrong += 900
         assert host.passes(1_000) == host.true + host.wrong
 
@@ -53,7 +55,7 @@ def test_a_jump_is_passed_over_until_the_clock_is_set_right(host, jump):
     assert host.passes(10) == host.true
     host.wrong = jump
     assert host.passes(10) == host.true
-    assert host.context.clock_error_ms is None, "nobody takes over with what was measured before"
+    assert not host.host.right, "nobody takes over with it"
     for _ in range(3):
         host.heartbeat()
         assert host.passes(1_000) == host.true
@@ -61,15 +63,30 @@ def test_a_jump_is_passed_over_until_the_clock_is_set_right(host, jump):
     assert host.passes(1_000) == host.true + 3
 
 
-def test_a_jump_that_the_brokers_confirm_is_followed(host):
-    """The clock was wrong by a little less than it may be, and is set right by a little more."""
-    host.wrong = -4_000
-    assert host.passes(10) == host.true - 4_000
-    host.wrong = 2_000
-    assert host.passes(10) == host.true - 4_000
-    assert host.passes(10) == host.true - 4_000, "nothing has been measured yet"
-    host.heartbeat()
-    assert host.passes(10) == host.true + 2_000
+@pytest.mark.parametrize("step", [900, -900])
+def test_a_clock_that_drifts_away_is_followed_as_far_as_it_may_be_wrong(host, step):
+    for _ in range(20):
+        host.wrong += step
+        host.heartbeat()
+        assert abs(host.passes(1_000) - host.true) <= 5_000
+    assert not host.host.right
+
+
+def test_no_jump_is_believed_however_old_the_last_heartbeat_is(host):
+    assert host.passes(DAY_MS) == host.true
+    host.wrong = DAY_MS
+    assert host.passes(10) == host.true
+
+
+def test_a_heartbeat_that_was_long_under_way_tells_only_so_much(host):
+    """It was appended at some time since it was sent: what could be right is."""
+    host.heartbeat(latency_ms=9_000)
+    host.wrong = 9_000
+    assert host.host.error_ms == 0
+    host.wrong = 9_500
+    assert host.host.error_ms == 500
+    host.wrong = -1
+    assert host.host.error_ms == -1
 
 
 def test_a_pause_of_the_whole_process_is_no_jump(host):

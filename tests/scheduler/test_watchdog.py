@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from structlog.testing import capture_logs
 
-from ftjm.scheduler.watchdog import Watchdog
+from ftjm.scheduler.watchdog import FAILED_SECONDS_MAX, Watchdog, Watched
 
 
 @dataclass
@@ -16,10 +17,13 @@ class Runner:
     role: str = "owner"
     alive_at: float = field(default_factory=time.monotonic)
     thread_id: int | None = field(default_factory=threading.get_ident)
+    failed: bool = False
 
 
-def watchdog(runners: dict[int, Runner], *, answered: bool = True, warm: bool = True) -> Watchdog:
-    return Watchdog(runners, 30.0, lambda: answered, lambda _: warm)
+def watchdog(
+    runners: Mapping[int, Watched], *, answered: bool = True, leads: bool = True, warm: bool = True
+) -> Watchdog:
+    return Watchdog(runners, 30.0, lambda: answered, lambda _: leads, lambda _: warm)
 
 
 def stuck() -> Runner:
@@ -42,6 +46,21 @@ def test_where_nobody_could_take_over_it_stays_and_says_so_now_and_then():
     with capture_logs() as said:
         assert [dog.stalled() for _ in range(5)] == [None] * 5
     assert len(said) == 1
+
+
+def test_where_no_broker_leads_the_log_nobody_could_get_on():
+    dog = watchdog({1: stuck()}, leads=False)
+    with capture_logs() as said:
+        assert [dog.stalled() for _ in range(5)] == [None] * 5
+    assert len(said) == 1
+    assert "does not answer" in said[0]["todo"]
+
+
+def test_one_that_stops_with_one_fault_after_another_is_stuck_soon():
+    silent = Runner(alive_at=time.monotonic() - FAILED_SECONDS_MAX)
+    assert watchdog({1: silent}).stalled() is None
+    silent.failed = True
+    assert watchdog({1: silent}).stalled() == 1
 
 
 def test_a_thread_that_has_ended_is_told_as_such():

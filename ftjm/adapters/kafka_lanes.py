@@ -1,0 +1,86 @@
+"""Reading lanes of Kafka: what is addressed to a living process and never replayed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from ftjm.adapters.kafka import CONSUMER, arrived, bounds, offset_of, offsets_at, say_errors
+
+
+class LaneReader:
+    """Reads some partitions of a topic from their ends as they were when it was made, or from a while before.
+
+    For what is addressed to a living process and never replayed: dispatches, replies, heartbeats.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, object],
+        topic: str,
+        partitions: Sequence[int],
+        *,
+        back_ms: int = 0,
+        proving: bool = False,
+    ) -> None:
+        """With `proving`, `answered_at` is kept, which costs an event more for each that arrives."""
+        self.answered_at: float | None = None
+        """When a broker last answered a fetch, be it that there is nothing new (monotonic clock)."""
+        self._consumer = Consumer(
+            {
+                **CONSUMER,
+                "enable.partition.eof": proving,
+                "group.id": "unused",
+                # What was missed while cut off longer than the lane's retention is nobody's business any more.
+                "auto.offset.reset": "latest",
+                "error_cb": say_errors("reader"),
+                **settings,
+            }
+        )
+        self.topic = topic
+        self._next = {p: high for p, (_, high) in self._bounds(partitions).items()}
+        if back_ms:
+            since = time.time_ns() // 1_000_000 - back_ms
+            for partition, offset in offsets_at(self._consumer, topic, dict.fromkeys(partitions, since)).items():
+                if 0 <= offset < self._next[partition]:
+                    self._next[partition] = offset
+        self.ask()
+
+    def ask(self) -> None:
+        """Begin to read anew behind what was handed out: the brokers then answer even if there is nothing new."""
+        self._consumer.assign([TopicPartition(self.topic, p, offset) for p, offset in self._next.items()])
+
+    def read(self, timeout_seconds: float) -> list[Message]:
+        """Records that have arrived, waiting for the first one for at most `timeout_seconds`."""
+        every = arrived(self._consumer, timeout_seconds, 1_000)
+        found = [m for m in every if m.error() is None]
+        if found or any(_at_end(m) for m in every):
+            self.answered_at = time.monotonic()
+        for message in found:
+            self._next[message.partition() or 0] = offset_of(message) + 1
+        return found
+
+    def ends(self) -> dict[int, int]:
+        """The end offset of each lane now, asked of the brokers. What it lost before it was read is passed over."""
+        found = self._bounds(self._next)
+        if lost := {p: low for p, (low, _) in found.items() if low > self._next[p]}:
+            self._next |= lost
+            self.ask()
+        return {p: high for p, (_, high) in found.items()}
+
+    def _bounds(self, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+        return {p: bounds(self._consumer, self.topic, p) for p in partitions}
+
+    def reached(self, ends: Mapping[int, int]) -> bool:
+        """Whether everything before `ends` has been handed out (lanes hold no transactions, so no gaps)."""
+        return all(self._next[p] >= end for p, end in ends.items())
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def _at_end(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF

@@ -1,0 +1,160 @@
+"""A partition's runner, as it is, on a log in memory: the feed, the fence and the group are the test's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from ftjm import config
+from ftjm.adapters import codec
+from ftjm.adapters.memory import MemoryLog, MemoryWriter
+from ftjm.core import commands as c
+from ftjm.core.model import JobSpec
+from ftjm.engine.liveness import Liveness
+from ftjm.metrics.scheduler import SchedulerMetrics
+from ftjm.scheduler.context import Context
+from ftjm.scheduler.inside import Inside
+from ftjm.scheduler.pressure import Pressure
+from ftjm.scheduler.runner import Runner
+from integration.waiting import until
+from tests.engine.world import PARTITIONS, QUEUE
+
+PARTITION = 0
+
+
+class Record:
+    """As it comes from Kafka, as far as it is looked at."""
+
+    def __init__(self, offset: int, value: bytes) -> None:
+        self._offset, self._value = offset, value
+
+    def offset(self) -> int:
+        return self._offset
+
+    def value(self) -> bytes:
+        return self._value
+
+    def headers(self) -> None:
+        return None
+
+
+class Lane:
+    """Records of the log from an offset on, as a channel hands them out. The test may hold them back."""
+
+    trouble = None
+
+    def __init__(self, read: Callable[[int], Sequence[Any]], last: Callable[[], int], start: int) -> None:
+        self._read, self._last = read, last
+        self._next = start
+
+    def take(self, most: int) -> list[Record]:
+        found = [Record(r.offset, r.value) for r in self._read(self._next)[:most]]
+        if found:
+            self._next = found[-1].offset() + 1
+        return found
+
+    def __len__(self) -> int:
+        return len(self._read(self._next))
+
+    @property
+    def end(self) -> int:
+        return self._last()
+
+    @property
+    def reached(self) -> int:
+        return self._last()
+
+    ended = False
+
+
+class Log(MemoryLog):
+    """Notes how far each one had folded that fenced."""
+
+    def __init__(self) -> None:
+        super().__init__(PARTITIONS)
+        self.folded: Callable[[], int] = lambda: -1
+        self.fenced_at: list[int] = []
+
+    def fence(self, partition: int) -> MemoryWriter:
+        self.fenced_at.append(self.folded())
+        writer: Any = super().fence(partition)
+        writer.spent = writer.seconds = 0.0
+        return writer  # type: ignore[no-any-return]
+
+    def begin(self, _partition: int) -> int:
+        return 0
+
+
+class Seat:
+    """The runner of partition 0 in a process of its own. Whoever else writes does so to the same log."""
+
+    def __init__(self, log: Log, folder: Path) -> None:
+        self.log = log
+        log.folded = lambda: self.applied
+        context: Any = SimpleNamespace(
+            follow=lambda kind, _number, start, _wake: self._lane(kind, start), drop=lambda *_: None
+        )
+        self.context = Context(
+            settings=config.load(),
+            instance="here",
+            stores=folder,
+            codec=codec,
+            log=log,  # type: ignore[arg-type]
+            feed=context,
+            outlet=SimpleNamespace(send=lambda *_, **__: None),  # type: ignore[arg-type]
+            liveness=Liveness(0),
+            partitions=PARTITIONS,
+            lanes=1,
+            metrics=SchedulerMetrics(CollectorRegistry(), Inside()),
+            repository=SimpleNamespace(restore=lambda *_, **__: None),  # type: ignore[arg-type]
+            snapshotter=SimpleNamespace(order=lambda _shelf: None),  # type: ignore[arg-type]
+            pressure=Pressure(config.load(), lambda _: 0.0, lambda: 0.0),
+            membership=SimpleNamespace(prove=lambda *_: True),  # type: ignore[arg-type]
+        )
+        self.context.clock = SimpleNamespace(right=True, error_ms=0)  # type: ignore[assignment]
+        self.runner = Runner(self.context, PARTITION)
+        self.runner.follow(True)
+
+    def _lane(self, kind: str, start: int) -> Lane:
+        log = self.log
+        if kind == "events":
+            return Lane(lambda at: list(log.events(PARTITION, at)), lambda: log.end(PARTITION), start)
+        return Lane(lambda at: log.commands(PARTITION, at), lambda: len(log.commands(PARTITION, 0)), start)
+
+    @property
+    def applied(self) -> int:
+        """The offset that the runner has told to stand at."""
+        return self.runner.report.applied_offset
+
+    def submit(self, job_id: str) -> None:
+        command = c.SubmitJob(queue=QUEUE, job_id=job_id, spec=JobSpec(command=["true"]))
+        self.log.send(PARTITION, codec.encode(command))
+        self.runner.wake()
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        def reached() -> bool:
+            self.runner.wake()
+            return condition()
+
+        until(reached, what, 20.0)
+
+    def until_role(self, role: str) -> None:
+        self.until(lambda: self.runner.role == role, f"the runner to be {role}")
+
+
+@contextmanager
+def seated(log: Log, folder: Path) -> Iterator[Seat]:
+    """The runner's thread runs until the block ends."""
+    seat = Seat(log, folder)
+    seat.runner.start()
+    try:
+        yield seat
+    finally:
+        seat.context.stopping.set()
+        seat.runner.wake()
+        assert seat.runner.join(20.0)
