@@ -39,6 +39,9 @@ class Record:
     def value(self) -> bytes:
         return self._value
 
+    def __len__(self) -> int:
+        return len(self._value)
+
     def headers(self) -> None:
         return None
 
