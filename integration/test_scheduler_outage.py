@@ -35,6 +35,7 @@ def test_kafka_is_away_at_the_start_and_midway(own_kafka: EmbeddedKafka, tmp_pat
     own_kafka.stop()
     with Cluster(settings, tmp_path) as cluster:
         schedulers = [cluster.scheduler("a"), cluster.scheduler("b")]
+        passive = cluster.scheduler("p", "ftjm", "--standby")
         cluster.worker()
         for scheduler in schedulers:
             until(lambda s=scheduler: s.said("kafka_unreachable"), "it to say that it waits")  # type: ignore[misc]
@@ -62,7 +63,8 @@ def test_kafka_is_away_at_the_start_and_midway(own_kafka: EmbeddedKafka, tmp_pat
             load.until(20)
             decided_since(cluster, now_ms())
         check(cluster, load)
-        for scheduler in schedulers:
+        assert passive.said("standby_activated") == [], "it heard nobody, since Kafka was away"
+        for scheduler in (*schedulers, passive):
             assert scheduler.popen.poll() is None
             assert scheduler.said("store_discarded") == []
 

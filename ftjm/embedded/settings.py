@@ -128,7 +128,7 @@ def server_properties(node: Node) -> dict[str, str]:
         "log.flush.start.offset.checkpoint.interval.ms": 5000,
         # The cleaner's default takes a quarter of our heap.
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
-        # What clients send at once must not fill the heap: of one request (ours have up to 4 MiB), and of all that wait.
+        # What clients send at once must not fill the heap: one request (ours have up to 4 MiB), and all that wait.
         "socket.request.max.bytes": 32 * 1024 * 1024,
         "queued.max.request.bytes": 64 * 1024 * 1024,
         "num.network.threads": 2,
