@@ -256,7 +256,7 @@ class Scheduler:
         """Let the stores catch up before the group may nominate us: a cold owner is a slow one."""
         deadline = time.monotonic() + WARM_SECONDS_MAX
         self._neighbours.placed.wait(WARM_SECONDS_MAX)
-        while any(runner.opening or runner.failed for runner in self._runners.values()):
+        while any(runner.opening or runner.role is Role.BROKEN for runner in self._runners.values()):
             if self._stop.wait(0.02) or time.monotonic() > deadline:
                 break
 

@@ -100,6 +100,8 @@ class Runner:
     def nominate(self) -> None:
         """The group gives us the partition."""
         self._alive_at = self.alive_at
+        # What a standby has recovered from is nothing that an owner has.
+        self.failed = self.failed and self.role is not Role.STANDBY
         self.nominated = True
         self.wake()
 
@@ -223,6 +225,7 @@ class Runner:
             return None
         began, heir = time.monotonic(), not self.nominated
         self.role = Role.TAKING_OVER
+        self._tell()
         # Read while the fence is set, so that deciding can begin at once; what the old owner still decides is left out.
         self._commands = context.feed.follow("commands", self.number, self._partition.position.next_command, self.wake)
         try:
