@@ -139,9 +139,11 @@ def read_head(url: str) -> Head:
 def import_(settings: Settings, url: str, progress: Progress) -> Head:
     """Make an empty cluster, of as many partitions, from an export. Start its schedulers afterwards.
 
-    Raises FtjmError where it is not empty; one that was broken off must be made anew as well. Unreachable.
+    Raises FtjmError where it is not empty, or the export is of another version of rows; one that was broken off must be
+    made anew as well. Unreachable.
     """
     head = read_head(url)
+    _require_ours(head)
     kafka = QUIET | settings.kafka_settings("import")
     _require_empty(settings, head)
     with repository(settings) as found:
@@ -153,6 +155,14 @@ def import_(settings: Settings, url: str, progress: Progress) -> Head:
             ):
                 _Importing(settings, found, writer, url, head, partition, Path(directory)).run(progress)
     return head
+
+
+def _require_ours(head: Head) -> None:
+    """Batches of the new log are made of the rows of the snapshots, and say that they are of this program's version."""
+    for partition, part in enumerate(head.parts):
+        if part.manifest is not None and (wrong := foreign(part.manifest, head.ids["events"])):
+            todo = "import it with the ftjm that made it"
+            raise FtjmError(f"a snapshot of partition {partition} that this ftjm can read", wrong, todo)
 
 
 def _require_empty(settings: Settings, head: Head) -> None:
@@ -208,10 +218,10 @@ class _Importing:
     def _store(self) -> RocksStore:
         path, manifest = self._directory / "store", self._part.manifest
         if manifest is not None:
-            path.mkdir()
             place = f"{self._url.rstrip('/')}/chunks"
             try:
-                self._found.fetch(msgspec.structs.replace(manifest, place=place), path)
+                with self._found.opened(msgspec.structs.replace(manifest, place=place), path) as store:
+                    store.verify()
             except DamagedSnapshot as error:
                 todo = "bring it back from a copy, or make the export again"
                 raise FtjmError(f"{self._url} as it was written", str(error), todo) from error

@@ -1,0 +1,63 @@
+"""What an import looks at before it writes anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ftjm import config, transfer
+from ftjm.adapters.folder import ChunkFolder, Folder
+from ftjm.adapters.rocks import RocksStore
+from ftjm.core.keys import POSITION_KEY
+from ftjm.core.model import STATE_VERSION, Position
+from ftjm.core.rows import encode
+from ftjm.engine.snapshot import Manifest
+from ftjm.errors import FtjmError
+from ftjm.repository import Repository
+from ftjm.sending import send
+from ftjm.transfer import HEAD, Head, Part
+
+LOG = "old-log"
+NOBODY: Any = None
+
+
+def exported(url: Path, **changes: Any) -> Head:
+    """An export of one partition, whose manifest says something else than its store."""
+    store = RocksStore(url / "store")
+    position = Position(log_id=LOG, applied_offset=8, batch_no=3, owner_epoch=1, state_hash=bytes(16))
+    store.write([(POSITION_KEY, encode(position))])
+    store.close()
+    sent = send(ChunkFolder(f"{url}/chunks"), 0, url / "store").manifest
+    manifest: Manifest = msgspec.structs.replace(sent, **changes)
+    head = Head("old", 1, {"events": LOG, "commands": "c"}, [Part(manifest, (9, 9), (0, 0))])
+    Folder(str(url)).write(HEAD, msgspec.json.encode(head))
+    return head
+
+
+def nowhere() -> config.Settings:
+    return config.load(bootstrap="127.0.0.1:1", cluster="new")
+
+
+@pytest.mark.parametrize("changes", [{"state_version": STATE_VERSION + 1}, {"log_id": "another"}])
+def test_an_export_of_other_rows_is_refused_before_kafka_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    exported(tmp_path, **changes)
+
+    def asked(*_: object) -> None:
+        pytest.fail("Kafka was asked")
+
+    monkeypatch.setattr(transfer, "_require_empty", asked)
+    with pytest.raises(FtjmError, match="that this ftjm can read"):
+        transfer.import_(nowhere(), str(tmp_path), lambda _: None)
+
+
+def test_a_store_that_is_not_what_its_manifest_says_is_refused(tmp_path: Path) -> None:
+    head = exported(tmp_path, batch_no=4)
+    found = Repository({}, "new", "new-log", "")
+    importing = transfer._Importing(nowhere(), found, NOBODY, str(tmp_path), head, 0, tmp_path / "import")
+    with pytest.raises(FtjmError, match="stands elsewhere"):
+        importing._store()
