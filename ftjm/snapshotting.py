@@ -127,7 +127,7 @@ def _proved(
     partition, at = manifest.partition, manifest.applied_offset
     try:
         with found.opened(manifest, directory, progress) as store:
-            with closing(scan.read({partition: at})) as records:
+            with closing(scan.read({partition: at}, whole=True)) as records:
                 events = (EventRecord(record.offset, record.value) for record in records)
                 if (why := lineage(store, found.log_id, events, codec)) is not None:
                     return Verdict(manifest, why)

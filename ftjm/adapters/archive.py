@@ -70,7 +70,8 @@ class Archive:
     def keep(self, scan: Scan, kind: str, topic_id: str, partition: int, first: int, end: int) -> None:
         """See to it that the records with first <= offset < end are in the archive, whole.
 
-        What an earlier try has left is read back like what is written now.
+        What an earlier try has left is read back like what is written now. Raises Incomplete where the log lacks any
+        of it, since another owner has trimmed it: no file then says that there was nothing.
         """
         at = first
         for stretch in self._stretches(kind, topic_id, partition):
@@ -78,7 +79,7 @@ class Archive:
                 self._read(kind, topic_id, partition, stretch)
                 at = stretch.end
         if at < end:
-            with closing(scan.read({partition: at}, ends={partition: end})) as records:
+            with closing(scan.read({partition: at}, ends={partition: end}, whole=True)) as records:
                 for held, stretch_end in _pieces(records, end):
                     at = self._write(scan.topic, kind, topic_id, partition, held, at, stretch_end)
 
