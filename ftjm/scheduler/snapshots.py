@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,13 +83,13 @@ class Snapshotter:
         self._thread.join(CLOSE_SECONDS_MAX)
         shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def order(self, shelf: Shelf) -> None:
-        """Find out what is published; where that is known, take a snapshot."""
-        self._put(shelf, self._look if shelf.kept is None else self._take)
+    def order(self, shelf: Shelf, now_ms: int) -> None:
+        """Find out what is published; where that is known, take a snapshot, at this time by the owner's clock."""
+        self._put(shelf, self._look if shelf.kept is None else partial(self._take, now_ms))
 
-    def tidy(self, shelf: Shelf) -> None:
-        """Delete what is needed no longer."""
-        self._put(shelf, self._tidy)
+    def tidy(self, shelf: Shelf, now_ms: int | None) -> None:
+        """Delete what is needed no longer; nothing of the logs where nobody knows how late it is."""
+        self._put(shelf, partial(self._tidy, now_ms))
 
     def published(self, shelf: Shelf, draft: Draft, offset: int) -> None:
         """The leader has committed the draft's manifest, at this offset of the topic."""
@@ -97,7 +98,6 @@ class Snapshotter:
         shelf.newest_offset, shelf.strays, shelf.draft = offset, [], None
         self._metrics.snapshot_seconds.observe(time.monotonic() - draft.began)
         self._metrics.snapshot_bytes.inc(draft.sent_bytes)
-        self.tidy(shelf)
 
     def _put(self, shelf: Shelf, job: Callable[[Shelf], None]) -> None:
         shelf.busy = True
@@ -118,17 +118,18 @@ class Snapshotter:
             finally:
                 shelf.busy = False
 
-    def _tidy(self, shelf: Shelf) -> None:
+    def _tidy(self, now_ms: int | None, shelf: Shelf) -> None:
         if shelf.kept:
             self._repository.place.sweep(shelf.partition, shelf.kept)
-            self._trimmer.trim(shelf.partition, shelf.kept)
+            if now_ms is not None:
+                self._trimmer.trim(shelf.partition, shelf.kept, now_ms)
 
     def _look(self, shelf: Shelf) -> None:
         found, shelf.strays = self._repository.find(shelf.partition)
         shelf.newest_offset = found[0].offset if found else -1
         shelf.kept = [p.manifest for p in found if p.manifest is not None]
 
-    def _take(self, shelf: Shelf) -> None:
+    def _take(self, now_ms: int, shelf: Shelf) -> None:
         began = time.monotonic()
         directory = self._scratch / f"{shelf.partition}"
         shutil.rmtree(directory, ignore_errors=True)
@@ -141,7 +142,7 @@ class Snapshotter:
                 return self._stop.is_set() or shelf.over
 
             place, previous = self._repository.place, shelf.newest_offset
-            sent = send(place, shelf.partition, directory, shelf.newest, previous, shelf.full, known, stopped)
+            sent = send(place, shelf.partition, directory, shelf.newest, previous, shelf.full, known, stopped, now_ms)
         except DamagedStore as error:
             shelf.damage = error
             raise

@@ -30,6 +30,8 @@ from ftjm.sending import send
 
 LOG = "log"
 WAIT_SECONDS = 20.0
+NOW_MS = 10_000_000
+AUDIT_MS = 60_000
 
 
 def store_at(path: Path, batch: int) -> RocksStore:
@@ -61,7 +63,7 @@ def test_a_store_with_a_damaged_block_is_not_taken_but_made_anew(tmp_path: Path)
     shelf = Shelf(0, store)
     try:
         shelf.kept = []
-        snapshotter.order(shelf)
+        snapshotter.order(shelf, 1)
     finally:
         snapshotter.close()
         store.close()
@@ -116,8 +118,8 @@ def deleted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         def __init__(self, *_: object, **__: object) -> None: ...
 
-        def range(self, _partition: int, _before_ms: int) -> tuple[int, int]:
-            return 0, 1_000
+        def range(self, _partition: int, before_ms: int) -> tuple[int, int]:
+            return 0, 1_000 if before_ms == NOW_MS - AUDIT_MS else 0
 
         def delete_before(self, _partition: int, offset: int) -> None:
             offsets.append(offset)
@@ -140,6 +142,6 @@ Kept = Callable[[Manifest], list[Manifest]]
 )
 def test_only_two_usable_snapshots_let_a_log_be_trimmed(deleted: list[int], kept: Kept, end: list[int]) -> None:
     at = Position(log_id=LOG, applied_offset=30, next_command=7, batch_no=10, owner_epoch=1, state_hash=bytes(16))
-    trimmer = Trimmer(config.load(), {}, {"events": LOG, "commands": "c"})
-    trimmer.trim(0, kept(about(at, 0, 1, "", -1, [])))
+    trimmer = Trimmer(config.load(audit_retention_seconds=60), {}, {"events": LOG, "commands": "c"})
+    trimmer.trim(0, kept(about(at, 0, 1, "", -1, [])), NOW_MS)
     assert deleted == end
