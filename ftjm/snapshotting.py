@@ -79,7 +79,7 @@ def create(
     with open_scan(settings, "events") as scan:
         batches = {p: last_batch(scan, p) for p in partitions}
     wanted = {p: closed.batch_no for p, closed in batches.items() if closed is not None}
-    began, ask_at = time.time_ns() // 1_000_000, 0.0
+    ask_at = 0.0
     deadline = time.monotonic() + within_seconds
     kafka = QUIET | settings.kafka_settings("snapshots")
     outlet = Outlet(kafka)
@@ -87,6 +87,8 @@ def create(
     try:
         lanes = patiently(lambda: outlet.warm(settings.topic("heartbeats")), settings, PATIENCE_SECONDS)
         with repository(settings) as found:
+            # Our clock and the owner's may differ, and a full one that is there already mends nothing.
+            before = {p: found.manifests(p)[:1] for p in wanted} if full else {}
             while missing := sorted(set(wanted) - set(done)):
                 progress(f"partitions {', '.join(map(str, missing))}")
                 if time.monotonic() > deadline:
@@ -99,7 +101,7 @@ def create(
                 time.sleep(LOOK_AGAIN_SECONDS)
                 for p in missing:
                     for manifest in found.manifests(p)[:1]:
-                        if manifest.batch_no >= wanted[p] and (not full or manifest.taken_at >= began):
+                        if manifest.batch_no >= wanted[p] and (not full or (manifest.full and [manifest] != before[p])):
                             done[p] = manifest
     finally:
         outlet.close(1.0)

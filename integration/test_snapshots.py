@@ -133,6 +133,10 @@ def test_a_snapshot_without_its_manifest_or_with_a_damaged_chunk_is_not_used(
         assert not {c.name for c in mended.chunks} & {c.name for c in manifests[1].chunks}
         with repository(settings) as found:
             assert found.find(0)[1] == []
+        # So does another one, although nothing was decided meanwhile.
+        (anew,) = snapshotting.create(settings, [0], full=True, actor="test", within_seconds=60)
+        assert anew.batch_no == mended.batch_no
+        assert not {c.name for c in anew.chunks} & {c.name for c in mended.chunks}
         assert again.stop() == 0
         assert_stores_are_the_logs(cluster, "a")
 

@@ -26,8 +26,8 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
     """A piece of a file."""
 
     name: str
-    """`<sha256>.<owner epoch>.<batch>` of the snapshot that it first came with. A name that was dropped never comes
-    back, not even with its content: so a deletion that comes late deletes nothing that somebody uses."""
+    """`<sha256>.<owner epoch>.<batch>.<taken at>` of the snapshot that it first came with. A name that was dropped
+    never comes back, not even with its content: so a deletion that comes late deletes nothing that somebody uses."""
     size: int
     offset: int = -1
     """Of its record, where chunks live in the topic."""
@@ -37,10 +37,9 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
         return self.name.partition(".")[0]
 
     @property
-    def birth(self) -> tuple[int, int]:
-        """Owner epoch and batch of the snapshot that it first came with."""
-        epoch, _, batch = self.name.partition(".")[2].partition(".")
-        return int(epoch), int(batch)
+    def birth(self) -> tuple[int, ...]:
+        """Owner epoch, batch and time of the snapshot that it first came with."""
+        return tuple(map(int, self.name.split(".")[1:]))
 
 
 class File(msgspec.Struct, frozen=True, array_like=True):
@@ -83,9 +82,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return sum(file.size for file in self.files)
 
     @property
-    def birth(self) -> tuple[int, int]:
+    def birth(self) -> tuple[int, ...]:
         """What its new chunks are named after."""
-        return self.owner_epoch, self.batch_no
+        return self.owner_epoch, self.batch_no, self.taken_at
+
+    @property
+    def full(self) -> bool:
+        """Whether it uses no chunk of those before it."""
+        return all(chunk.birth == self.birth for chunk in self.chunks)
 
 
 class Published(NamedTuple):
@@ -169,15 +173,14 @@ def foreign(manifest: Manifest, log_id: str) -> str:
 class Naming:
     """Names for the chunks of a new snapshot: those that the newest manifest holds are used again, others are new."""
 
-    def __init__(self, newest: Manifest | None, position: Position, place: str, *, full: bool = False) -> None:
-        """`full`: only what was sent for this very batch is used again, since its names are taken: the topic would
-        drop those records behind which newer ones of the same name come."""
-        birth = position.owner_epoch, position.batch_no
+    def __init__(self, newest: Manifest | None, position: Position, place: str, taken_at: int) -> None:
+        """The time keeps names apart where there are two snapshots of one batch: of two records of one name the topic
+        drops the older, which a manifest may name by its offset."""
         # Of another place nothing can be used again, and of another log nothing should be there.
         usable = newest is not None and (newest.place, newest.log_id) == (place, position.log_id)
         chunks = newest.chunks if usable and newest is not None else ()
-        self._known = {(c.digest, c.size): c for c in chunks if not full or c.birth == birth}
-        self._birth = f"{position.owner_epoch}.{position.batch_no}"
+        self._known = {(c.digest, c.size): c for c in chunks}
+        self._birth = f"{position.owner_epoch}.{position.batch_no}.{taken_at}"
 
     def knows(self, piece: Piece) -> bool:
         """Whether its bytes need not be sent."""

@@ -141,8 +141,8 @@ class Snapshotter:
             def stopped() -> bool:
                 return self._stop.is_set() or shelf.over
 
-            place, previous = self._repository.place, shelf.newest_offset
-            sent = send(place, shelf.partition, directory, shelf.newest, previous, shelf.full, known, stopped, now_ms)
+            place, newest = self._repository.place, None if shelf.full else shelf.newest
+            sent = send(place, shelf.partition, directory, newest, shelf.newest_offset, known, stopped, now_ms)
         except DamagedStore as error:
             shelf.damage = error
             raise

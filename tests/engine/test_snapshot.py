@@ -39,23 +39,24 @@ def pieces(*texts: str) -> list[Piece]:
 
 
 def take(
-    position: Position, texts: list[str], newest: Manifest | None, place: str = "", *, full: bool = False
+    position: Position, texts: list[str], newest: Manifest | None, place: str = "", *, taken_at: int = 0
 ) -> tuple[Manifest, list[str]]:
     """A snapshot of one file a text, and the names of what was sent for it."""
-    naming = Naming(newest, position, place, full=full)
+    taken_at = taken_at or position.batch_no
+    naming = Naming(newest, position, place, taken_at)
     sent, files = [], []
     for number, piece in enumerate(pieces(*texts)):
         chunk, new = naming.name(piece)
         sent += [chunk.name] if new else []
         files.append(File(f"{number}.sst", [chunk]))
-    return about(position, 0, position.batch_no, place, -1, files), sent
+    return about(position, 0, taken_at, place, -1, files), sent
 
 
 def test_only_what_is_new_is_sent():
     first, sent = take(at(1), ["a", "b"], None)
     assert len(sent) == 2
     second, sent = take(at(2), ["a", "c"], first)
-    assert [name.split(".", 1)[1] for name in sent] == ["1.2"]
+    assert [name.split(".", 1)[1] for name in sent] == ["1.2.2"]
     assert second.files[0] == first.files[0]
 
 
@@ -84,15 +85,22 @@ def test_a_name_that_was_dropped_does_not_come_back_with_its_content():
     assert dropped not in {chunk.name for chunk in fourth.chunks}
 
 
-def test_a_full_one_uses_nothing_of_those_before_it_and_writes_no_name_twice():
-    """Of two records of one name the topic drops the older, which a manifest names by its offset."""
+def test_a_full_one_of_a_batch_that_has_one_uses_nothing_of_it_and_writes_no_name_twice():
+    """Of an idle partition, which is all that mends a damaged chunk of it."""
     first, old = take(at(1), ["a", "b"], None)
-    second, new = take(at(2), ["a", "c"], first)
-    again, sent = take(at(2), ["a", "c"], second, full=True)
-    assert not set(sent) & {chunk.name for chunk in second.chunks}
-    assert not {chunk.name for chunk in again.chunks} & set(old)
-    assert {chunk.name for chunk in again.chunks} == {*new, *sent}
-    assert len(take(at(3), ["a", "c"], again, full=True)[1]) == 2
+    again, new = take(at(1), ["a", "b"], None, taken_at=2)
+    assert len(new) == 2
+    assert not set(old) & set(new)
+    assert again.full
+    assert not take(at(2), ["a", "c"], first)[0].full
+    assert unneeded([*old, *new], [first]) == [], "one that is on its way is nobody's to delete"
+    assert unneeded([*old, *new], [again]) == old
+
+
+def test_chunks_that_were_named_without_a_time_are_read_and_dropped_like_others():
+    named = File("a", [Chunk("x.1.3", 1)])
+    manifest = about(at(3), 0, 9, "", -1, [named])
+    assert unneeded(["x.1.3", "y.1.3", "y.1.2", "y.1.4"], [manifest]) == ["y.1.3", "y.1.2"]
 
 
 def test_of_another_log_or_version_nothing_can_be_made():
