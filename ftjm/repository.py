@@ -46,6 +46,8 @@ class Repository:
         self._topic = SnapshotTopic(kafka, f"{cluster}.snapshots")
         self._folders: dict[str, ChunkFolder] = {}
         self._damaged = 0
+        self._unusable: set[tuple[int, int, int]] = set()
+        """Snapshots that were found so by this process: their partition, batch and time."""
         self.place: Place = self._at(f"{place.rstrip('/')}/{cluster}-{log_id}") if place else self._topic
 
     def close(self) -> None:
@@ -82,6 +84,19 @@ class Repository:
         self._damaged += 1
         batch = manifest.batch_no if manifest else None
         log.error("snapshot_unusable", partition=partition, batch=batch, reason=reason, todo="using the one before it")
+
+    def give_up(self, manifest: Manifest, reason: str) -> None:
+        """Remember that nothing can be made of a snapshot, and tell of it."""
+        self._unusable.add(_identity(manifest))
+        self._tell(manifest.partition, manifest, reason)
+
+    def usable(self, manifest: Manifest) -> bool:
+        """Whether nobody has found the opposite."""
+        return _identity(manifest) not in self._unusable
+
+    def lacking(self, manifest: Manifest) -> str:
+        """The name of a chunk that the snapshot's place has lost; empty where it has all, or none can be lost."""
+        return self._at(manifest.place).lacking(manifest)
 
     def chunks(self, manifest: Manifest) -> Iterator[tuple[Chunk, bytes]]:
         """The snapshot's chunks, each once and checked by its hash. Raises DamagedSnapshot."""
@@ -173,10 +188,15 @@ class Repository:
             if reason is None:
                 shutil.rmtree(path, ignore_errors=True)
                 new.rename(path)
+                self._unusable.discard(_identity(manifest))
                 return manifest
-            self._tell(partition, manifest, reason)
+            self.give_up(manifest, reason)
         shutil.rmtree(new, ignore_errors=True)
         return None
+
+
+def _identity(manifest: Manifest) -> tuple[int, int, int]:
+    return manifest.partition, manifest.batch_no, manifest.taken_at
 
 
 def _check(chunk: Chunk, data: bytes) -> None:

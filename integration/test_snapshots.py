@@ -159,6 +159,23 @@ def test_a_zombie_can_neither_publish_nor_delete(cluster: Settings) -> None:
         assert [p.manifest for p in topic.find(0)[0]] == [third, second]
 
 
+def test_a_manifest_that_cannot_be_read_is_none_of_the_two(cluster: Settings) -> None:
+    log = KafkaLog(cluster.kafka_settings("test"), cluster.cluster, "log")
+    with closing(topic_of(cluster)) as topic:
+        until(lambda: readable(topic), "the new topic has its leaders")
+        owner = log.fence(0)
+        first = published(topic, owner, 1, b"a")
+        owner.publish(topic.topic, [("0/m/2.2", b"of a format that is to come")])
+        # As an owner that cannot read it: it names the newest that it can.
+        third = stands(3, [File("x", put(topic, b"c"))], topic.find(0)[0][1].offset)
+        owner.publish(topic.topic, manifest_records(third, [], []))
+        until(lambda: topic.find(0)[0][0].manifest == third, "the snapshot to be there for readers")
+        assert [p.manifest for p in topic.find(0)[0]] == [third, first]
+        owner.publish(topic.topic, [("0/m/4.4", b"another one")])
+        until(lambda: topic.find(0)[0][0].manifest is None, "the other to be there for readers")
+        assert [p.manifest for p in topic.find(0)[0]] == [None, third, first]
+
+
 # ---- what is done and looked at
 
 

@@ -92,6 +92,11 @@ class ChunkFolder:
             except FileNotFoundError as error:
                 raise DamagedSnapshot(f"chunk {chunk.name} is not in {self.url} any more") from error
 
+    def lacking(self, manifest: Manifest) -> str:
+        """The name of a chunk that the snapshot needs and that is not there; empty if all are."""
+        found = {*self._folder.names(str(manifest.partition))}
+        return next((chunk.name for chunk in manifest.chunks if chunk.name not in found), "")
+
     def sweep(self, partition: int, kept: Sequence[Manifest]) -> None:
         """Delete what the published manifests (newest first) do not need, and nothing that came after them."""
         for name in unneeded(self._folder.names(str(partition)), kept):

@@ -58,7 +58,8 @@ class SnapshotTopic:
     def find(self, partition: int) -> tuple[list[Published], list[str]]:
         """The partition's newest manifests, newest first, and the names of chunks behind the newest of them.
 
-        Those were left by a snapshot that never got its manifest, or belong to one that is on its way.
+        Of those that can be read at most `KEEP`. The chunks were left by a snapshot that never got its manifest, or
+        belong to one that is on its way.
         """
         with self._finding:
             if self._finder is None:
@@ -74,7 +75,7 @@ class SnapshotTopic:
         behind: dict[str, bool] = {}
         dropped: set[str] = set()
         window = WINDOW
-        while end > low and len(found) < KEEP:
+        while end > low and _readable(found) < KEEP:
             start = max(low, end - window)
             records = list(self._range(consumer, partition, start, end))
             for record in reversed(records):
@@ -84,11 +85,13 @@ class SnapshotTopic:
                         behind.setdefault(key.partition("/")[2], value is not None)
                 elif value is None:
                     dropped.add(key)
-                elif key not in dropped and len(found) < KEEP:
-                    found.append(_published(offset_of(record), value))
-                    found += self._before(consumer, partition, found[-1], low)
+                elif key not in dropped and offset_of(record) not in (p.offset for p in found):
+                    if _readable(found) < KEEP:
+                        found.append(_published(offset_of(record), value))
+                    if _readable(found) < KEEP:
+                        found += self._before(consumer, partition, found[-1], low)
             end, window = start, window * 2
-        return found[:KEEP], [name for name, there in behind.items() if there]
+        return found, [name for name, there in behind.items() if there]
 
     def _before(self, consumer: Consumer, partition: int, newest: Published, low: int) -> list[Published]:
         """The manifest that a sound one says is before it: there may be thousands of chunks between the two."""
@@ -157,6 +160,10 @@ class SnapshotTopic:
         finally:
             consumer.close()
 
+    def lacking(self, _manifest: Manifest) -> str:
+        """Nothing: only an owner drops from the topic, in one transaction with its manifest."""
+        return ""
+
     def sweep(self, partition: int, kept: Sequence[Any]) -> None:
         """Nothing: what is dropped from the topic goes with the manifest that it is dropped for."""
 
@@ -195,6 +202,10 @@ def _next(consumer: Consumer) -> Message | None:
     if error.code() == KafkaError._PARTITION_EOF:
         return None
     raise KafkaException(error)
+
+
+def _readable(found: Iterable[Published]) -> int:
+    return sum(published.manifest is not None for published in found)
 
 
 def _key(record: Message) -> str:

@@ -203,14 +203,17 @@ def placed(files: Iterable[File], offsets: dict[str, int]) -> list[File]:
     ]
 
 
-def superseded(new: Manifest, before: Sequence[Manifest], strays: Iterable[str]) -> tuple[list[Manifest], list[str]]:
+def superseded(
+    new: Manifest, before: Sequence[Manifest], strays: Iterable[str], unusable: Iterable[Manifest] = ()
+) -> tuple[list[Manifest], list[str]]:
     """What goes when `new` is published: manifests that are kept no longer, and names of chunks that nothing needs.
 
     Args:
-        before: manifests that are there, newest first.
+        before: manifests that are there and may be of use, newest first.
         strays: names of chunks that were left by a snapshot that never got its manifest.
+        unusable: manifests that are there and of no use: in the place of none that is.
     """
-    kept, gone = [new, *before[: KEEP - 1]], list(before[KEEP - 1 :])
+    kept, gone = [new, *before[: KEEP - 1]], [*before[KEEP - 1 :], *unusable]
     needed = {chunk.name for manifest in kept for chunk in manifest.chunks}
     listed = {chunk.name for manifest in gone for chunk in manifest.chunks if manifest.place == new.place}
     return gone, sorted((listed | set(strays)) - needed)

@@ -50,7 +50,8 @@ class Publishing:
         elif shelf.kept is None:
             self._context.snapshotter.order(shelf, self._clock.now())
         elif self._due():
-            shelf.full = self._context.wishes.pop(self._number, False)
+            # What one lacks that is there, others may have in common with it.
+            shelf.full = self._context.wishes.pop(self._number, False) or bool(shelf.unusable)
             self._context.snapshotter.order(shelf, self._clock.now())
         elif time.monotonic() - self._tidied_at > TIDY_SECONDS:
             self._tidy()
@@ -65,7 +66,7 @@ class Publishing:
             return False  # our first batch is still to be written, and names of chunks tell owners apart by it
         settings = self._context.settings
         at, batch, since = (newest.applied_offset, newest.batch_no, newest.taken_at) if newest else (0, 0, 0)
-        if self._context.wishes.get(self._number):
+        if self._context.wishes.get(self._number) or self._shelf.unusable:
             return True
         if position.batch_no == batch:
             self._context.wishes.pop(self._number, None)

@@ -30,8 +30,11 @@ class Shelf:
         self.partition = partition
         self.store = store
         self.kept: list[Manifest] | None = None
-        """Newest first; None before somebody has looked."""
+        """Newest first, and only those that may be of use; None before somebody has looked."""
+        self.unusable: list[Manifest] = []
+        """Those that are there as well, and are to go with the next one."""
         self.newest_offset = -1
+        """Of the first of `kept`."""
         self.strays: list[str] = []
         self.draft: Draft | None = None
         """A snapshot whose chunks are there, for the leader to publish."""
@@ -95,7 +98,7 @@ class Snapshotter:
         """The leader has committed the draft's manifest, at this offset of the topic."""
         assert shelf.kept is not None
         shelf.kept = [draft.manifest, *shelf.kept[: KEEP - 1]]
-        shelf.newest_offset, shelf.strays, shelf.draft = offset, [], None
+        shelf.newest_offset, shelf.strays, shelf.unusable, shelf.draft = offset, [], [], None
         self._metrics.snapshot_seconds.observe(time.monotonic() - draft.began)
         self._metrics.snapshot_bytes.inc(draft.sent_bytes)
 
@@ -119,6 +122,10 @@ class Snapshotter:
                 shelf.busy = False
 
     def _tidy(self, now_ms: int | None, shelf: Shelf) -> None:
+        for manifest in shelf.kept or ():
+            if chunk := self._repository.lacking(manifest):
+                self._repository.give_up(manifest, f"chunk {chunk} is not in {manifest.place} any more")
+                shelf.kept = None  # to be looked at anew, and to be mended by a full one
         if shelf.kept:
             self._repository.place.sweep(shelf.partition, shelf.kept)
             if now_ms is not None:
@@ -126,8 +133,11 @@ class Snapshotter:
 
     def _look(self, shelf: Shelf) -> None:
         found, shelf.strays = self._repository.find(shelf.partition)
-        shelf.newest_offset = found[0].offset if found else -1
-        shelf.kept = [p.manifest for p in found if p.manifest is not None]
+        readable = [(p.offset, p.manifest) for p in found if p.manifest is not None]
+        usable = [(offset, manifest) for offset, manifest in readable if self._repository.usable(manifest)]
+        shelf.unusable = [manifest for _, manifest in readable if not self._repository.usable(manifest)]
+        shelf.newest_offset = usable[0][0] if usable else -1
+        shelf.kept = [manifest for _, manifest in usable]
 
     def _take(self, now_ms: int, shelf: Shelf) -> None:
         began = time.monotonic()
@@ -154,6 +164,6 @@ class Snapshotter:
             shutil.rmtree(directory, ignore_errors=True)
         self._hashes[shelf.partition] = sent.hashes
         assert shelf.kept is not None
-        gone, names = superseded(sent.manifest, shelf.kept, shelf.strays)
+        gone, names = superseded(sent.manifest, shelf.kept, shelf.strays, shelf.unusable)
         in_topic = [] if place.url else names
         shelf.draft = Draft(sent.manifest, manifest_records(sent.manifest, gone, in_topic), began, sent.bytes)

@@ -116,6 +116,13 @@ def test_strays_go_unless_the_new_snapshot_has_them():
     assert superseded(second, [first], ["x.1.1", new]) == ([], ["x.1.1"])
 
 
+def test_one_that_is_known_to_be_unusable_goes_and_takes_the_place_of_none():
+    sound, _ = take(at(1), ["a"], None)
+    damaged, (own,) = take(at(2), ["a", "b"], sound)
+    new, _ = take(at(3), ["a"], None)
+    assert superseded(new, [sound], [], [damaged]) == ([damaged], [own])
+
+
 def test_what_came_after_its_newest_manifest_is_not_an_owners_to_delete():
     """A folder knows no fence: a zombie may still be sweeping when its successor has begun."""
     first, _ = take(at(5, epoch=1), ["a"], None)

@@ -12,6 +12,7 @@ import pytest
 from ftjm import config
 from ftjm.adapters.rocks import RocksStore
 from ftjm.core.model import Position
+from ftjm.engine.snapshot import about
 from ftjm.scheduler import publishing
 from ftjm.scheduler.publishing import Publishing
 from ftjm.scheduler.snapshots import Shelf
@@ -69,6 +70,13 @@ def test_a_snapshot_is_due_by_the_time_that_the_owner_decides_with(leading: Lead
     leading.now += 60_000
     leading.publishing.step()
     assert leading.snapshotter.ordered == [NOW, NOW + 60_000]
+
+
+def test_one_that_is_known_to_be_unusable_is_replaced_at_once_and_by_a_full_one(leading: Leading) -> None:
+    leading.publishing._shelf.unusable = [about(Position(), 0, 0, "", -1, [])]
+    leading.publishing.step()
+    assert leading.snapshotter.ordered == [NOW, NOW]
+    assert leading.publishing._shelf.full
 
 
 @pytest.mark.parametrize(("error_ms", "told"), [(0, NOW), (-5_000, NOW), (5_001, None), (-5_001, None), (None, None)])

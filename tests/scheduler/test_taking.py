@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from ftjm.adapters.rocks import DamagedStore, RocksStore
 from ftjm.core.keys import POSITION_KEY
 from ftjm.core.model import STATE_VERSION, Position
 from ftjm.core.rows import encode
-from ftjm.engine.snapshot import Manifest, Published, about
+from ftjm.engine.snapshot import Manifest, Published, about, manifest_key
 from ftjm.metrics.scheduler import SchedulerMetrics
 from ftjm.repository import Repository
 from ftjm.scheduler import trimming
@@ -51,25 +52,99 @@ def break_a_block(path: Path) -> None:
     file.write_bytes(data)
 
 
-def test_a_store_with_a_damaged_block_is_not_taken_but_made_anew(tmp_path: Path) -> None:
+class Taking:
+    """The thread that takes, and a shelf."""
+
+    def __init__(self, repository: Any, store: RocksStore, scratch: Path) -> None:
+        self.trimmed: list[list[Manifest]] = []
+        trimmer: Any = SimpleNamespace(trim=lambda _partition, kept, _now_ms: self.trimmed.append(kept))
+        metrics = SchedulerMetrics(CollectorRegistry(), Inside())
+        self.snapshotter = Snapshotter(repository, scratch, metrics, trimmer, threading.Event())
+        self.shelf = Shelf(0, store)
+
+    def order(self) -> None:
+        self.snapshotter.order(self.shelf, NOW_MS)
+        self._wait()
+
+    def tidy(self) -> None:
+        self.snapshotter.tidy(self.shelf, NOW_MS)
+        self._wait()
+
+    def _wait(self) -> None:
+        until = time.monotonic() + WAIT_SECONDS
+        while self.shelf.busy:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def taking(tmp_path: Path) -> Iterator[Callable[[Any, RocksStore], Taking]]:
+    made: list[Taking] = []
+
+    def make(repository: Any, store: RocksStore) -> Taking:
+        made.append(Taking(repository, store, tmp_path / "scratch"))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.snapshotter.close()
+        one.shelf.store.close()
+
+
+def test_a_store_with_a_damaged_block_is_not_taken_but_made_anew(tmp_path: Path, taking: Any) -> None:
     store_at(tmp_path / "store", 1).close()
     break_a_block(tmp_path / "store")
-    store = RocksStore(tmp_path / "store")
-    place, stop = ChunkFolder(str(tmp_path / "chunks")), threading.Event()
-    repository: Any = SimpleNamespace(place=place, find=lambda _partition: ([], []))
-    nothing: Any = None
-    metrics = SchedulerMetrics(CollectorRegistry(), Inside())
-    snapshotter = Snapshotter(repository, tmp_path / "scratch", metrics, nothing, stop)
-    shelf = Shelf(0, store)
-    try:
-        shelf.kept = []
-        snapshotter.order(shelf, 1)
-    finally:
-        snapshotter.close()
-        store.close()
-    assert isinstance(shelf.damage, DamagedStore)
-    assert shelf.draft is None
+    place = ChunkFolder(str(tmp_path / "chunks"))
+    repository = SimpleNamespace(place=place, find=lambda _partition: ([], []))
+    taken = taking(repository, RocksStore(tmp_path / "store"))
+    taken.shelf.kept = []
+    taken.order()
+    assert isinstance(taken.shelf.damage, DamagedStore)
+    assert taken.shelf.draft is None
     assert not (tmp_path / "chunks").exists()
+
+
+def test_one_that_could_not_be_restored_goes_with_the_next_and_the_sound_one_stays(tmp_path: Path, taking: Any) -> None:
+    url = str(tmp_path / "chunks")
+    older, newest = two_snapshots(tmp_path, url)
+    (damaged, *_) = {c.name for c in newest.chunks} - {c.name for c in older.chunks}
+    (tmp_path / "chunks" / "cluster-log" / "0" / damaged).write_bytes(b"x")
+    repository = found(url, [newest, older])
+    assert repository.restore(0, tmp_path / "made") == older
+    taken = taking(repository, store_at(tmp_path / "3", 3))
+    taken.order()
+    assert (taken.shelf.kept, taken.shelf.unusable) == ([older], [newest])
+    taken.order()
+    draft = taken.shelf.draft
+    assert draft is not None
+    assert draft.manifest.previous == 1, "the offset of the one that is left"
+    gone = [key for key, value in draft.records if value is None]
+    assert gone == [manifest_key(newest)]
+    taken.snapshotter.published(taken.shelf, draft, 2)
+    assert (taken.shelf.kept, taken.shelf.unusable) == ([draft.manifest, older], [])
+
+
+def test_of_logs_nothing_goes_for_a_snapshot_of_which_a_chunk_is_gone(tmp_path: Path, taking: Any) -> None:
+    url = str(tmp_path / "chunks")
+    older, newest = two_snapshots(tmp_path, url)
+    taken = taking(found(url, [newest, older]), store_at(tmp_path / "3", 3))
+    taken.order()
+    taken.tidy()
+    assert taken.trimmed == [[newest, older]]
+    (lost, *_) = {c.name for c in older.chunks} - {c.name for c in newest.chunks}
+    (tmp_path / "chunks" / "cluster-log" / "0" / lost).unlink()
+    taken.tidy()
+    assert len(taken.trimmed) == 1
+    taken.order()
+    assert (taken.shelf.kept, taken.shelf.unusable) == ([newest], [older])
+
+
+def two_snapshots(tmp_path: Path, url: str) -> tuple[Manifest, Manifest]:
+    manifests = []
+    for batch in (1, 2):
+        store_at(tmp_path / f"{batch}", batch).close()
+        manifests.append(send(ChunkFolder(f"{url}/cluster-{LOG}"), 0, tmp_path / f"{batch}").manifest)
+    return manifests[0], manifests[1]
 
 
 def test_a_snapshot_with_a_damaged_block_is_not_restored_but_the_one_before_it(tmp_path: Path) -> None:
