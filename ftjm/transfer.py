@@ -11,8 +11,10 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from confluent_kafka import KafkaError, Message
 
 from ftjm.adapters import codec
 from ftjm.adapters.archive import Archive
@@ -260,11 +262,19 @@ class _Importing:
         outlet = Outlet(QUIET | self._settings.kafka_settings("import"))
         ids, (_, end) = self._head.ids, self._part.commands
         topic = self._settings.topic("commands")
+        refused: list[str] = []
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                refused.append(error.str())
+
         try:
             for record in self._archive.records("commands", ids["commands"], self._partition, start, end):
-                outlet.send(topic, record.value, partition=self._partition, key=record.key, headers=record.headers)
+                to: dict[str, Any] = {"partition": self._partition, "key": record.key, "headers": record.headers}
+                outlet.send(topic, record.value, delivered=delivered, **to)
         finally:
             left = outlet.close(DELIVERY_SECONDS)
-        if left:
+        if left or refused:
             todo = "import again, into a cluster that nobody has used"
-            raise FtjmError("all commands in the log", f"{left} that Kafka has not taken in time", todo)
+            found = f"{len(refused)} that Kafka refused ({refused[0]})" if refused else f"{left} that it has not taken"
+            raise FtjmError("all commands in the log", found, todo)

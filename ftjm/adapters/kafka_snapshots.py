@@ -117,25 +117,39 @@ class SnapshotTopic:
     def put(
         self, partition: int, chunks: Iterable[tuple[str, bytes]], stopped: Callable[[], bool] = lambda: False
     ) -> dict[str, int]:
-        """Write chunks by name; the offset of each, once the log has it. Raises TimeoutError if `stopped` before."""
+        """Write chunks by name; the offset of each, once the log has it. Raises TimeoutError if `stopped` before.
+
+        Raises KafkaException where one is refused.
+        """
         if self._outlet is None:
             # Files of the store are compressed already; the outlet of the owners must not wait behind these.
             compact: dict[str, Any] = {"compression.type": "none", "queue.buffering.max.kbytes": 64 * 1024}
             self._outlet = Outlet(self._settings, **compact)
         offsets: dict[str, int] = {}
+        refused: list[KafkaError] = []
         room = threading.Semaphore(UNDER_WAY_MAX)
         for name, data in chunks:
             _acquire(room, stopped)
+            if refused:
+                break
 
             def delivered(error: KafkaError | None, message: Message, name: str = name) -> None:
                 if error is None:
                     offsets[name] = offset_of(message)
-                    room.release()
+                else:
+                    refused.append(error)
+                room.release()
 
             key = chunk_key(partition, name).encode()
             self._outlet.send(self.topic, data, partition=partition, key=key, delivered=delivered)
-        for _ in range(UNDER_WAY_MAX):
-            _acquire(room, stopped)
+        else:
+            for _ in range(UNDER_WAY_MAX):
+                _acquire(room, stopped)
+        if refused:
+            # After some errors a producer takes nothing more.
+            self._outlet.close(0)
+            self._outlet = None
+            raise KafkaException(refused[0])
         return offsets
 
     def get(self, partition: int, chunks: Sequence[Chunk]) -> Generator[tuple[Chunk, bytes], None, None]:

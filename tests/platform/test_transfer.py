@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+from confluent_kafka import KafkaError
 
 from ftjm import config, transfer
 from ftjm.adapters.folder import ChunkFolder, Folder
+from ftjm.adapters.kafka_scan import Record
 from ftjm.adapters.rocks import RocksStore
 from ftjm.core.keys import POSITION_KEY
 from ftjm.core.model import STATE_VERSION, Position
@@ -37,6 +40,21 @@ def exported(url: Path, **changes: Any) -> Head:
     return head
 
 
+class Refusing:
+    """An outlet whose Kafka takes the first record, and no other."""
+
+    def __init__(self, *_: object) -> None:
+        self.sent = 0
+
+    def send(self, *_: object, delivered: Any = None, **__: object) -> None:
+        self.sent += 1
+        if delivered:
+            delivered(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED) if self.sent > 1 else None, NOBODY)
+
+    def close(self, _seconds: float) -> int:
+        return 0
+
+
 def nowhere() -> config.Settings:
     return config.load(bootstrap="127.0.0.1:1", cluster="new")
 
@@ -61,3 +79,16 @@ def test_a_store_that_is_not_what_its_manifest_says_is_refused(tmp_path: Path) -
     importing = transfer._Importing(nowhere(), found, NOBODY, str(tmp_path), head, 0, tmp_path / "import")
     with pytest.raises(FtjmError, match="stands elsewhere"):
         importing._store()
+
+
+def test_commands_that_kafka_refuses_are_not_taken_for_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = exported(tmp_path)
+    found = Repository({}, "new", "new-log", "")
+    importing = transfer._Importing(nowhere(), found, NOBODY, str(tmp_path), head, 0, tmp_path / "import")
+    commands: Any = SimpleNamespace(records=lambda *_: [Record(0, n, b"k", b"v", 0, []) for n in range(3)])
+    importing._archive = commands
+    monkeypatch.setattr(transfer, "Outlet", Refusing)
+    with pytest.raises(FtjmError, match="2 that Kafka refused"):
+        importing._send_commands(0)
