@@ -67,6 +67,8 @@ class Head(msgspec.Struct, frozen=True):
     """ms."""
     ids: dict[str, str]
     """Of the topics `events` and `commands`."""
+    lanes: int
+    """Of the topics `dispatch` and `replies`, which rows name."""
     parts: list[Part]
     format: int = FORMAT
 
@@ -86,6 +88,7 @@ def export(settings: Settings, url: str, progress: Progress) -> Head:
         found = stack.enter_context(repository(settings))
         events = stack.enter_context(open_scan(settings, "events"))
         commands = stack.enter_context(open_scan(settings, "commands", committed=False))
+        lanes = stack.enter_context(open_scan(settings, "replies", committed=False)).partitions
         ids = {"events": found.log_id, "commands": topic_id(kafka, commands.topic)}
         partitions = range(events.partitions)
         manifests = [_copied(found, chunks, p, progress) for p in partitions]
@@ -96,7 +99,7 @@ def export(settings: Settings, url: str, progress: Progress) -> Head:
         sent = [_kept(archive, commands, ids, p, one.next_command if one else 0) for p, one in enumerate(manifests)]
         progress("the list of all")
         parts = [Part(*part) for part in zip(manifests, tails, sent, strict=True)]
-        head = Head(settings.cluster, wall_ms(), ids, parts)
+        head = Head(settings.cluster, wall_ms(), ids, lanes, parts)
         folder.write(HEAD, msgspec.json.format(msgspec.json.encode(head)))
     return head
 
@@ -139,7 +142,7 @@ def read_head(url: str) -> Head:
 
 
 def import_(settings: Settings, url: str, progress: Progress) -> Head:
-    """Make an empty cluster, of as many partitions, from an export. Start its schedulers afterwards.
+    """Make an empty cluster, of as many partitions and lanes, from an export. Start its schedulers afterwards.
 
     Raises FtjmError where it is not empty, or the export is of another version of rows; one that was broken off must be
     made anew as well. Unreachable.
@@ -176,6 +179,12 @@ def _require_empty(settings: Settings, head: Head) -> None:
             if used := [p for p in range(scan.partitions) if scan.bounds(p)[1] > 0]:
                 todo = "import into a cluster that nobody has used: another --cluster, with `ftjm topics create`"
                 raise FtjmError(f"nothing in {scan.topic}", f"records in its partitions {used}", todo)
+    for kind in ("dispatch", "replies"):
+        with open_scan(settings, kind, committed=False) as scan:
+            if scan.partitions < head.lanes:
+                # What an owner has to send to a lane that is not there, it can never send.
+                todo = f"make them so: FTJM_LANES={head.lanes} ftjm topics create, in another --cluster"
+                raise FtjmError(f"{scan.topic} with {head.lanes} lanes or more", f"it with {scan.partitions}", todo)
 
 
 class _Importing:

@@ -35,7 +35,7 @@ def exported(url: Path, **changes: Any) -> Head:
     store.close()
     sent = send(ChunkFolder(f"{url}/chunks"), 0, url / "store").manifest
     manifest: Manifest = msgspec.structs.replace(sent, **changes)
-    head = Head("old", 1, {"events": LOG, "commands": "c"}, [Part(manifest, (9, 9), (0, 0))])
+    head = Head("old", 1, {"events": LOG, "commands": "c"}, 2, [Part(manifest, (9, 9), (0, 0))])
     Folder(str(url)).write(HEAD, msgspec.json.encode(head))
     return head
 
