@@ -80,6 +80,14 @@ class Repository:
                 self._tell(partition, None, f"the manifest at offset {published.offset} cannot be read")
         return found
 
+    def since(self, partition: int, start: int) -> tuple[list[Manifest], int]:
+        """Those that were published at this offset of the topic or behind it, oldest first, and where to look on."""
+        return self._topic.since(partition, start)
+
+    def end(self, partition: int) -> int:
+        """The offset in the topic behind all that was published."""
+        return self._topic.end(partition)
+
     def _tell(self, partition: int, manifest: Manifest | None, reason: str) -> None:
         self._damaged += 1
         batch = manifest.batch_no if manifest else None

@@ -30,7 +30,7 @@ from ftjm.repository import Repository
 
 PATIENCE_SECONDS = 15.0
 ASK_AGAIN_SECONDS = 3.0
-LOOK_AGAIN_SECONDS = 0.2
+LOOK_AGAIN_SECONDS = 0.5
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -87,8 +87,10 @@ def create(
     try:
         lanes = patiently(lambda: outlet.warm(settings.topic("heartbeats")), settings, PATIENCE_SECONDS)
         with repository(settings) as found:
-            # Our clock and the owner's may differ, and a full one that is there already mends nothing.
-            before = {p: found.manifests(p)[:1] for p in wanted} if full else {}
+            # A full one that is there already mends nothing, whenever our clock and the owner's say that it was taken.
+            ends = {p: found.end(p) for p in wanted}
+            if not full:
+                done = {p: m for p in wanted for m in found.manifests(p)[:1] if m.batch_no >= wanted[p]}
             while missing := sorted(set(wanted) - set(done)):
                 progress(f"partitions {', '.join(map(str, missing))}")
                 if time.monotonic() > deadline:
@@ -100,8 +102,9 @@ def create(
                     outlet.send(settings.topic("heartbeats"), wish, partition=missing[0] % lanes)
                 time.sleep(LOOK_AGAIN_SECONDS)
                 for p in missing:
-                    for manifest in found.manifests(p)[:1]:
-                        if manifest.batch_no >= wanted[p] and (not full or (manifest.full and [manifest] != before[p])):
+                    manifests, ends[p] = found.since(p, ends[p])
+                    for manifest in manifests:
+                        if manifest.batch_no >= wanted[p] and (manifest.full or not full):
                             done[p] = manifest
     finally:
         outlet.close(1.0)

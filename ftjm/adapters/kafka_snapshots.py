@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -29,6 +30,16 @@ GAP_MAX = 4
 UNDER_WAY_MAX = 8
 """Chunks that wait for their delivery: more would only make the partitions' own records wait behind them."""
 READ_SECONDS = 10.0
+
+
+class _Seen(NamedTuple):
+    """What is held of a record that was met: of a chunk, only its name."""
+
+    offset: int
+    key: str
+    there: bool
+    """False where it tells that what has this key is dropped."""
+    manifest: bytes | None
 
 
 class SnapshotTopic:
@@ -61,11 +72,34 @@ class SnapshotTopic:
         Of those that can be read at most `KEEP`. The chunks were left by a snapshot that never got its manifest, or
         belong to one that is on its way.
         """
+        with self._looking() as consumer:
+            return self._find(consumer, partition)
+
+    def since(self, partition: int, start: int) -> tuple[list[Manifest], int]:
+        """The manifests that came at this offset or behind it, oldest first, and the offset to look on from."""
+        with self._looking() as consumer:
+            low, end = bounds(consumer, self.topic, partition)
+            if start >= end:
+                return [], start
+            found = [
+                _published(seen.offset, seen.manifest).manifest
+                for seen in map(_seen, self._range(consumer, partition, max(low, start), end))
+                if seen.manifest is not None
+            ]
+            return [manifest for manifest in found if manifest is not None], end
+
+    def end(self, partition: int) -> int:
+        """The offset behind all that is committed, as the partition's leader knows it."""
+        with self._looking() as consumer:
+            return bounds(consumer, self.topic, partition)[1]
+
+    @contextmanager
+    def _looking(self) -> Iterator[Consumer]:
         with self._finding:
             if self._finder is None:
                 self._finder = self._consumer("read_committed")
             try:
-                return self._find(self._finder, partition)
+                yield self._finder
             finally:
                 self._finder.unassign()
 
@@ -77,17 +111,15 @@ class SnapshotTopic:
         window = WINDOW
         while end > low and _readable(found) < KEEP:
             start = max(low, end - window)
-            records = list(self._range(consumer, partition, start, end))
-            for record in reversed(records):
-                key, value = _key(record), record.value()
-                if not is_manifest(key):
+            for seen in reversed([_seen(record) for record in self._range(consumer, partition, start, end)]):
+                if not is_manifest(seen.key):
                     if not found:
-                        behind.setdefault(key.partition("/")[2], value is not None)
-                elif value is None:
-                    dropped.add(key)
-                elif key not in dropped and offset_of(record) not in (p.offset for p in found):
+                        behind.setdefault(seen.key.partition("/")[2], seen.there)
+                elif seen.manifest is None:
+                    dropped.add(seen.key)
+                elif seen.key not in dropped and seen.offset not in (p.offset for p in found):
                     if _readable(found) < KEEP:
-                        found.append(_published(offset_of(record), value))
+                        found.append(_published(seen.offset, seen.manifest))
                     if _readable(found) < KEEP:
                         found += self._before(consumer, partition, found[-1], low)
             end, window = start, window * 2
@@ -220,6 +252,11 @@ def _next(consumer: Consumer) -> Message | None:
 
 def _readable(found: Iterable[Published]) -> int:
     return sum(published.manifest is not None for published in found)
+
+
+def _seen(record: Message) -> _Seen:
+    key, value = _key(record), record.value()
+    return _Seen(offset_of(record), key, value is not None, value if is_manifest(key) else None)
 
 
 def _key(record: Message) -> str:
