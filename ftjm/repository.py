@@ -175,14 +175,20 @@ class Repository:
     ) -> Manifest | None:
         """Make the store at `path` (replacing what is there) from the newest snapshot that is sound, and what it was.
 
-        None, and nothing changed, where there is no such snapshot. What is wrong with newer ones is logged.
+        None, and nothing changed, where there is no such snapshot. What is wrong with newer ones is logged; that they
+        were dropped meanwhile, for one that is newer still, is not.
 
         Args:
             unfit: why the restored rows are not what is needed, such as no child of the log; None if they are.
             usable: which of the snapshots are looked at at all.
         """
         new = path.with_name(f"{path.name}.restoring")
-        for manifest in filter(usable, self.manifests(partition)):
+        left = self.manifests(partition)
+        newest = left[:1]
+        while left:
+            manifest = left.pop(0)
+            if not usable(manifest):
+                continue
             shutil.rmtree(new, ignore_errors=True)
             if wrong := foreign(manifest, self.log_id):
                 self._tell(partition, manifest, wrong)
@@ -198,7 +204,11 @@ class Repository:
                 new.rename(path)
                 self._unusable.discard(_identity(manifest))
                 return manifest
-            self.give_up(manifest, reason)
+            now = [one.manifest for one in self.find(partition)[0] if one.manifest is not None]
+            if now[:1] != newest:
+                left, newest = now, now[:1]
+            else:
+                self.give_up(manifest, reason)
         shutil.rmtree(new, ignore_errors=True)
         return None
 

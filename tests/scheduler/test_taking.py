@@ -176,6 +176,19 @@ def test_of_another_log_or_version_nothing_is_restored(tmp_path: Path) -> None:
     assert found(url, [others[0], sound]).restore(0, tmp_path / "made") == sound
 
 
+def test_a_snapshot_that_is_dropped_underneath_gives_way_to_the_newest(tmp_path: Path) -> None:
+    url = str(tmp_path / "chunks")
+    older, newest = two_snapshots(tmp_path, url)
+    (lost, *_) = {c.name for c in older.chunks} - {c.name for c in newest.chunks}
+    (tmp_path / "chunks" / f"cluster-{LOG}" / "0" / lost).unlink()
+    repository = found(url, [newest])
+    looks = [[Published(0, older)], [Published(1, newest)]]
+    repository.find = lambda partition: (looks.pop(0), [])  # type: ignore[method-assign]
+    assert repository.restore(0, tmp_path / "made") == newest
+    assert repository.damaged == 0
+    assert repository.usable(older)
+
+
 def found(url: str, manifests: list[Manifest]) -> Repository:
     made = Repository({}, "cluster", LOG, url)
     published = [Published(n, m) for n, m in enumerate(manifests)]
