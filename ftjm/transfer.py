@@ -122,7 +122,8 @@ def _kept(archive: Archive, scan: Scan, ids: dict[str, str], partition: int, sta
     if begin > start:
         todo = "run `ftjm snapshot create`, and then the same again"
         raise FtjmError(f"{kind} of partition {partition} from offset {start}", f"they begin at {begin}", todo)
-    archive.keep(scan, kind, ids[kind], partition, start, end)
+    for _ in archive.keep(scan, kind, ids[kind], partition, start, end):
+        pass
     return start, end
 
 

@@ -4,6 +4,7 @@ A manifest is written last, by the partition's fenced writer, together with the 
 whoever was fenced can neither publish nor delete. Pure: who reads files and sends bytes asks here what to do.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -225,4 +226,9 @@ def unneeded(found: Iterable[str], kept: Sequence[Manifest]) -> list[str]:
     Also by somebody who does not know yet that he was fenced: what came after his newest manifest is not his to judge.
     """
     needed = {chunk.name for manifest in kept for chunk in manifest.chunks}
-    return [name for name in found if name not in needed and Chunk(name, 0).birth <= kept[0].birth]
+    return [name for name in found if name not in needed and _is_chunk(name) and Chunk(name, 0).birth <= kept[0].birth]
+
+
+def _is_chunk(name: str) -> bool:
+    """Whether it may be ours: people leave things in folders."""
+    return re.fullmatch(r"\w+(\.\d+){2,3}", name, re.ASCII) is not None

@@ -76,6 +76,8 @@ class Snapshotter:
         self._orders: queue.SimpleQueue[tuple[Shelf, Callable[[Shelf], None]] | None] = queue.SimpleQueue()
         self._hashes: dict[int, Hashes] = {}
         """Of each partition's files."""
+        # A process that was killed has left what it had taken: files that no store has any more.
+        shutil.rmtree(scratch, ignore_errors=True)
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
         self._thread.start()
 
@@ -114,12 +116,15 @@ class Snapshotter:
                 if not shelf.over:
                     job(shelf)
             except Exception as error:  # noqa: BLE001  (a snapshot is never worth a partition)
-                if not self._stop.is_set() and not shelf.over:
+                if not self._stopped(shelf):
                     shelf.failed_at = time.monotonic()
                     self._metrics.snapshots_failed.inc()
                     log.warning("snapshot_failed", error=f"{type(error).__name__}: {error}", todo="trying again later")
             finally:
                 shelf.busy = False
+
+    def _stopped(self, shelf: Shelf) -> bool:
+        return self._stop.is_set() or shelf.over
 
     def _tidy(self, now_ms: int | None, shelf: Shelf) -> None:
         for manifest in shelf.kept or ():
@@ -127,9 +132,11 @@ class Snapshotter:
                 self._repository.give_up(manifest, f"chunk {chunk} is not in {manifest.place} any more")
                 shelf.kept = None  # to be looked at anew, and to be mended by a full one
         if shelf.kept:
-            self._repository.place.sweep(shelf.partition, shelf.kept)
-            if now_ms is not None:
-                self._trimmer.trim(shelf.partition, shelf.kept, now_ms)
+            try:
+                if now_ms is not None:
+                    self._trimmer.trim(shelf.partition, shelf.kept, now_ms, partial(self._stopped, shelf))
+            finally:
+                self._repository.place.sweep(shelf.partition, shelf.kept)
 
     def _look(self, shelf: Shelf) -> None:
         found, shelf.strays = self._repository.find(shelf.partition)
@@ -146,11 +153,7 @@ class Snapshotter:
         directory.parent.mkdir(parents=True, exist_ok=True)
         try:
             shelf.store.checkpoint(directory)
-            known = self._hashes.get(shelf.partition)
-
-            def stopped() -> bool:
-                return self._stop.is_set() or shelf.over
-
+            known, stopped = self._hashes.get(shelf.partition), partial(self._stopped, shelf)
             place, newest = self._repository.place, None if shelf.full else shelf.newest
             sent = send(place, shelf.partition, directory, newest, shelf.newest_offset, known, stopped, now_ms)
         except DamagedStore as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftjm import logs
@@ -22,8 +22,16 @@ class Trimmer:
         self._ids = ids
         self._archive = Archive(settings.archive) if settings.archive else None
 
-    def trim(self, partition: int, kept: Sequence[Manifest], now_ms: int) -> None:
+    def trim(
+        self,
+        partition: int,
+        kept: Sequence[Manifest],
+        now_ms: int,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Delete what neither a snapshot (newest first) nor the audit needs; with an archive, once that has it.
+
+        If `stopped`, the rest is left: an archive may take long, and others wait for the thread.
 
         `now_ms` is the time by a clock that is known to be right.
 
@@ -41,10 +49,14 @@ class Trimmer:
             end = min(needed, old)
             if end <= begin:
                 continue
-            if self._archive is not None:
+            if self._archive is None:
+                log.delete_before(partition, end)
+            else:
                 with log.scan() as scan:
-                    self._archive.keep(scan, kind, self._ids[kind], partition, begin, end)
-            log.delete_before(partition, end)
+                    for at in self._archive.keep(scan, kind, self._ids[kind], partition, begin, end):
+                        log.delete_before(partition, at)
+                        if stopped():
+                            return
             logs.get(__name__, partition=partition).info(
                 "log_trimmed", topic=log.topic, begin=begin, now=end, archived=self._archive is not None
             )

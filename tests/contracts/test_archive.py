@@ -55,7 +55,8 @@ def url() -> str:
 
 
 def keep(url: str, scan: Any, first: int, end: int) -> None:
-    Archive(url).keep(scan, "events", "topic-id", 0, first, end)
+    for _ in Archive(url).keep(scan, "events", "topic-id", 0, first, end):
+        pass
 
 
 def kept(url: str, start: int, end: int) -> list[Record]:

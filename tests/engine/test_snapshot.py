@@ -130,6 +130,11 @@ def test_what_came_after_its_newest_manifest_is_not_an_owners_to_delete():
     assert unneeded(found, [first]) == ["old.1.2", "older.0.9"]
 
 
+def test_what_people_left_among_the_chunks_is_not_ours_to_delete():
+    first, _ = take(at(5), ["a"], None)
+    assert unneeded([".DS_Store", "README", "notes.1.txt", "x.1.1.1.1", "old.1.2"], [first]) == ["old.1.2"]
+
+
 def test_offsets_are_filled_in_for_what_was_sent():
     files = [File("a", [Chunk("x.1.1", 3), Chunk("y.1.1", 4, 7)])]
     assert placed(files, {"x.1.1": 9}) == [File("a", [Chunk("x.1.1", 3, 9), Chunk("y.1.1", 4, 7)])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -15,7 +16,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ftjm import config
+from ftjm.adapters import archive
 from ftjm.adapters.folder import ChunkFolder
+from ftjm.adapters.kafka_scan import Record
 from ftjm.adapters.rocks import DamagedStore, RocksStore
 from ftjm.core.keys import POSITION_KEY
 from ftjm.core.model import STATE_VERSION, Position
@@ -57,7 +60,7 @@ class Taking:
 
     def __init__(self, repository: Any, store: RocksStore, scratch: Path) -> None:
         self.trimmed: list[list[Manifest]] = []
-        trimmer: Any = SimpleNamespace(trim=lambda _partition, kept, _now_ms: self.trimmed.append(kept))
+        trimmer: Any = SimpleNamespace(trim=lambda _partition, kept, *_: self.trimmed.append(kept))
         metrics = SchedulerMetrics(CollectorRegistry(), Inside())
         self.snapshotter = Snapshotter(repository, scratch, metrics, trimmer, threading.Event())
         self.shelf = Shelf(0, store)
@@ -139,6 +142,29 @@ def test_of_logs_nothing_goes_for_a_snapshot_of_which_a_chunk_is_gone(tmp_path: 
     assert (taken.shelf.kept, taken.shelf.unusable) == ([newest], [older])
 
 
+def test_logs_are_trimmed_although_the_folder_cannot_be_swept(
+    tmp_path: Path, taking: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(tmp_path / "chunks")
+    older, newest = two_snapshots(tmp_path, url)
+    taken = taking(found(url, [newest, older]), store_at(tmp_path / "3", 3))
+    taken.order()
+
+    def denied(*_: object) -> None:
+        raise PermissionError("somebody else's file")
+
+    monkeypatch.setattr(ChunkFolder, "sweep", denied)
+    taken.tidy()
+    assert taken.trimmed == [[newest, older]]
+    assert taken.shelf.failed_at > 0
+
+
+def test_what_a_process_that_was_killed_had_taken_goes(tmp_path: Path, taking: Any) -> None:
+    (tmp_path / "scratch" / "7").mkdir(parents=True)
+    taking(found(str(tmp_path / "chunks"), []), store_at(tmp_path / "1", 1))
+    assert not (tmp_path / "scratch").exists()
+
+
 def two_snapshots(tmp_path: Path, url: str) -> tuple[Manifest, Manifest]:
     manifests = []
     for batch in (1, 2):
@@ -209,11 +235,19 @@ def deleted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         def range(self, _partition: int, before_ms: int) -> tuple[int, int]:
             return 0, 1_000 if before_ms == NOW_MS - AUDIT_MS else 0
 
+        @contextmanager
+        def scan(self) -> Iterator[Any]:
+            yield SimpleNamespace(topic=self.topic, read=lambda *_, **__: (event(n) for n in range(20)))
+
         def delete_before(self, _partition: int, offset: int) -> None:
             offsets.append(offset)
 
     monkeypatch.setattr(trimming, "LogTrim", Log)
     return offsets
+
+
+def event(offset: int) -> Record:
+    return Record(0, offset, b"", b"x" * 100, 0, [])
 
 
 Kept = Callable[[Manifest], list[Manifest]]
@@ -233,3 +267,18 @@ def test_only_two_usable_snapshots_let_a_log_be_trimmed(deleted: list[int], kept
     trimmer = Trimmer(config.load(audit_retention_seconds=60), {}, {"events": LOG, "commands": "c"})
     trimmer.trim(0, kept(about(at, 0, 1, "", -1, [])), NOW_MS)
     assert deleted == end
+
+
+def test_what_is_archived_goes_a_file_at_a_time_and_no_more_once_it_is_over(
+    deleted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "FILE_BYTES", 500)
+    at = Position(log_id=LOG, applied_offset=20, next_command=0, batch_no=10, owner_epoch=1, state_hash=bytes(16))
+    kept = [about(at, 0, 1, "", -1, [])] * 2
+    settings = config.load(audit_retention_seconds=60, archive=str(tmp_path))
+    trimmer = Trimmer(settings, {}, {"events": LOG, "commands": "c"})
+    trimmer.trim(0, kept, NOW_MS, lambda: len(deleted) == 2)
+    assert deleted == [5, 10]
+    deleted.clear()
+    trimmer.trim(0, kept, NOW_MS)
+    assert deleted[-1] == 20
