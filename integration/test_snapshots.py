@@ -80,7 +80,7 @@ def test_snapshots_are_taken_beside_the_load_and_a_lost_store_is_restored(
         assert {row["batch"] for row in ftjm(settings, "create", "-p", "0")} == {newest[0].batch_no}
         assert len(ftjm(settings, "list")) == 8
         assert {row["result"] for row in ftjm(settings, "verify", "-p", "1")} == {"equal"}
-        for name in ("ftjm_step_seconds", "ftjm_snapshot_seconds"):
+        for name in ("ftjm_step_seconds", "ftjm_snapshot_seconds", "ftjm_snapshot_pause_seconds"):
             record_property(name, spread(ask(scheduler, "/metrics")[1], name))
         assert scheduler.stop() == 0
         for p in PARTITIONS:

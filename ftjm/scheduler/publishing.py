@@ -78,6 +78,7 @@ class Publishing:
     def _publish(self) -> None:
         shelf, draft = self._shelf, self._shelf.draft
         assert draft is not None
+        began = time.monotonic()
         offset = self._writer.publish(self._topic, draft.records)
         logs.get(__name__, partition=self._number).info(
             "snapshot_published",
@@ -89,6 +90,7 @@ class Publishing:
         )
         self._context.snapshotter.published(shelf, draft, offset)
         self._tidy()
+        self._context.metrics.snapshot_pause_seconds.observe(time.monotonic() - began)
 
     def _tidy(self) -> None:
         """A month of audit would go at once by a clock that is a month ahead: of one that is in doubt, nothing goes."""

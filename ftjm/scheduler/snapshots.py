@@ -156,6 +156,8 @@ class Snapshotter:
             known, stopped = self._hashes.get(shelf.partition), partial(self._stopped, shelf)
             place, newest = self._repository.place, None if shelf.full else shelf.newest
             sent = send(place, shelf.partition, directory, newest, shelf.newest_offset, known, stopped, now_ms)
+            # The loop would wait for a leader that is away, and lose its own right to write.
+            self._repository.end(shelf.partition)
         except DamagedStore as error:
             shelf.damage = error
             raise

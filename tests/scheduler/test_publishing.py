@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from ftjm import config
 from ftjm.adapters.rocks import RocksStore
 from ftjm.core.model import Position
 from ftjm.engine.snapshot import about
+from ftjm.metrics.scheduler import SchedulerMetrics
 from ftjm.scheduler import publishing
+from ftjm.scheduler.inside import Inside
 from ftjm.scheduler.publishing import Publishing
-from ftjm.scheduler.snapshots import Shelf
+from ftjm.scheduler.snapshots import Draft, Shelf
 
 NOW = 1_000_000
+WRITE_SECONDS = 0.01
 
 
 class Snapshotter:
@@ -32,6 +37,9 @@ class Snapshotter:
         if shelf.kept is None:
             shelf.kept = []
 
+    def published(self, shelf: Shelf, *_: object) -> None:
+        shelf.draft = None
+
     def tidy(self, _shelf: Shelf, now_ms: int | None) -> None:
         self.tidied.append(now_ms)
 
@@ -43,7 +51,11 @@ class Leading:
         self.now = NOW
         self.snapshotter = Snapshotter()
         settings = config.load(snapshot_seconds=60)
-        context: Any = SimpleNamespace(settings=settings, wishes={}, snapshotter=self.snapshotter, clock_error_ms=0)
+        self.registry = CollectorRegistry()
+        metrics = SchedulerMetrics(self.registry, Inside())
+        context: Any = SimpleNamespace(
+            settings=settings, wishes={}, snapshotter=self.snapshotter, clock_error_ms=0, metrics=metrics
+        )
         self.context = context
         partition: Any = SimpleNamespace(
             policy=SimpleNamespace(partition=0),
@@ -51,9 +63,9 @@ class Leading:
             position=Position(owner_epoch=1, batch_no=1, applied_offset=1),
             leadership=SimpleNamespace(epoch=1),
         )
-        nobody: Any = None
+        writer: Any = SimpleNamespace(publish=lambda *_: time.sleep(WRITE_SECONDS))
         clock: Any = SimpleNamespace(now=lambda: self.now)
-        self.publishing = Publishing(context, partition, nobody, clock)
+        self.publishing = Publishing(context, partition, writer, clock)
         monkeypatch.setattr(publishing, "TIDY_SECONDS", 0.0)
 
 
@@ -77,6 +89,16 @@ def test_one_that_is_known_to_be_unusable_is_replaced_at_once_and_by_a_full_one(
     leading.publishing.step()
     assert leading.snapshotter.ordered == [NOW, NOW]
     assert leading.publishing._shelf.full
+
+
+def test_what_publishing_takes_from_the_loop_is_measured(leading: Leading) -> None:
+    """Kafka's share, too: the loop stands still meanwhile."""
+    leading.publishing._shelf.draft = Draft(about(Position(), 0, 0, "", -1, []), [], 0.0, 0)
+    leading.publishing.step()
+    assert leading.registry.get_sample_value("ftjm_snapshot_pause_seconds_count") == 1
+    taken = leading.registry.get_sample_value("ftjm_snapshot_pause_seconds_sum")
+    assert taken is not None
+    assert taken >= WRITE_SECONDS
 
 
 @pytest.mark.parametrize(("error_ms", "told"), [(0, NOW), (-5_000, NOW), (5_001, None), (-5_001, None), (None, None)])

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from prometheus_client import CollectorRegistry
 
 from ftjm import config
@@ -159,6 +160,24 @@ def test_logs_are_trimmed_although_the_folder_cannot_be_swept(
     assert taken.shelf.failed_at > 0
 
 
+def test_a_draft_is_handed_over_only_where_its_topic_has_a_leader(tmp_path: Path, taking: Any) -> None:
+    repository = found(str(tmp_path / "chunks"), [])
+    taken = taking(repository, store_at(tmp_path / "1", 1))
+    taken.order()
+
+    def away(partition: int) -> int:
+        raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE, f"of partition {partition}"))
+
+    repository.end = away  # type: ignore[method-assign]
+    taken.order()
+    assert taken.shelf.draft is None
+    assert taken.shelf.failed_at > 0
+    repository.end = lambda partition: 0  # type: ignore[method-assign]
+    taken.order()
+    taken.order()
+    assert taken.shelf.draft is not None
+
+
 def test_what_a_process_that_was_killed_had_taken_goes(tmp_path: Path, taking: Any) -> None:
     (tmp_path / "scratch" / "7").mkdir(parents=True)
     taking(found(str(tmp_path / "chunks"), []), store_at(tmp_path / "1", 1))
@@ -219,6 +238,7 @@ def found(url: str, manifests: list[Manifest]) -> Repository:
     made = Repository({}, "cluster", LOG, url)
     published = [Published(n, m) for n, m in enumerate(manifests)]
     made.find = lambda partition: (published, [])  # type: ignore[method-assign]
+    made.end = lambda partition: 0  # type: ignore[method-assign]
     return made
 
 
