@@ -117,13 +117,14 @@ def verify(
     """Fetch the snapshots of one partition, and compare each with the fold of the log to its place.
 
     Where the log does not begin at its beginning, it is folded from a snapshot that is older; the oldest of them is
-    then compared with nothing but the log's record at its place.
+    then compared with nothing but the log's record at its place. One that is dropped meanwhile has no verdict.
     """
     with tempfile.TemporaryDirectory(prefix="ftjm-verify-") as directory:
-        return [
+        verdicts = [
             _proved(settings, found, scan, manifest, Path(directory) / str(number), progress)
             for number, manifest in enumerate(manifests)
         ]
+    return [one for one in verdicts if not one.problem or one.manifest in found.manifests(one.manifest.partition)]
 
 
 def _proved(

@@ -106,14 +106,21 @@ def export(settings: Settings, url: str, progress: Progress) -> Head:
 
 def _copied(found: Repository, chunks: ChunkFolder, partition: int, progress: Progress) -> Manifest | None:
     progress(f"partition {partition}: its snapshot")
-    for manifest in [one for one in found.manifests(partition) if not foreign(one, found.log_id)][:1]:
+    manifest = _newest(found, partition)
+    while manifest is not None:
         try:
             chunks.put(partition, ((chunk.name, data) for chunk, data in found.chunks(manifest)))
+            break
         except DamagedSnapshot as error:
-            todo = "run `ftjm snapshot create --full`, and then the same again"
-            raise FtjmError(f"a sound snapshot of partition {partition}", str(error), todo) from error
-        return manifest
-    return None
+            tried, manifest = manifest, _newest(found, partition)
+            if manifest == tried:  # else it was dropped meanwhile, for one that is newer
+                todo = "run `ftjm snapshot create --full`, and then the same again"
+                raise FtjmError(f"a sound snapshot of partition {partition}", str(error), todo) from error
+    return manifest
+
+
+def _newest(found: Repository, partition: int) -> Manifest | None:
+    return next((one for one in found.manifests(partition) if not foreign(one, found.log_id)), None)
 
 
 def _kept(archive: Archive, scan: Scan, ids: dict[str, str], partition: int, start: int) -> tuple[int, int]:

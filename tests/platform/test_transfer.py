@@ -1,4 +1,4 @@
-"""What an import looks at before it writes anything."""
+"""Exports, imports and proofs of snapshots that are not what they should be."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import msgspec
 import pytest
 from confluent_kafka import KafkaError
 
-from ftjm import config, transfer
+from ftjm import config, snapshotting, transfer
 from ftjm.adapters.folder import ChunkFolder, Folder
 from ftjm.adapters.kafka_scan import Record
 from ftjm.adapters.rocks import RocksStore
 from ftjm.core.keys import POSITION_KEY
 from ftjm.core.model import STATE_VERSION, Position
 from ftjm.core.rows import encode
-from ftjm.engine.snapshot import Manifest
+from ftjm.engine.snapshot import Chunk, File, Manifest
 from ftjm.errors import FtjmError
 from ftjm.repository import Repository
 from ftjm.sending import send
@@ -92,3 +92,31 @@ def test_commands_that_kafka_refuses_are_not_taken_for_imported(
     monkeypatch.setattr(transfer, "Outlet", Refusing)
     with pytest.raises(FtjmError, match="2 that Kafka refused"):
         importing._send_commands(0)
+
+
+def test_an_export_whose_snapshot_is_dropped_underneath_takes_the_newest(tmp_path: Path) -> None:
+    (part,) = exported(tmp_path).parts
+    assert part.manifest is not None
+    dropped = msgspec.structs.replace(part.manifest, files=[File("x", [Chunk(f"{'0' * 64}.1.1.1", 1)])])
+    sound = msgspec.structs.replace(part.manifest, place=f"{tmp_path}/chunks")
+    looks = [dropped, sound]
+    found = Repository({}, "old", LOG, f"{tmp_path}/elsewhere")
+    found.manifests = lambda partition: [looks.pop(0)]  # type: ignore[method-assign]
+    assert transfer._copied(found, ChunkFolder(f"{tmp_path}/copy"), 0, lambda _: None) == sound
+    looks = [dropped, dropped]
+    with pytest.raises(FtjmError, match="a sound snapshot"):
+        transfer._copied(found, ChunkFolder(f"{tmp_path}/copy"), 0, lambda _: None)
+
+
+def test_what_is_dropped_while_it_is_proved_is_not_called_damaged(tmp_path: Path) -> None:
+    (part,) = exported(tmp_path).parts
+    assert part.manifest is not None
+    lost = msgspec.structs.replace(
+        part.manifest, files=[File("x", [Chunk(f"{'0' * 64}.1.1.1", 1)])], place=str(tmp_path)
+    )
+    found = Repository({}, "old", LOG, "")
+    found.manifests = lambda partition: [lost]  # type: ignore[method-assign]
+    (verdict,) = snapshotting.verify(nowhere(), found, NOBODY, [lost], lambda *_: None)
+    assert "not in" in verdict.problem
+    found.manifests = lambda partition: []  # type: ignore[method-assign]
+    assert snapshotting.verify(nowhere(), found, NOBODY, [lost], lambda *_: None) == []
