@@ -52,16 +52,19 @@ class Past:
         Without an archive from where the logs begin, of which `gap` is told. Raises FtjmError where the archive does
         not reach to the log.
         """
-        starts = {partition: scan.bounds(partition)[0] for partition in partitions}
-        for partition, begin in starts.items():
-            if begin > 0:
+        starts = dict.fromkeys(partitions, 0)
+        # While the archive is read, owners go on trimming.
+        while begins := {p: begin for p, at in starts.items() if (begin := scan.bounds(p)[0]) > at}:
+            for partition, begin in begins.items():
                 if self._archive is None:
                     gap(partition, begin)
                 else:
-                    kafka = QUIET | self._settings.kafka_settings("archive")
-                    named = topic_id(kafka, scan.topic)
-                    yield from self._archive.records(kind, named, partition, 0, begin)
-        yield from scan.read(starts)
+                    yield from self._archive.records(kind, self._named(scan), partition, starts[partition], begin)
+                starts[partition] = begin
+        yield from scan.read(starts, whole=True)
+
+    def _named(self, scan: Scan) -> str:
+        return topic_id(QUIET | self._settings.kafka_settings("archive"), scan.topic)
 
     def restore(self, partition: int, path: Path, usable: Callable[[Manifest], bool]) -> Manifest | None:
         """A store at `path` from the newest snapshot that is `usable`. Raises Unreachable, FtjmError."""

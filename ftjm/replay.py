@@ -93,7 +93,10 @@ def replayed(
         try:
             folded = Partition(Policy(partition, scan.partitions), store, codec, log_id)
             start = folded.position.applied_offset + 1
-            records = past.records(scan, "events", [partition]) if past and not start else scan.read({partition: start})
+            if past and not start:
+                records = past.records(scan, "events", [partition])
+            else:
+                records = scan.read({partition: start}, whole=True)
             _fold(records, folded, until, lambda offset: progress(offset, end) if progress else None)
             yield folded
         finally:

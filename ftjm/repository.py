@@ -46,6 +46,8 @@ class Repository:
         self._topic = SnapshotTopic(kafka, f"{cluster}.snapshots")
         self._folders: dict[str, ChunkFolder] = {}
         self._damaged = 0
+        self._unusable: set[tuple[int, int, int]] = set()
+        """Snapshots that were found so by this process: their partition, batch and time."""
         self.place: Place = self._at(f"{place.rstrip('/')}/{cluster}-{log_id}") if place else self._topic
 
     def close(self) -> None:
@@ -78,10 +80,31 @@ class Repository:
                 self._tell(partition, None, f"the manifest at offset {published.offset} cannot be read")
         return found
 
+    def since(self, partition: int, start: int) -> tuple[list[Manifest], int]:
+        """Those that were published at this offset of the topic or behind it, oldest first, and where to look on."""
+        return self._topic.since(partition, start)
+
+    def end(self, partition: int) -> int:
+        """The offset in the topic behind all that was published."""
+        return self._topic.end(partition)
+
     def _tell(self, partition: int, manifest: Manifest | None, reason: str) -> None:
         self._damaged += 1
         batch = manifest.batch_no if manifest else None
         log.error("snapshot_unusable", partition=partition, batch=batch, reason=reason, todo="using the one before it")
+
+    def give_up(self, manifest: Manifest, reason: str) -> None:
+        """Remember that nothing can be made of a snapshot, and tell of it."""
+        self._unusable.add(_identity(manifest))
+        self._tell(manifest.partition, manifest, reason)
+
+    def usable(self, manifest: Manifest) -> bool:
+        """Whether nobody has found the opposite."""
+        return _identity(manifest) not in self._unusable
+
+    def lacking(self, manifest: Manifest) -> str:
+        """The name of a chunk that the snapshot's place has lost; empty where it has all, or none can be lost."""
+        return self._at(manifest.place).lacking(manifest)
 
     def chunks(self, manifest: Manifest) -> Iterator[tuple[Chunk, bytes]]:
         """The snapshot's chunks, each once and checked by its hash. Raises DamagedSnapshot."""
@@ -152,14 +175,20 @@ class Repository:
     ) -> Manifest | None:
         """Make the store at `path` (replacing what is there) from the newest snapshot that is sound, and what it was.
 
-        None, and nothing changed, where there is no such snapshot. What is wrong with newer ones is logged.
+        None, and nothing changed, where there is no such snapshot. What is wrong with newer ones is logged; that they
+        were dropped meanwhile, for one that is newer still, is not.
 
         Args:
             unfit: why the restored rows are not what is needed, such as no child of the log; None if they are.
             usable: which of the snapshots are looked at at all.
         """
         new = path.with_name(f"{path.name}.restoring")
-        for manifest in filter(usable, self.manifests(partition)):
+        left = self.manifests(partition)
+        newest = left[:1]
+        while left:
+            manifest = left.pop(0)
+            if not usable(manifest):
+                continue
             shutil.rmtree(new, ignore_errors=True)
             if wrong := foreign(manifest, self.log_id):
                 self._tell(partition, manifest, wrong)
@@ -173,10 +202,19 @@ class Repository:
             if reason is None:
                 shutil.rmtree(path, ignore_errors=True)
                 new.rename(path)
+                self._unusable.discard(_identity(manifest))
                 return manifest
-            self._tell(partition, manifest, reason)
+            now = [one.manifest for one in self.find(partition)[0] if one.manifest is not None]
+            if now[:1] != newest:
+                left, newest = now, now[:1]
+            else:
+                self.give_up(manifest, reason)
         shutil.rmtree(new, ignore_errors=True)
         return None
+
+
+def _identity(manifest: Manifest) -> tuple[int, int, int]:
+    return manifest.partition, manifest.batch_no, manifest.taken_at
 
 
 def _check(chunk: Chunk, data: bytes) -> None:

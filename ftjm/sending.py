@@ -36,25 +36,27 @@ def send(
     directory: Path,
     newest: Manifest | None = None,
     previous: int = -1,
-    full: bool = False,
     known: Hashes | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    now_ms: int = 0,
 ) -> Sent:
     """Send a checkpoint's files, except for the chunks that `newest` has.
 
     Args:
-        full: use none of those that came before this very batch.
         previous: offset of the manifest that is the newest now.
         known: hashes as an earlier call has left them.
+        now_ms: what time it is, if the caller knows better than the wall clock.
 
     Raises DamagedStore if a block of it cannot be read; TimeoutError if `stopped` before all is there.
     """
     # Listed before it is opened, which may make files of its own.
     files = sorted(path for path in directory.iterdir() if not path.name.startswith(NOT_OF_THE_STORE))
     position = _position(directory)
-    sending = _Sending(files, Naming(newest, position, place.url, full=full), known or {})
+    # What was decided since the caller looked at the clock is in it, too.
+    taken_at = max(now_ms or wall_ms(), position.now)
+    sending = _Sending(files, Naming(newest, position, place.url, taken_at), known or {})
     offsets = place.put(partition, sending.new(), stopped)
-    manifest = about(position, partition, wall_ms(), place.url, previous, placed(sending.files, offsets))
+    manifest = about(position, partition, taken_at, place.url, previous, placed(sending.files, offsets))
     return Sent(manifest, sending.hashes, sending.bytes)
 
 

@@ -30,7 +30,7 @@ from ftjm.repository import Repository
 
 PATIENCE_SECONDS = 15.0
 ASK_AGAIN_SECONDS = 3.0
-LOOK_AGAIN_SECONDS = 0.2
+LOOK_AGAIN_SECONDS = 0.5
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ def create(
     with open_scan(settings, "events") as scan:
         batches = {p: last_batch(scan, p) for p in partitions}
     wanted = {p: closed.batch_no for p, closed in batches.items() if closed is not None}
-    began, ask_at = time.time_ns() // 1_000_000, 0.0
+    ask_at = 0.0
     deadline = time.monotonic() + within_seconds
     kafka = QUIET | settings.kafka_settings("snapshots")
     outlet = Outlet(kafka)
@@ -87,6 +87,10 @@ def create(
     try:
         lanes = patiently(lambda: outlet.warm(settings.topic("heartbeats")), settings, PATIENCE_SECONDS)
         with repository(settings) as found:
+            # A full one that is there already mends nothing, whenever our clock and the owner's say that it was taken.
+            ends = {p: found.end(p) for p in wanted}
+            if not full:
+                done = {p: m for p in wanted for m in found.manifests(p)[:1] if m.batch_no >= wanted[p]}
             while missing := sorted(set(wanted) - set(done)):
                 progress(f"partitions {', '.join(map(str, missing))}")
                 if time.monotonic() > deadline:
@@ -98,8 +102,9 @@ def create(
                     outlet.send(settings.topic("heartbeats"), wish, partition=missing[0] % lanes)
                 time.sleep(LOOK_AGAIN_SECONDS)
                 for p in missing:
-                    for manifest in found.manifests(p)[:1]:
-                        if manifest.batch_no >= wanted[p] and (not full or manifest.taken_at >= began):
+                    manifests, ends[p] = found.since(p, ends[p])
+                    for manifest in manifests:
+                        if manifest.batch_no >= wanted[p] and (manifest.full or not full):
                             done[p] = manifest
     finally:
         outlet.close(1.0)
@@ -112,13 +117,14 @@ def verify(
     """Fetch the snapshots of one partition, and compare each with the fold of the log to its place.
 
     Where the log does not begin at its beginning, it is folded from a snapshot that is older; the oldest of them is
-    then compared with nothing but the log's record at its place.
+    then compared with nothing but the log's record at its place. One that is dropped meanwhile has no verdict.
     """
     with tempfile.TemporaryDirectory(prefix="ftjm-verify-") as directory:
-        return [
+        verdicts = [
             _proved(settings, found, scan, manifest, Path(directory) / str(number), progress)
             for number, manifest in enumerate(manifests)
         ]
+    return [one for one in verdicts if not one.problem or one.manifest in found.manifests(one.manifest.partition)]
 
 
 def _proved(
@@ -127,7 +133,7 @@ def _proved(
     partition, at = manifest.partition, manifest.applied_offset
     try:
         with found.opened(manifest, directory, progress) as store:
-            with closing(scan.read({partition: at})) as records:
+            with closing(scan.read({partition: at}, whole=True)) as records:
                 events = (EventRecord(record.offset, record.value) for record in records)
                 if (why := lineage(store, found.log_id, events, codec)) is not None:
                     return Verdict(manifest, why)

@@ -11,8 +11,10 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from confluent_kafka import KafkaError, Message
 
 from ftjm.adapters import codec
 from ftjm.adapters.archive import Archive
@@ -65,6 +67,8 @@ class Head(msgspec.Struct, frozen=True):
     """ms."""
     ids: dict[str, str]
     """Of the topics `events` and `commands`."""
+    lanes: int
+    """Of the topics `dispatch` and `replies`, which rows name."""
     parts: list[Part]
     format: int = FORMAT
 
@@ -84,6 +88,7 @@ def export(settings: Settings, url: str, progress: Progress) -> Head:
         found = stack.enter_context(repository(settings))
         events = stack.enter_context(open_scan(settings, "events"))
         commands = stack.enter_context(open_scan(settings, "commands", committed=False))
+        lanes = stack.enter_context(open_scan(settings, "replies", committed=False)).partitions
         ids = {"events": found.log_id, "commands": topic_id(kafka, commands.topic)}
         partitions = range(events.partitions)
         manifests = [_copied(found, chunks, p, progress) for p in partitions]
@@ -94,21 +99,28 @@ def export(settings: Settings, url: str, progress: Progress) -> Head:
         sent = [_kept(archive, commands, ids, p, one.next_command if one else 0) for p, one in enumerate(manifests)]
         progress("the list of all")
         parts = [Part(*part) for part in zip(manifests, tails, sent, strict=True)]
-        head = Head(settings.cluster, wall_ms(), ids, parts)
+        head = Head(settings.cluster, wall_ms(), ids, lanes, parts)
         folder.write(HEAD, msgspec.json.format(msgspec.json.encode(head)))
     return head
 
 
 def _copied(found: Repository, chunks: ChunkFolder, partition: int, progress: Progress) -> Manifest | None:
     progress(f"partition {partition}: its snapshot")
-    for manifest in [one for one in found.manifests(partition) if not foreign(one, found.log_id)][:1]:
+    manifest = _newest(found, partition)
+    while manifest is not None:
         try:
             chunks.put(partition, ((chunk.name, data) for chunk, data in found.chunks(manifest)))
+            break
         except DamagedSnapshot as error:
-            todo = "run `ftjm snapshot create --full`, and then the same again"
-            raise FtjmError(f"a sound snapshot of partition {partition}", str(error), todo) from error
-        return manifest
-    return None
+            tried, manifest = manifest, _newest(found, partition)
+            if manifest == tried:  # else it was dropped meanwhile, for one that is newer
+                todo = "run `ftjm snapshot create --full`, and then the same again"
+                raise FtjmError(f"a sound snapshot of partition {partition}", str(error), todo) from error
+    return manifest
+
+
+def _newest(found: Repository, partition: int) -> Manifest | None:
+    return next((one for one in found.manifests(partition) if not foreign(one, found.log_id)), None)
 
 
 def _kept(archive: Archive, scan: Scan, ids: dict[str, str], partition: int, start: int) -> tuple[int, int]:
@@ -117,7 +129,8 @@ def _kept(archive: Archive, scan: Scan, ids: dict[str, str], partition: int, sta
     if begin > start:
         todo = "run `ftjm snapshot create`, and then the same again"
         raise FtjmError(f"{kind} of partition {partition} from offset {start}", f"they begin at {begin}", todo)
-    archive.keep(scan, kind, ids[kind], partition, start, end)
+    for _ in archive.keep(scan, kind, ids[kind], partition, start, end):
+        pass
     return start, end
 
 
@@ -137,11 +150,13 @@ def read_head(url: str) -> Head:
 
 
 def import_(settings: Settings, url: str, progress: Progress) -> Head:
-    """Make an empty cluster, of as many partitions, from an export. Start its schedulers afterwards.
+    """Make an empty cluster, of as many partitions and lanes, from an export. Start its schedulers afterwards.
 
-    Raises FtjmError where it is not empty; one that was broken off must be made anew as well. Unreachable.
+    Raises FtjmError where it is not empty, or the export is of another version of rows; one that was broken off must be
+    made anew as well. Unreachable.
     """
     head = read_head(url)
+    _require_ours(head)
     kafka = QUIET | settings.kafka_settings("import")
     _require_empty(settings, head)
     with repository(settings) as found:
@@ -155,6 +170,14 @@ def import_(settings: Settings, url: str, progress: Progress) -> Head:
     return head
 
 
+def _require_ours(head: Head) -> None:
+    """Batches of the new log are made of the rows of the snapshots, and say that they are of this program's version."""
+    for partition, part in enumerate(head.parts):
+        if part.manifest is not None and (wrong := foreign(part.manifest, head.ids["events"])):
+            todo = "import it with the ftjm that made it"
+            raise FtjmError(f"a snapshot of partition {partition} that this ftjm can read", wrong, todo)
+
+
 def _require_empty(settings: Settings, head: Head) -> None:
     for kind in ("events", "commands", "snapshots"):
         with open_scan(settings, kind, committed=False) as scan:
@@ -164,6 +187,12 @@ def _require_empty(settings: Settings, head: Head) -> None:
             if used := [p for p in range(scan.partitions) if scan.bounds(p)[1] > 0]:
                 todo = "import into a cluster that nobody has used: another --cluster, with `ftjm topics create`"
                 raise FtjmError(f"nothing in {scan.topic}", f"records in its partitions {used}", todo)
+    for kind in ("dispatch", "replies"):
+        with open_scan(settings, kind, committed=False) as scan:
+            if scan.partitions < head.lanes:
+                # What an owner has to send to a lane that is not there, it can never send.
+                todo = f"make them so: FTJM_LANES={head.lanes} ftjm topics create, in another --cluster"
+                raise FtjmError(f"{scan.topic} with {head.lanes} lanes or more", f"it with {scan.partitions}", todo)
 
 
 class _Importing:
@@ -208,10 +237,10 @@ class _Importing:
     def _store(self) -> RocksStore:
         path, manifest = self._directory / "store", self._part.manifest
         if manifest is not None:
-            path.mkdir()
             place = f"{self._url.rstrip('/')}/chunks"
             try:
-                self._found.fetch(msgspec.structs.replace(manifest, place=place), path)
+                with self._found.opened(msgspec.structs.replace(manifest, place=place), path) as store:
+                    store.verify()
             except DamagedSnapshot as error:
                 todo = "bring it back from a copy, or make the export again"
                 raise FtjmError(f"{self._url} as it was written", str(error), todo) from error
@@ -250,11 +279,19 @@ class _Importing:
         outlet = Outlet(QUIET | self._settings.kafka_settings("import"))
         ids, (_, end) = self._head.ids, self._part.commands
         topic = self._settings.topic("commands")
+        refused: list[str] = []
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                refused.append(error.str())
+
         try:
             for record in self._archive.records("commands", ids["commands"], self._partition, start, end):
-                outlet.send(topic, record.value, partition=self._partition, key=record.key, headers=record.headers)
+                to: dict[str, Any] = {"partition": self._partition, "key": record.key, "headers": record.headers}
+                outlet.send(topic, record.value, delivered=delivered, **to)
         finally:
             left = outlet.close(DELIVERY_SECONDS)
-        if left:
+        if left or refused:
             todo = "import again, into a cluster that nobody has used"
-            raise FtjmError("all commands in the log", f"{left} that Kafka has not taken in time", todo)
+            found = f"{len(refused)} that Kafka refused ({refused[0]})" if refused else f"{left} that it has not taken"
+            raise FtjmError("all commands in the log", found, todo)

@@ -9,7 +9,7 @@ import pytest
 from ftjm.adapters.kafka import Outlet
 from ftjm.adapters.kafka_feed import Channel, Feed
 from ftjm.adapters.kafka_lanes import LaneReader
-from ftjm.adapters.kafka_scan import Scan
+from ftjm.adapters.kafka_scan import Incomplete, Scan
 from ftjm.adapters.kafka_trim import LogTrim
 from ftjm.config import Settings
 from integration.waiting import until
@@ -73,6 +73,19 @@ def test_a_scan_ends_where_the_log_did_though_records_keep_coming(cluster: Setti
             assert outlet.flush(30) == 0
     outlet.close(30)
     assert sorted(seen) == [(partition, offset) for partition in PARTITIONS for offset in range(RECORDS)]
+
+
+def test_a_scan_of_the_whole_passes_over_nothing(cluster: Settings, filled: None) -> None:
+    """Others begin where the log does by then."""
+    topic, settings = cluster.topic("commands"), cluster.kafka_settings("test")
+    LogTrim(settings, topic, committed=False).delete_before(0, 5)
+    with Scan(settings, topic) as scan:
+        assert [r.offset for r in scan.read({0: 2})] == list(range(5, RECORDS))
+        assert [r.offset for r in scan.read({0: 5}, whole=True)] == list(range(5, RECORDS))
+        with pytest.raises(Incomplete, match="begins at 5"):
+            next(scan.read({0: 2}, whole=True))
+        with pytest.raises(Incomplete, match=f"an end at {RECORDS}"):
+            list(scan.read({0: 5}, ends={0: RECORDS + 1}, whole=True))
 
 
 def test_what_a_lane_lost_before_it_was_read_is_not_waited_for(cluster: Settings, filled: None) -> None:

@@ -80,7 +80,7 @@ def test_snapshots_are_taken_beside_the_load_and_a_lost_store_is_restored(
         assert {row["batch"] for row in ftjm(settings, "create", "-p", "0")} == {newest[0].batch_no}
         assert len(ftjm(settings, "list")) == 8
         assert {row["result"] for row in ftjm(settings, "verify", "-p", "1")} == {"equal"}
-        for name in ("ftjm_step_seconds", "ftjm_snapshot_seconds"):
+        for name in ("ftjm_step_seconds", "ftjm_snapshot_seconds", "ftjm_snapshot_pause_seconds"):
             record_property(name, spread(ask(scheduler, "/metrics")[1], name))
         assert scheduler.stop() == 0
         for p in PARTITIONS:
@@ -133,6 +133,10 @@ def test_a_snapshot_without_its_manifest_or_with_a_damaged_chunk_is_not_used(
         assert not {c.name for c in mended.chunks} & {c.name for c in manifests[1].chunks}
         with repository(settings) as found:
             assert found.find(0)[1] == []
+        # So does another one, although nothing was decided meanwhile.
+        (anew,) = snapshotting.create(settings, [0], full=True, actor="test", within_seconds=60)
+        assert anew.batch_no == mended.batch_no
+        assert not {c.name for c in anew.chunks} & {c.name for c in mended.chunks}
         assert again.stop() == 0
         assert_stores_are_the_logs(cluster, "a")
 
@@ -153,6 +157,23 @@ def test_a_zombie_can_neither_publish_nor_delete(cluster: Settings) -> None:
         # A commit is answered before its markers are in the partitions, and only then do readers see it.
         until(lambda: topic.find(0)[0][0].manifest == third, "the snapshot to be there for readers")
         assert [p.manifest for p in topic.find(0)[0]] == [third, second]
+
+
+def test_a_manifest_that_cannot_be_read_is_none_of_the_two(cluster: Settings) -> None:
+    log = KafkaLog(cluster.kafka_settings("test"), cluster.cluster, "log")
+    with closing(topic_of(cluster)) as topic:
+        until(lambda: readable(topic), "the new topic has its leaders")
+        owner = log.fence(0)
+        first = published(topic, owner, 1, b"a")
+        owner.publish(topic.topic, [("0/m/2.2", b"of a format that is to come")])
+        # As an owner that cannot read it: it names the newest that it can.
+        third = stands(3, [File("x", put(topic, b"c"))], topic.find(0)[0][1].offset)
+        owner.publish(topic.topic, manifest_records(third, [], []))
+        until(lambda: topic.find(0)[0][0].manifest == third, "the snapshot to be there for readers")
+        assert [p.manifest for p in topic.find(0)[0]] == [third, first]
+        owner.publish(topic.topic, [("0/m/4.4", b"another one")])
+        until(lambda: topic.find(0)[0][0].manifest is None, "the other to be there for readers")
+        assert [p.manifest for p in topic.find(0)[0]] == [None, third, first]
 
 
 # ---- what is done and looked at

@@ -51,6 +51,9 @@ def test_a_cluster_goes_on_elsewhere(kafka: EmbeddedKafka, tmp_path: Path) -> No
     other = cluster_on(kafka, tmp_path / "x", partitions=3)
     with pytest.raises(FtjmError, match="4 partitions"):
         transfer.import_(other, place, lambda _: None)
+    narrow = cluster_on(kafka, tmp_path / "y", lanes=1)
+    with pytest.raises(FtjmError, match="2 lanes or more"):
+        transfer.import_(narrow, place, lambda _: None)
 
     flag.touch()
     with Cluster(cluster_on(kafka, tmp_path / "new-data"), tmp_path / "new") as new:

@@ -67,20 +67,24 @@ class Archive:
         self.url = url
         self._folder = Folder(url)
 
-    def keep(self, scan: Scan, kind: str, topic_id: str, partition: int, first: int, end: int) -> None:
-        """See to it that the records with first <= offset < end are in the archive, whole.
+    def keep(self, scan: Scan, kind: str, topic_id: str, partition: int, first: int, end: int) -> Iterator[int]:
+        """See to it that the records with first <= offset < end are in the archive, whole; a file at a time, with the
+        offset before which it then has all.
 
-        What an earlier try has left is read back like what is written now.
+        What an earlier try has left is read back like what is written now. Raises Incomplete where the log lacks any
+        of it, since another owner has trimmed it: no file then says that there was nothing.
         """
         at = first
         for stretch in self._stretches(kind, topic_id, partition):
-            if stretch.first <= at < stretch.end:
+            if stretch.first <= at < min(stretch.end, end):
                 self._read(kind, topic_id, partition, stretch)
-                at = stretch.end
+                at = min(stretch.end, end)
+                yield at
         if at < end:
-            with closing(scan.read({partition: at}, ends={partition: end})) as records:
+            with closing(scan.read({partition: at}, ends={partition: end}, whole=True)) as records:
                 for held, stretch_end in _pieces(records, end):
                     at = self._write(scan.topic, kind, topic_id, partition, held, at, stretch_end)
+                    yield at
 
     def _write(
         self, topic: str, kind: str, topic_id: str, partition: int, held: list[Record], first: int, end: int

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Generator, Iterable, Sequence
+from pathlib import Path
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from ftjm.engine.snapshot import Chunk, DamagedSnapshot, Manifest, unneeded
 from ftjm.errors import FtjmError, UsageError
@@ -40,13 +43,16 @@ class Folder:
         return bool(self._fs.exists(self._path(name)))
 
     def write(self, name: str, data: bytes) -> None:
-        """The whole file or none: under another name first, since not every place writes a file at once."""
+        """The whole file or none, for good: under another name first, since not every place writes a file at once."""
         folder, _, last = self._path(name).rpartition("/")
         temporary = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}-{last}"
         try:
-            self._fs.makedirs(folder, exist_ok=True)
-            self._fs.pipe_file(temporary, data)
-            self._fs.mv(temporary, f"{folder}/{last}")
+            if isinstance(self._fs, LocalFileSystem):
+                _durably(Path(folder), Path(temporary), Path(folder, last), data)
+            else:
+                self._fs.makedirs(folder, exist_ok=True)
+                self._fs.pipe_file(temporary, data)
+                self._fs.mv(temporary, f"{folder}/{last}")
         except OSError as error:
             todo = "look at its room and its permissions"
             raise FtjmError(f"to write {name} to {self.url}", str(error), todo) from error
@@ -65,6 +71,23 @@ class Folder:
         """What is gone already is fine."""
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
+
+
+def _durably(folder: Path, temporary: Path, path: Path, data: bytes) -> None:
+    """As fsspec does it, but so that it outlives the host's power: logs are trimmed for what is here."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    for changed in (folder, *(one.parent for one in missing)):
+        descriptor = os.open(changed, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class ChunkFolder:
@@ -91,6 +114,11 @@ class ChunkFolder:
                 yield chunk, self._folder.read(f"{partition}/{chunk.name}")
             except FileNotFoundError as error:
                 raise DamagedSnapshot(f"chunk {chunk.name} is not in {self.url} any more") from error
+
+    def lacking(self, manifest: Manifest) -> str:
+        """The name of a chunk that the snapshot needs and that is not there; empty if all are."""
+        found = {*self._folder.names(str(manifest.partition))}
+        return next((chunk.name for chunk in manifest.chunks if chunk.name not in found), "")
 
     def sweep(self, partition: int, kept: Sequence[Manifest]) -> None:
         """Delete what the published manifests (newest first) do not need, and nothing that came after them."""

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from ftjm.adapters.kafka import (
     AWAY,
     CONSUMER,
+    LOST,
     arrived,
     bounds,
     offset_of,
@@ -17,6 +18,7 @@ from ftjm.adapters.kafka import (
     partition_count,
     say_errors,
 )
+from ftjm.errors import FtjmError
 
 BATCH = 1_000
 WAIT_SECONDS = 0.2
@@ -32,6 +34,14 @@ class Record(NamedTuple):
     time_ms: int
     """When the log took it."""
     headers: list[tuple[str, bytes]]
+
+
+class Incomplete(FtjmError):
+    """The log has not, or not any more, all of what was to be read."""
+
+    def __init__(self, topic: str, partition: int, offset: int, found: str) -> None:
+        todo = "run the same again: its owner may just have trimmed it, or a broker taken it over"
+        super().__init__(f"{topic} of partition {partition} from offset {offset}", found, todo)
 
 
 class Scan:
@@ -74,14 +84,23 @@ class Scan:
         return offset if offset >= 0 else self.bounds(partition)[1]
 
     def read(
-        self, starts: Mapping[int, int], *, follow: bool = False, ends: Mapping[int, int] | None = None
+        self,
+        starts: Mapping[int, int],
+        *,
+        follow: bool = False,
+        ends: Mapping[int, int] | None = None,
+        whole: bool = False,
     ) -> Generator[Record, None, None]:
         """Records from `starts` (partition to offset) to before `ends`, or for ever; by default to the ends that there
         are when it begins: where records come all the time, nobody would reach the last of them.
 
-        Records of one partition come in order, those of several as they arrive.
+        Records of one partition come in order, those of several as they arrive. A start before the log's beginning is
+        moved there, unless the `whole` is wanted: that raises Incomplete where any of it is not there.
         """
         bounds = {partition: self.bounds(partition) for partition in starts}
+        for p, start in starts.items():
+            if whole and bounds[p][0] > start:
+                raise Incomplete(self.topic, p, start, f"a log that begins at {bounds[p][0]}")
         # A start behind the end would never see it, and one before the log's beginning would be an error.
         begin = {p: min(max(start, bounds[p][0]), bounds[p][1]) for p, start in starts.items()}
         stops = {p: high for p, (_, high) in bounds.items()} if ends is None else ends
@@ -97,8 +116,12 @@ class Scan:
                     if not follow and offset + 1 >= stops[partition]:
                         open_partitions.discard(partition)
                 elif error.code() == KafkaError._PARTITION_EOF:
+                    if whole and offset_of(message) < stops[partition]:  # a new leader may not know yet how far it goes
+                        raise Incomplete(self.topic, partition, stops[partition] - 1, f"an end at {message.offset()}")
                     if not follow:  # behind the last record may be a transaction's marker, which nobody is given
                         open_partitions.discard(partition)
+                elif whole and error.code() in LOST:
+                    raise Incomplete(self.topic, partition, starts[partition], error.str())
                 elif error.code() not in AWAY:
                     raise KafkaException(error)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -29,6 +30,16 @@ GAP_MAX = 4
 UNDER_WAY_MAX = 8
 """Chunks that wait for their delivery: more would only make the partitions' own records wait behind them."""
 READ_SECONDS = 10.0
+
+
+class _Seen(NamedTuple):
+    """What is held of a record that was met: of a chunk, only its name."""
+
+    offset: int
+    key: str
+    there: bool
+    """False where it tells that what has this key is dropped."""
+    manifest: bytes | None
 
 
 class SnapshotTopic:
@@ -58,13 +69,37 @@ class SnapshotTopic:
     def find(self, partition: int) -> tuple[list[Published], list[str]]:
         """The partition's newest manifests, newest first, and the names of chunks behind the newest of them.
 
-        Those were left by a snapshot that never got its manifest, or belong to one that is on its way.
+        Of those that can be read at most `KEEP`. The chunks were left by a snapshot that never got its manifest, or
+        belong to one that is on its way.
         """
+        with self._looking() as consumer:
+            return self._find(consumer, partition)
+
+    def since(self, partition: int, start: int) -> tuple[list[Manifest], int]:
+        """The manifests that came at this offset or behind it, oldest first, and the offset to look on from."""
+        with self._looking() as consumer:
+            low, end = bounds(consumer, self.topic, partition)
+            if start >= end:
+                return [], start
+            found = [
+                _published(seen.offset, seen.manifest).manifest
+                for seen in map(_seen, self._range(consumer, partition, max(low, start), end))
+                if seen.manifest is not None
+            ]
+            return [manifest for manifest in found if manifest is not None], end
+
+    def end(self, partition: int) -> int:
+        """The offset behind all that is committed, as the partition's leader knows it."""
+        with self._looking() as consumer:
+            return bounds(consumer, self.topic, partition)[1]
+
+    @contextmanager
+    def _looking(self) -> Iterator[Consumer]:
         with self._finding:
             if self._finder is None:
                 self._finder = self._consumer("read_committed")
             try:
-                return self._find(self._finder, partition)
+                yield self._finder
             finally:
                 self._finder.unassign()
 
@@ -74,21 +109,21 @@ class SnapshotTopic:
         behind: dict[str, bool] = {}
         dropped: set[str] = set()
         window = WINDOW
-        while end > low and len(found) < KEEP:
+        while end > low and _readable(found) < KEEP:
             start = max(low, end - window)
-            records = list(self._range(consumer, partition, start, end))
-            for record in reversed(records):
-                key, value = _key(record), record.value()
-                if not is_manifest(key):
+            for seen in reversed([_seen(record) for record in self._range(consumer, partition, start, end)]):
+                if not is_manifest(seen.key):
                     if not found:
-                        behind.setdefault(key.partition("/")[2], value is not None)
-                elif value is None:
-                    dropped.add(key)
-                elif key not in dropped and len(found) < KEEP:
-                    found.append(_published(offset_of(record), value))
-                    found += self._before(consumer, partition, found[-1], low)
+                        behind.setdefault(seen.key.partition("/")[2], seen.there)
+                elif seen.manifest is None:
+                    dropped.add(seen.key)
+                elif seen.key not in dropped and seen.offset not in (p.offset for p in found):
+                    if _readable(found) < KEEP:
+                        found.append(_published(seen.offset, seen.manifest))
+                    if _readable(found) < KEEP:
+                        found += self._before(consumer, partition, found[-1], low)
             end, window = start, window * 2
-        return found[:KEEP], [name for name, there in behind.items() if there]
+        return found, [name for name, there in behind.items() if there]
 
     def _before(self, consumer: Consumer, partition: int, newest: Published, low: int) -> list[Published]:
         """The manifest that a sound one says is before it: there may be thousands of chunks between the two."""
@@ -114,25 +149,39 @@ class SnapshotTopic:
     def put(
         self, partition: int, chunks: Iterable[tuple[str, bytes]], stopped: Callable[[], bool] = lambda: False
     ) -> dict[str, int]:
-        """Write chunks by name; the offset of each, once the log has it. Raises TimeoutError if `stopped` before."""
+        """Write chunks by name; the offset of each, once the log has it. Raises TimeoutError if `stopped` before.
+
+        Raises KafkaException where one is refused.
+        """
         if self._outlet is None:
             # Files of the store are compressed already; the outlet of the owners must not wait behind these.
             compact: dict[str, Any] = {"compression.type": "none", "queue.buffering.max.kbytes": 64 * 1024}
             self._outlet = Outlet({**self._settings, **compact})
         offsets: dict[str, int] = {}
+        refused: list[KafkaError] = []
         room = threading.Semaphore(UNDER_WAY_MAX)
         for name, data in chunks:
             _acquire(room, stopped)
+            if refused:
+                break
 
             def delivered(error: KafkaError | None, message: Message, name: str = name) -> None:
                 if error is None:
                     offsets[name] = offset_of(message)
-                    room.release()
+                else:
+                    refused.append(error)
+                room.release()
 
             key = chunk_key(partition, name).encode()
             self._outlet.send(self.topic, data, partition=partition, key=key, delivered=delivered)
-        for _ in range(UNDER_WAY_MAX):
-            _acquire(room, stopped)
+        else:
+            for _ in range(UNDER_WAY_MAX):
+                _acquire(room, stopped)
+        if refused:
+            # After some errors a producer takes nothing more.
+            self._outlet.close(0)
+            self._outlet = None
+            raise KafkaException(refused[0])
         return offsets
 
     def get(self, partition: int, chunks: Sequence[Chunk]) -> Generator[tuple[Chunk, bytes], None, None]:
@@ -156,6 +205,10 @@ class SnapshotTopic:
                 yield chunk, message.value() or b""
         finally:
             consumer.close()
+
+    def lacking(self, _manifest: Manifest) -> str:
+        """Nothing: only an owner drops from the topic, in one transaction with its manifest."""
+        return ""
 
     def sweep(self, partition: int, kept: Sequence[Any]) -> None:
         """Nothing: what is dropped from the topic goes with the manifest that it is dropped for."""
@@ -195,6 +248,15 @@ def _next(consumer: Consumer) -> Message | None:
     if error.code() == KafkaError._PARTITION_EOF:
         return None
     raise KafkaException(error)
+
+
+def _readable(found: Iterable[Published]) -> int:
+    return sum(published.manifest is not None for published in found)
+
+
+def _seen(record: Message) -> _Seen:
+    key, value = _key(record), record.value()
+    return _Seen(offset_of(record), key, value is not None, value if is_manifest(key) else None)
 
 
 def _key(record: Message) -> str:

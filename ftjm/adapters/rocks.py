@@ -147,13 +147,15 @@ class RocksStore:
         """The store as it is now, as files in a directory that must not be there yet, by hard links. Any thread.
 
         Making a checkpoint holds the interpreter, but what was flushed before, which does not, it need not write.
+        Raises DamagedStore, StoreFailed.
         """
         with self._held:
-            self._db.flush()
-            checkpoint = Checkpoint(self._db)
-            checkpoint.create_checkpoint(str(directory))
-            # It would keep the database's lock.
-            del checkpoint
+            try:
+                self._db.flush()
+                # Nothing holds it longer: it would keep the database's lock.
+                Checkpoint(self._db).create_checkpoint(str(directory))
+            except Exception as error:
+                raise _failure(error) from error
 
     def clear(self) -> None:
         """Delete everything and begin anew."""

@@ -154,7 +154,7 @@ def import_(
     kafka: common.KafkaSetting = None,
     output: common.OutputFormat = Output.table,
 ) -> None:
-    """Make a new cluster from an export: of as many partitions, with empty topics. Then start its schedulers.
+    """Make a new cluster from an export: of as many partitions and lanes, with empty topics. Then start its schedulers.
 
     Jobs go on as they were; attempts that ran are lost with their workers, as each job says what to do then. Histories
     begin here.

@@ -4,6 +4,7 @@ A manifest is written last, by the partition's fenced writer, together with the 
 whoever was fenced can neither publish nor delete. Pure: who reads files and sends bytes asks here what to do.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -26,8 +27,8 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
     """A piece of a file."""
 
     name: str
-    """`<sha256>.<owner epoch>.<batch>` of the snapshot that it first came with. A name that was dropped never comes
-    back, not even with its content: so a deletion that comes late deletes nothing that somebody uses."""
+    """`<sha256>.<owner epoch>.<batch>.<taken at>` of the snapshot that it first came with. A name that was dropped
+    never comes back, not even with its content: so a deletion that comes late deletes nothing that somebody uses."""
     size: int
     offset: int = -1
     """Of its record, where chunks live in the topic."""
@@ -37,10 +38,9 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
         return self.name.partition(".")[0]
 
     @property
-    def birth(self) -> tuple[int, int]:
-        """Owner epoch and batch of the snapshot that it first came with."""
-        epoch, _, batch = self.name.partition(".")[2].partition(".")
-        return int(epoch), int(batch)
+    def birth(self) -> tuple[int, ...]:
+        """Owner epoch, batch and time of the snapshot that it first came with."""
+        return tuple(map(int, self.name.split(".")[1:]))
 
 
 class File(msgspec.Struct, frozen=True, array_like=True):
@@ -83,9 +83,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return sum(file.size for file in self.files)
 
     @property
-    def birth(self) -> tuple[int, int]:
+    def birth(self) -> tuple[int, ...]:
         """What its new chunks are named after."""
-        return self.owner_epoch, self.batch_no
+        return self.owner_epoch, self.batch_no, self.taken_at
+
+    @property
+    def full(self) -> bool:
+        """Whether it uses no chunk of those before it."""
+        return all(chunk.birth == self.birth for chunk in self.chunks)
 
 
 class Published(NamedTuple):
@@ -169,15 +174,14 @@ def foreign(manifest: Manifest, log_id: str) -> str:
 class Naming:
     """Names for the chunks of a new snapshot: those that the newest manifest holds are used again, others are new."""
 
-    def __init__(self, newest: Manifest | None, position: Position, place: str, *, full: bool = False) -> None:
-        """`full`: only what was sent for this very batch is used again, since its names are taken: the topic would
-        drop those records behind which newer ones of the same name come."""
-        birth = position.owner_epoch, position.batch_no
+    def __init__(self, newest: Manifest | None, position: Position, place: str, taken_at: int) -> None:
+        """The time keeps names apart where there are two snapshots of one batch: of two records of one name the topic
+        drops the older, which a manifest may name by its offset."""
         # Of another place nothing can be used again, and of another log nothing should be there.
         usable = newest is not None and (newest.place, newest.log_id) == (place, position.log_id)
         chunks = newest.chunks if usable and newest is not None else ()
-        self._known = {(c.digest, c.size): c for c in chunks if not full or c.birth == birth}
-        self._birth = f"{position.owner_epoch}.{position.batch_no}"
+        self._known = {(c.digest, c.size): c for c in chunks}
+        self._birth = f"{position.owner_epoch}.{position.batch_no}.{taken_at}"
 
     def knows(self, piece: Piece) -> bool:
         """Whether its bytes need not be sent."""
@@ -200,14 +204,17 @@ def placed(files: Iterable[File], offsets: dict[str, int]) -> list[File]:
     ]
 
 
-def superseded(new: Manifest, before: Sequence[Manifest], strays: Iterable[str]) -> tuple[list[Manifest], list[str]]:
+def superseded(
+    new: Manifest, before: Sequence[Manifest], strays: Iterable[str], unusable: Iterable[Manifest] = ()
+) -> tuple[list[Manifest], list[str]]:
     """What goes when `new` is published: manifests that are kept no longer, and names of chunks that nothing needs.
 
     Args:
-        before: manifests that are there, newest first.
+        before: manifests that are there and may be of use, newest first.
         strays: names of chunks that were left by a snapshot that never got its manifest.
+        unusable: manifests that are there and of no use: in the place of none that is.
     """
-    kept, gone = [new, *before[: KEEP - 1]], list(before[KEEP - 1 :])
+    kept, gone = [new, *before[: KEEP - 1]], [*before[KEEP - 1 :], *unusable]
     needed = {chunk.name for manifest in kept for chunk in manifest.chunks}
     listed = {chunk.name for manifest in gone for chunk in manifest.chunks if manifest.place == new.place}
     return gone, sorted((listed | set(strays)) - needed)
@@ -219,4 +226,9 @@ def unneeded(found: Iterable[str], kept: Sequence[Manifest]) -> list[str]:
     Also by somebody who does not know yet that he was fenced: what came after his newest manifest is not his to judge.
     """
     needed = {chunk.name for manifest in kept for chunk in manifest.chunks}
-    return [name for name in found if name not in needed and Chunk(name, 0).birth <= kept[0].birth]
+    return [name for name in found if name not in needed and _is_chunk(name) and Chunk(name, 0).birth <= kept[0].birth]
+
+
+def _is_chunk(name: str) -> bool:
+    """Whether it may be ours: people leave things in folders."""
+    return re.fullmatch(r"\w+(\.\d+){2,3}", name, re.ASCII) is not None

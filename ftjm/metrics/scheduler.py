@@ -16,6 +16,8 @@ from ftjm.metrics.events import EventMetrics
 from ftjm.metrics.labels import COUNTS, MOMENTS, SECONDS, Queues
 from ftjm.scheduler.standing import Standing
 
+PAUSES = sorted({*MOMENTS, 0.02})
+"""With the 20 ms that a snapshot may take from the loop."""
 ROLES = {"broken": -2, "cold": -1, "opening": 0, "standby": 1, "taking-over": 2, "owner": 3}
 
 
@@ -74,6 +76,8 @@ class SchedulerMetrics(Collector):
         self.step_seconds = histogram("ftjm_step_seconds", text, buckets=MOMENTS, **at)
         text = "Of one snapshot of a partition, from its checkpoint to its published manifest."
         self.snapshot_seconds = histogram("ftjm_snapshot_seconds", text, buckets=SECONDS, **at)
+        text = "For which an owner's loop stood still to publish a snapshot, with the transaction that this is."
+        self.snapshot_pause_seconds = histogram("ftjm_snapshot_pause_seconds", text, buckets=PAUSES, **at)
         text = "Sent for snapshots: of files that no earlier one had."
         self.snapshot_bytes = prometheus.Counter("ftjm_snapshot_bytes", text, **at)
         text = "Snapshots that could not be taken; they are tried again."

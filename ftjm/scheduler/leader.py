@@ -47,7 +47,7 @@ class Leader:
         self._since = boot_ms()
         self._wrote_at = 0
         partition.lead(writer, context.instance)
-        self._snapshots = Publishing(context, partition, writer)
+        self._snapshots = Publishing(context, partition, writer, self._clock)
         # What the owner before us may not have sent.
         self._outbox.ship(partition.state, list(partition.state.outbox(self._outbox.sent)))
 

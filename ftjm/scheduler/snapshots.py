@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +30,11 @@ class Shelf:
         self.partition = partition
         self.store = store
         self.kept: list[Manifest] | None = None
-        """Newest first; None before somebody has looked."""
+        """Newest first, and only those that may be of use; None before somebody has looked."""
+        self.unusable: list[Manifest] = []
+        """Those that are there as well, and are to go with the next one."""
         self.newest_offset = -1
+        """Of the first of `kept`."""
         self.strays: list[str] = []
         self.draft: Draft | None = None
         """A snapshot whose chunks are there, for the leader to publish."""
@@ -72,6 +76,8 @@ class Snapshotter:
         self._orders: queue.SimpleQueue[tuple[Shelf, Callable[[Shelf], None]] | None] = queue.SimpleQueue()
         self._hashes: dict[int, Hashes] = {}
         """Of each partition's files."""
+        # A process that was killed has left what it had taken: files that no store has any more.
+        shutil.rmtree(scratch, ignore_errors=True)
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
         self._thread.start()
 
@@ -82,22 +88,21 @@ class Snapshotter:
         self._thread.join(CLOSE_SECONDS_MAX)
         shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def order(self, shelf: Shelf) -> None:
-        """Find out what is published; where that is known, take a snapshot."""
-        self._put(shelf, self._look if shelf.kept is None else self._take)
+    def order(self, shelf: Shelf, now_ms: int) -> None:
+        """Find out what is published; where that is known, take a snapshot, at this time by the owner's clock."""
+        self._put(shelf, self._look if shelf.kept is None else partial(self._take, now_ms))
 
-    def tidy(self, shelf: Shelf) -> None:
-        """Delete what is needed no longer."""
-        self._put(shelf, self._tidy)
+    def tidy(self, shelf: Shelf, now_ms: int | None) -> None:
+        """Delete what is needed no longer; nothing of the logs where nobody knows how late it is."""
+        self._put(shelf, partial(self._tidy, now_ms))
 
     def published(self, shelf: Shelf, draft: Draft, offset: int) -> None:
         """The leader has committed the draft's manifest, at this offset of the topic."""
         assert shelf.kept is not None
         shelf.kept = [draft.manifest, *shelf.kept[: KEEP - 1]]
-        shelf.newest_offset, shelf.strays, shelf.draft = offset, [], None
+        shelf.newest_offset, shelf.strays, shelf.unusable, shelf.draft = offset, [], [], None
         self._metrics.snapshot_seconds.observe(time.monotonic() - draft.began)
         self._metrics.snapshot_bytes.inc(draft.sent_bytes)
-        self.tidy(shelf)
 
     def _put(self, shelf: Shelf, job: Callable[[Shelf], None]) -> None:
         shelf.busy = True
@@ -111,37 +116,48 @@ class Snapshotter:
                 if not shelf.over:
                     job(shelf)
             except Exception as error:  # noqa: BLE001  (a snapshot is never worth a partition)
-                if not self._stop.is_set() and not shelf.over:
+                if not self._stopped(shelf):
                     shelf.failed_at = time.monotonic()
                     self._metrics.snapshots_failed.inc()
                     log.warning("snapshot_failed", error=f"{type(error).__name__}: {error}", todo="trying again later")
             finally:
                 shelf.busy = False
 
-    def _tidy(self, shelf: Shelf) -> None:
+    def _stopped(self, shelf: Shelf) -> bool:
+        return self._stop.is_set() or shelf.over
+
+    def _tidy(self, now_ms: int | None, shelf: Shelf) -> None:
+        for manifest in shelf.kept or ():
+            if chunk := self._repository.lacking(manifest):
+                self._repository.give_up(manifest, f"chunk {chunk} is not in {manifest.place} any more")
+                shelf.kept = None  # to be looked at anew, and to be mended by a full one
         if shelf.kept:
-            self._repository.place.sweep(shelf.partition, shelf.kept)
-            self._trimmer.trim(shelf.partition, shelf.kept)
+            try:
+                if now_ms is not None:
+                    self._trimmer.trim(shelf.partition, shelf.kept, now_ms, partial(self._stopped, shelf))
+            finally:
+                self._repository.place.sweep(shelf.partition, shelf.kept)
 
     def _look(self, shelf: Shelf) -> None:
         found, shelf.strays = self._repository.find(shelf.partition)
-        shelf.newest_offset = found[0].offset if found else -1
-        shelf.kept = [p.manifest for p in found if p.manifest is not None]
+        readable = [(p.offset, p.manifest) for p in found if p.manifest is not None]
+        usable = [(offset, manifest) for offset, manifest in readable if self._repository.usable(manifest)]
+        shelf.unusable = [manifest for _, manifest in readable if not self._repository.usable(manifest)]
+        shelf.newest_offset = usable[0][0] if usable else -1
+        shelf.kept = [manifest for _, manifest in usable]
 
-    def _take(self, shelf: Shelf) -> None:
+    def _take(self, now_ms: int, shelf: Shelf) -> None:
         began = time.monotonic()
         directory = self._scratch / f"{shelf.partition}"
         shutil.rmtree(directory, ignore_errors=True)
         directory.parent.mkdir(parents=True, exist_ok=True)
         try:
             shelf.store.checkpoint(directory)
-            known = self._hashes.get(shelf.partition)
-
-            def stopped() -> bool:
-                return self._stop.is_set() or shelf.over
-
-            place, previous = self._repository.place, shelf.newest_offset
-            sent = send(place, shelf.partition, directory, shelf.newest, previous, shelf.full, known, stopped)
+            known, stopped = self._hashes.get(shelf.partition), partial(self._stopped, shelf)
+            place, newest = self._repository.place, None if shelf.full else shelf.newest
+            sent = send(place, shelf.partition, directory, newest, shelf.newest_offset, known, stopped, now_ms)
+            # The loop would wait for a leader that is away, and lose its own right to write.
+            self._repository.end(shelf.partition)
         except DamagedStore as error:
             shelf.damage = error
             raise
@@ -153,6 +169,6 @@ class Snapshotter:
             shutil.rmtree(directory, ignore_errors=True)
         self._hashes[shelf.partition] = sent.hashes
         assert shelf.kept is not None
-        gone, names = superseded(sent.manifest, shelf.kept, shelf.strays)
+        gone, names = superseded(sent.manifest, shelf.kept, shelf.strays, shelf.unusable)
         in_topic = [] if place.url else names
         shelf.draft = Draft(sent.manifest, manifest_records(sent.manifest, gone, in_topic), began, sent.bytes)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftjm import logs
 from ftjm.adapters.archive import Archive
 from ftjm.adapters.kafka_trim import LogTrim
-from ftjm.clock import wall_ms
 from ftjm.config import Settings
 from ftjm.engine.snapshot import KEEP, Manifest, foreign
 
@@ -23,8 +22,18 @@ class Trimmer:
         self._ids = ids
         self._archive = Archive(settings.archive) if settings.archive else None
 
-    def trim(self, partition: int, kept: Sequence[Manifest]) -> None:
+    def trim(
+        self,
+        partition: int,
+        kept: Sequence[Manifest],
+        now_ms: int,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Delete what neither a snapshot (newest first) nor the audit needs; with an archive, once that has it.
+
+        If `stopped`, the rest is left: an archive may take long, and others wait for the thread.
+
+        `now_ms` is the time by a clock that is known to be right.
 
         Raises KafkaException, FtjmError: then nothing was deleted that is not kept elsewhere.
         """
@@ -36,14 +45,18 @@ class Trimmer:
         # The record at a store's offset stays: it proves that the store is the log's child.
         for kind, needed in (("events", oldest.applied_offset), ("commands", oldest.next_command)):
             log = self._logs[kind]
-            begin, old = log.range(partition, wall_ms() - self._audit_ms)
+            begin, old = log.range(partition, now_ms - self._audit_ms)
             end = min(needed, old)
             if end <= begin:
                 continue
-            if self._archive is not None:
+            if self._archive is None:
+                log.delete_before(partition, end)
+            else:
                 with log.scan() as scan:
-                    self._archive.keep(scan, kind, self._ids[kind], partition, begin, end)
-            log.delete_before(partition, end)
+                    for at in self._archive.keep(scan, kind, self._ids[kind], partition, begin, end):
+                        log.delete_before(partition, at)
+                        if stopped():
+                            return
             logs.get(__name__, partition=partition).info(
                 "log_trimmed", topic=log.topic, begin=begin, now=end, archived=self._archive is not None
             )

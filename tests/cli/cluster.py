@@ -189,6 +189,8 @@ class FakeScan:
     def offset_at(self, partition: int, time_ms: int) -> int:
         return 0
 
-    def read(self, starts: Mapping[int, int], *, follow: bool = False) -> Generator[Record, None, None]:
+    def read(
+        self, starts: Mapping[int, int], *, follow: bool = False, whole: bool = False
+    ) -> Generator[Record, None, None]:
         for partition, start in starts.items():
             yield from (record for record in self._logs[partition] if record.offset >= start)

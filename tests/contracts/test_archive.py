@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ftjm import config, past
 from ftjm.adapters import archive as archives
 from ftjm.adapters.archive import Archive, decode, encode
 from ftjm.adapters.folder import Folder
-from ftjm.adapters.kafka_scan import Record
+from ftjm.adapters.kafka_scan import Incomplete, Record
 from ftjm.errors import FtjmError
+from ftjm.past import Past
 
 FOLDER = "topic-id/events/0"
 
@@ -31,9 +33,20 @@ class FakeScan:
 
     def __init__(self, *offsets: int, size: int = 3) -> None:
         self.records = [record(offset, size) for offset in offsets]
+        self.begins = [0]
+        """Where it begins, now and each time that somebody looks again."""
 
-    def read(self, starts: Mapping[int, int], *, ends: Mapping[int, int]) -> Iterator[Record]:
-        yield from (r for r in self.records if starts[0] <= r.offset < ends[0])
+    def bounds(self, _partition: int) -> tuple[int, int]:
+        begin = self.begins.pop(0) if len(self.begins) > 1 else self.begins[0]
+        return begin, self.records[-1].offset + 1
+
+    def read(
+        self, starts: Mapping[int, int], *, ends: Mapping[int, int] | None = None, whole: bool = False
+    ) -> Iterator[Record]:
+        begin, end = self.bounds(0)
+        if whole and begin > starts[0]:
+            raise Incomplete(self.topic, 0, starts[0], f"a log that begins at {begin}")
+        yield from (r for r in self.records if max(begin, starts[0]) <= r.offset < (ends or {0: end})[0])
 
 
 @pytest.fixture
@@ -42,7 +55,8 @@ def url() -> str:
 
 
 def keep(url: str, scan: Any, first: int, end: int) -> None:
-    Archive(url).keep(scan, "events", "topic-id", 0, first, end)
+    for _ in Archive(url).keep(scan, "events", "topic-id", 0, first, end):
+        pass
 
 
 def kept(url: str, start: int, end: int) -> list[Record]:
@@ -95,6 +109,25 @@ def test_files_that_overlap_give_each_record_once(url):
 def name_of(first: int, end: int, scan: FakeScan) -> str:
     digest = sha256(encode("t", scan.records[first:end])).hexdigest()
     return archives.Stretch(first, end, digest).name
+
+
+def test_one_who_does_not_know_that_the_log_was_trimmed_leaves_no_file_without_its_records(url):
+    """As a fenced owner: it would hide the one that its successor has written."""
+    scan = FakeScan(*range(10))
+    scan.begins = [8]
+    with pytest.raises(Incomplete, match="begins at 8"):
+        keep(url, scan, 2, 8)
+    assert Folder(url).names(FOLDER) == []
+
+
+def test_what_is_trimmed_while_the_archive_is_read_is_read_there_too(url, monkeypatch):
+    scan = FakeScan(*range(10))
+    keep(url, scan, 0, 4)
+    keep(url, scan, 4, 7)
+    scan.begins = [4, 7]
+    monkeypatch.setattr(past, "topic_id", lambda *_: "topic-id")
+    read: Any = Past(config.load(bootstrap="nowhere:1"), url).records
+    assert list(read(scan, "events", [0])) == scan.records
 
 
 def test_a_file_that_is_not_what_it_was_ends_the_trimming(url):

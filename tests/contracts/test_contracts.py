@@ -192,6 +192,16 @@ class TestRocksStore(StoreContract):
         assert store.get(b"a") in ({None} if gone == "CURRENT" else {b"1"})
         store.close()
 
+    def test_a_file_that_is_gone_from_an_open_store_is_found_when_it_is_taken(self, tmp_path: Path) -> None:
+        store = RocksStore(tmp_path / "store")
+        store.write([(b"a", b"1")])
+        store.flush()
+        [file] = (tmp_path / "store").glob("*.sst")
+        file.unlink()
+        with pytest.raises(DamagedStore):
+            store.checkpoint(tmp_path / "checkpoint")
+        store.close()
+
     def test_a_damaged_block_is_told_of_and_not_read_as_the_end(self, tmp_path: Path) -> None:
         """Rows that a scan leaves out in silence would be jobs that nobody runs."""
         path = tmp_path / "store"

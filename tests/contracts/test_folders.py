@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,32 @@ def test_a_file_that_was_half_written_is_none(url: str) -> None:
     folder = Folder(url)
     folder.write("d/.tmp-x-a", b"half")
     assert folder.names("d") == []
+
+
+def test_a_local_file_is_on_the_disk_before_it_is_there_and_so_is_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logs are trimmed for it: what a power cut leaves must have it."""
+    told: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        told.append(("fsync", "file" if path.is_file() else str(path.relative_to(tmp_path))))
+        fsync(descriptor)
+
+    def renamed(path: Path, to: Path) -> Path:
+        told.append(("rename", str(to.relative_to(tmp_path))))
+        return replace(path, to)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    folder = Folder(str(tmp_path))
+    folder.write("a/b/name", b"1")
+    assert told == [("fsync", "file"), ("rename", "a/b/name"), ("fsync", "a/b"), ("fsync", "a"), ("fsync", ".")]
+    told.clear()
+    folder.write("a/b/other", b"1")
+    assert told == [("fsync", "file"), ("rename", "a/b/other"), ("fsync", "a/b")]
 
 
 def test_a_place_that_nobody_knows_says_what_to_write() -> None:

@@ -39,23 +39,24 @@ def pieces(*texts: str) -> list[Piece]:
 
 
 def take(
-    position: Position, texts: list[str], newest: Manifest | None, place: str = "", *, full: bool = False
+    position: Position, texts: list[str], newest: Manifest | None, place: str = "", *, taken_at: int = 0
 ) -> tuple[Manifest, list[str]]:
     """A snapshot of one file a text, and the names of what was sent for it."""
-    naming = Naming(newest, position, place, full=full)
+    taken_at = taken_at or position.batch_no
+    naming = Naming(newest, position, place, taken_at)
     sent, files = [], []
     for number, piece in enumerate(pieces(*texts)):
         chunk, new = naming.name(piece)
         sent += [chunk.name] if new else []
         files.append(File(f"{number}.sst", [chunk]))
-    return about(position, 0, position.batch_no, place, -1, files), sent
+    return about(position, 0, taken_at, place, -1, files), sent
 
 
 def test_only_what_is_new_is_sent():
     first, sent = take(at(1), ["a", "b"], None)
     assert len(sent) == 2
     second, sent = take(at(2), ["a", "c"], first)
-    assert [name.split(".", 1)[1] for name in sent] == ["1.2"]
+    assert [name.split(".", 1)[1] for name in sent] == ["1.2.2"]
     assert second.files[0] == first.files[0]
 
 
@@ -84,15 +85,22 @@ def test_a_name_that_was_dropped_does_not_come_back_with_its_content():
     assert dropped not in {chunk.name for chunk in fourth.chunks}
 
 
-def test_a_full_one_uses_nothing_of_those_before_it_and_writes_no_name_twice():
-    """Of two records of one name the topic drops the older, which a manifest names by its offset."""
+def test_a_full_one_of_a_batch_that_has_one_uses_nothing_of_it_and_writes_no_name_twice():
+    """Of an idle partition, which is all that mends a damaged chunk of it."""
     first, old = take(at(1), ["a", "b"], None)
-    second, new = take(at(2), ["a", "c"], first)
-    again, sent = take(at(2), ["a", "c"], second, full=True)
-    assert not set(sent) & {chunk.name for chunk in second.chunks}
-    assert not {chunk.name for chunk in again.chunks} & set(old)
-    assert {chunk.name for chunk in again.chunks} == {*new, *sent}
-    assert len(take(at(3), ["a", "c"], again, full=True)[1]) == 2
+    again, new = take(at(1), ["a", "b"], None, taken_at=2)
+    assert len(new) == 2
+    assert not set(old) & set(new)
+    assert again.full
+    assert not take(at(2), ["a", "c"], first)[0].full
+    assert unneeded([*old, *new], [first]) == [], "one that is on its way is nobody's to delete"
+    assert unneeded([*old, *new], [again]) == old
+
+
+def test_chunks_that_were_named_without_a_time_are_read_and_dropped_like_others():
+    named = File("a", [Chunk("x.1.3", 1)])
+    manifest = about(at(3), 0, 9, "", -1, [named])
+    assert unneeded(["x.1.3", "y.1.3", "y.1.2", "y.1.4"], [manifest]) == ["y.1.3", "y.1.2"]
 
 
 def test_of_another_log_or_version_nothing_can_be_made():
@@ -108,11 +116,23 @@ def test_strays_go_unless_the_new_snapshot_has_them():
     assert superseded(second, [first], ["x.1.1", new]) == ([], ["x.1.1"])
 
 
+def test_one_that_is_known_to_be_unusable_goes_and_takes_the_place_of_none():
+    sound, _ = take(at(1), ["a"], None)
+    damaged, (own,) = take(at(2), ["a", "b"], sound)
+    new, _ = take(at(3), ["a"], None)
+    assert superseded(new, [sound], [], [damaged]) == ([damaged], [own])
+
+
 def test_what_came_after_its_newest_manifest_is_not_an_owners_to_delete():
     """A folder knows no fence: a zombie may still be sweeping when its successor has begun."""
     first, _ = take(at(5, epoch=1), ["a"], None)
     found = ["old.1.2", "older.0.9", *(c.name for c in first.chunks), "later.1.6", "successors.2.6"]
     assert unneeded(found, [first]) == ["old.1.2", "older.0.9"]
+
+
+def test_what_people_left_among_the_chunks_is_not_ours_to_delete():
+    first, _ = take(at(5), ["a"], None)
+    assert unneeded([".DS_Store", "README", "notes.1.txt", "x.1.1.1.1", "old.1.2"], [first]) == ["old.1.2"]
 
 
 def test_offsets_are_filled_in_for_what_was_sent():

@@ -115,7 +115,7 @@ class Seat:
             lanes=1,
             metrics=SchedulerMetrics(CollectorRegistry(), Inside()),
             repository=SimpleNamespace(restore=lambda *_, **__: None),  # type: ignore[arg-type]
-            snapshotter=SimpleNamespace(order=lambda _shelf: None),  # type: ignore[arg-type]
+            snapshotter=SimpleNamespace(order=lambda *_: None),  # type: ignore[arg-type]
             pressure=Pressure(config.load(), lambda _: 0.0, lambda: 0.0),
             membership=SimpleNamespace(prove=lambda *_: True),  # type: ignore[arg-type]
         )

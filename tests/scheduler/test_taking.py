@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -11,15 +13,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from prometheus_client import CollectorRegistry
 
 from ftjm import config
+from ftjm.adapters import archive
 from ftjm.adapters.folder import ChunkFolder
+from ftjm.adapters.kafka_scan import Record
 from ftjm.adapters.rocks import DamagedStore, RocksStore
 from ftjm.core.keys import POSITION_KEY
 from ftjm.core.model import STATE_VERSION, Position
 from ftjm.core.rows import encode
-from ftjm.engine.snapshot import Manifest, Published, about
+from ftjm.engine.snapshot import Manifest, Published, about, manifest_key
 from ftjm.metrics.scheduler import SchedulerMetrics
 from ftjm.repository import Repository
 from ftjm.scheduler import trimming
@@ -30,6 +35,8 @@ from ftjm.sending import send
 
 LOG = "log"
 WAIT_SECONDS = 20.0
+NOW_MS = 10_000_000
+AUDIT_MS = 60_000
 
 
 def store_at(path: Path, batch: int) -> RocksStore:
@@ -49,25 +56,140 @@ def break_a_block(path: Path) -> None:
     file.write_bytes(data)
 
 
-def test_a_store_with_a_damaged_block_is_not_taken_but_made_anew(tmp_path: Path) -> None:
+class Taking:
+    """The thread that takes, and a shelf."""
+
+    def __init__(self, repository: Any, store: RocksStore, scratch: Path) -> None:
+        self.trimmed: list[list[Manifest]] = []
+        trimmer: Any = SimpleNamespace(trim=lambda _partition, kept, *_: self.trimmed.append(kept))
+        metrics = SchedulerMetrics(CollectorRegistry(), Inside())
+        self.snapshotter = Snapshotter(repository, scratch, metrics, trimmer, threading.Event())
+        self.shelf = Shelf(0, store)
+
+    def order(self) -> None:
+        self.snapshotter.order(self.shelf, NOW_MS)
+        self._wait()
+
+    def tidy(self) -> None:
+        self.snapshotter.tidy(self.shelf, NOW_MS)
+        self._wait()
+
+    def _wait(self) -> None:
+        until = time.monotonic() + WAIT_SECONDS
+        while self.shelf.busy:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def taking(tmp_path: Path) -> Iterator[Callable[[Any, RocksStore], Taking]]:
+    made: list[Taking] = []
+
+    def make(repository: Any, store: RocksStore) -> Taking:
+        made.append(Taking(repository, store, tmp_path / "scratch"))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.snapshotter.close()
+        one.shelf.store.close()
+
+
+def test_a_store_with_a_damaged_block_is_not_taken_but_made_anew(tmp_path: Path, taking: Any) -> None:
     store_at(tmp_path / "store", 1).close()
     break_a_block(tmp_path / "store")
-    store = RocksStore(tmp_path / "store")
-    place, stop = ChunkFolder(str(tmp_path / "chunks")), threading.Event()
-    repository: Any = SimpleNamespace(place=place, find=lambda _partition: ([], []))
-    nothing: Any = None
-    metrics = SchedulerMetrics(CollectorRegistry(), Inside())
-    snapshotter = Snapshotter(repository, tmp_path / "scratch", metrics, nothing, stop)
-    shelf = Shelf(0, store)
-    try:
-        shelf.kept = []
-        snapshotter.order(shelf)
-    finally:
-        snapshotter.close()
-        store.close()
-    assert isinstance(shelf.damage, DamagedStore)
-    assert shelf.draft is None
+    place = ChunkFolder(str(tmp_path / "chunks"))
+    repository = SimpleNamespace(place=place, find=lambda _partition: ([], []))
+    taken = taking(repository, RocksStore(tmp_path / "store"))
+    taken.shelf.kept = []
+    taken.order()
+    assert isinstance(taken.shelf.damage, DamagedStore)
+    assert taken.shelf.draft is None
     assert not (tmp_path / "chunks").exists()
+
+
+def test_one_that_could_not_be_restored_goes_with_the_next_and_the_sound_one_stays(tmp_path: Path, taking: Any) -> None:
+    url = str(tmp_path / "chunks")
+    older, newest = two_snapshots(tmp_path, url)
+    (damaged, *_) = {c.name for c in newest.chunks} - {c.name for c in older.chunks}
+    (tmp_path / "chunks" / "cluster-log" / "0" / damaged).write_bytes(b"x")
+    repository = found(url, [newest, older])
+    assert repository.restore(0, tmp_path / "made") == older
+    taken = taking(repository, store_at(tmp_path / "3", 3))
+    taken.order()
+    assert (taken.shelf.kept, taken.shelf.unusable) == ([older], [newest])
+    taken.order()
+    draft = taken.shelf.draft
+    assert draft is not None
+    assert draft.manifest.previous == 1, "the offset of the one that is left"
+    gone = [key for key, value in draft.records if value is None]
+    assert gone == [manifest_key(newest)]
+    taken.snapshotter.published(taken.shelf, draft, 2)
+    assert (taken.shelf.kept, taken.shelf.unusable) == ([draft.manifest, older], [])
+
+
+def test_of_logs_nothing_goes_for_a_snapshot_of_which_a_chunk_is_gone(tmp_path: Path, taking: Any) -> None:
+    url = str(tmp_path / "chunks")
+    older, newest = two_snapshots(tmp_path, url)
+    taken = taking(found(url, [newest, older]), store_at(tmp_path / "3", 3))
+    taken.order()
+    taken.tidy()
+    assert taken.trimmed == [[newest, older]]
+    (lost, *_) = {c.name for c in older.chunks} - {c.name for c in newest.chunks}
+    (tmp_path / "chunks" / "cluster-log" / "0" / lost).unlink()
+    taken.tidy()
+    assert len(taken.trimmed) == 1
+    taken.order()
+    assert (taken.shelf.kept, taken.shelf.unusable) == ([newest], [older])
+
+
+def test_logs_are_trimmed_although_the_folder_cannot_be_swept(
+    tmp_path: Path, taking: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(tmp_path / "chunks")
+    older, newest = two_snapshots(tmp_path, url)
+    taken = taking(found(url, [newest, older]), store_at(tmp_path / "3", 3))
+    taken.order()
+
+    def denied(*_: object) -> None:
+        raise PermissionError("somebody else's file")
+
+    monkeypatch.setattr(ChunkFolder, "sweep", denied)
+    taken.tidy()
+    assert taken.trimmed == [[newest, older]]
+    assert taken.shelf.failed_at > 0
+
+
+def test_a_draft_is_handed_over_only_where_its_topic_has_a_leader(tmp_path: Path, taking: Any) -> None:
+    repository = found(str(tmp_path / "chunks"), [])
+    taken = taking(repository, store_at(tmp_path / "1", 1))
+    taken.order()
+
+    def away(partition: int) -> int:
+        raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE, f"of partition {partition}"))
+
+    repository.end = away  # type: ignore[method-assign]
+    taken.order()
+    assert taken.shelf.draft is None
+    assert taken.shelf.failed_at > 0
+    repository.end = lambda partition: 0  # type: ignore[method-assign]
+    taken.order()
+    taken.order()
+    assert taken.shelf.draft is not None
+
+
+def test_what_a_process_that_was_killed_had_taken_goes(tmp_path: Path, taking: Any) -> None:
+    (tmp_path / "scratch" / "7").mkdir(parents=True)
+    taking(found(str(tmp_path / "chunks"), []), store_at(tmp_path / "1", 1))
+    assert not (tmp_path / "scratch").exists()
+
+
+def two_snapshots(tmp_path: Path, url: str) -> tuple[Manifest, Manifest]:
+    manifests = []
+    for batch in (1, 2):
+        store_at(tmp_path / f"{batch}", batch).close()
+        manifests.append(send(ChunkFolder(f"{url}/cluster-{LOG}"), 0, tmp_path / f"{batch}").manifest)
+    return manifests[0], manifests[1]
 
 
 def test_a_snapshot_with_a_damaged_block_is_not_restored_but_the_one_before_it(tmp_path: Path) -> None:
@@ -99,10 +221,24 @@ def test_of_another_log_or_version_nothing_is_restored(tmp_path: Path) -> None:
     assert found(url, [others[0], sound]).restore(0, tmp_path / "made") == sound
 
 
+def test_a_snapshot_that_is_dropped_underneath_gives_way_to_the_newest(tmp_path: Path) -> None:
+    url = str(tmp_path / "chunks")
+    older, newest = two_snapshots(tmp_path, url)
+    (lost, *_) = {c.name for c in older.chunks} - {c.name for c in newest.chunks}
+    (tmp_path / "chunks" / f"cluster-{LOG}" / "0" / lost).unlink()
+    repository = found(url, [newest])
+    looks = [[Published(0, older)], [Published(1, newest)]]
+    repository.find = lambda partition: (looks.pop(0), [])  # type: ignore[method-assign]
+    assert repository.restore(0, tmp_path / "made") == newest
+    assert repository.damaged == 0
+    assert repository.usable(older)
+
+
 def found(url: str, manifests: list[Manifest]) -> Repository:
     made = Repository({}, "cluster", LOG, url)
     published = [Published(n, m) for n, m in enumerate(manifests)]
     made.find = lambda partition: (published, [])  # type: ignore[method-assign]
+    made.end = lambda partition: 0  # type: ignore[method-assign]
     return made
 
 
@@ -116,14 +252,22 @@ def deleted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         def __init__(self, *_: object, **__: object) -> None: ...
 
-        def range(self, _partition: int, _before_ms: int) -> tuple[int, int]:
-            return 0, 1_000
+        def range(self, _partition: int, before_ms: int) -> tuple[int, int]:
+            return 0, 1_000 if before_ms == NOW_MS - AUDIT_MS else 0
+
+        @contextmanager
+        def scan(self) -> Iterator[Any]:
+            yield SimpleNamespace(topic=self.topic, read=lambda *_, **__: (event(n) for n in range(20)))
 
         def delete_before(self, _partition: int, offset: int) -> None:
             offsets.append(offset)
 
     monkeypatch.setattr(trimming, "LogTrim", Log)
     return offsets
+
+
+def event(offset: int) -> Record:
+    return Record(0, offset, b"", b"x" * 100, 0, [])
 
 
 Kept = Callable[[Manifest], list[Manifest]]
@@ -140,6 +284,21 @@ Kept = Callable[[Manifest], list[Manifest]]
 )
 def test_only_two_usable_snapshots_let_a_log_be_trimmed(deleted: list[int], kept: Kept, end: list[int]) -> None:
     at = Position(log_id=LOG, applied_offset=30, next_command=7, batch_no=10, owner_epoch=1, state_hash=bytes(16))
-    trimmer = Trimmer(config.load(), {}, {"events": LOG, "commands": "c"})
-    trimmer.trim(0, kept(about(at, 0, 1, "", -1, [])))
+    trimmer = Trimmer(config.load(audit_retention_seconds=60), {}, {"events": LOG, "commands": "c"})
+    trimmer.trim(0, kept(about(at, 0, 1, "", -1, [])), NOW_MS)
     assert deleted == end
+
+
+def test_what_is_archived_goes_a_file_at_a_time_and_no_more_once_it_is_over(
+    deleted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "FILE_BYTES", 500)
+    at = Position(log_id=LOG, applied_offset=20, next_command=0, batch_no=10, owner_epoch=1, state_hash=bytes(16))
+    kept = [about(at, 0, 1, "", -1, [])] * 2
+    settings = config.load(audit_retention_seconds=60, archive=str(tmp_path))
+    trimmer = Trimmer(settings, {}, {"events": LOG, "commands": "c"})
+    trimmer.trim(0, kept, NOW_MS, lambda: len(deleted) == 2)
+    assert deleted == [5, 10]
+    deleted.clear()
+    trimmer.trim(0, kept, NOW_MS)
+    assert deleted[-1] == 20

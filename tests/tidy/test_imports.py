@@ -33,6 +33,7 @@ MEETS_KAFKA = {
     "ftjm/scheduler/heartbeats.py": "what the lanes deliver, and when they do not",
     "ftjm/scheduler/process.py": "the composition root: a Kafka that does not answer yet is waited for",
     "ftjm/scheduler/runner.py": "a takeover that Kafka does not answer is tried again",
+    "ftjm/transfer.py": "delivery reports carry errors: an import is whole or has failed",
     "ftjm/worker/kafka_wire.py": "the worker's side of the wire: delivery reports and dispatches",
 }
 """Files that meet Kafka's messages and errors, and why; they make no client of their own."""
