@@ -266,7 +266,8 @@ class _Importing:
     def _begin(self, store: RocksStore) -> int:
         """Begin the new log with batches that hold nothing but their place; the offset of the last."""
         partition = self._made(store, self._found.log_id)
-        # The new log of commands begins with those that were not consumed.
+        # Of the new log nothing was applied, and its commands begin with those that were not consumed.
+        partition.position.applied_offset = -1
         partition.position.next_command = 0
         for _ in range(2):
             # The second is what the log begins with once the first is trimmed.
