@@ -122,7 +122,7 @@ class Follower:
                 while not self._over.is_set():
                     for record in scan.read(starts):
                         event: e.Event | e.BatchClosed = codec.decode(record.value)
-                        self._judge.take(Entry(record.partition, record.offset, event))
+                        self._judge.take(Entry(record.partition, record.offset, event, record.time_ms))
                         starts[record.partition] = record.offset + 1
                         self._ended += isinstance(event, e.AttemptSucceeded | e.JobFailed)
         except Exception as error:  # noqa: BLE001  (raised where it is asked for)

@@ -74,7 +74,7 @@ def judged(settings: Settings, evidence: Evidence, acknowledged: set[Name]) -> R
             evidence.heard.hear(heartbeat)
     judge = Judge(evidence)
     for record in _all(settings, "events"):
-        judge.take(Entry(record.partition, record.offset, codec.decode(record.value)))
+        judge.take(Entry(record.partition, record.offset, codec.decode(record.value), record.time_ms))
     return judge.finish(acknowledged)
 
 

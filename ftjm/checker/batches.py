@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Iterator
 from ftjm.checker.report import Found, Kind
 from ftjm.core import events as e
 
+AHEAD_MAX_MS = 5_000
+"""By how much an owner may be ahead of the brokers: beyond it, it must not decide."""
 SHOWN_MAX = 5
 """How many offsets one violation names."""
 
@@ -25,7 +27,8 @@ class Chain:
         self._answered: set[str] = set()
         self._times: set[int] = set()
 
-    def take(self, event: e.Event | e.BatchClosed) -> Iterator[Found]:
+    def take(self, event: e.Event | e.BatchClosed, time_ms: int) -> Iterator[Found]:
+        """Judge a record that the log took at `time_ms`."""
         if isinstance(event, e.Event):
             self.open_events += 1
             self._times.add(event.at)
@@ -33,6 +36,9 @@ class Chain:
                 self._answered.add(event.cause_ref)
             return
         yield from self._follows(event, self.before)
+        if event.now - time_ms > AHEAD_MAX_MS:
+            text = f"expected batch {event.batch_no}, which the log took at {time_ms}, to be at most {AHEAD_MAX_MS} ms"
+            yield Found(Kind.TIMER, f"{text} ahead of that, but found it of {event.now}")
         yield from self._answers(self.before.next_command, event.next_command)
         self.before, self.open_events = event, 0
         self._answered, self._times = set(), set()

@@ -45,18 +45,17 @@ class Judge:
 
     def take(self, entry: Entry) -> None:
         """Judge one record."""
-        partition, offset, event = entry
+        partition, offset, event, time_ms = entry
         chain = self._chains.get(partition)
         if chain is None:
             commands = self._evidence.commands
             chain = self._chains[partition] = Chain(None if commands is None else commands.get(partition, ()))
             self._rules[partition] = Rules(partition, self._evidence)
-        before = chain.before
-        for found in chain.take(event):
+        for found in chain.take(event, time_ms):
             self._report.blame(f"events[{partition}] at {offset}", found)
         if isinstance(event, e.BatchClosed):
             self._report.batches += 1
-            for found in self._rules[partition].close(event, before):
+            for found in self._rules[partition].close(event, time_ms):
                 self._report.blame(f"events[{partition}] at {offset}", found)
             return
         self._report.events += 1

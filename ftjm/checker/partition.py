@@ -57,6 +57,8 @@ class Rules:
         self._fired: list[tuple[Name, int]] = []
         """In this batch: whose timers, and since when they were due."""
         self._unsettled: dict[Name, Life] = {}
+        self._before = (0, 0)
+        """Of the last batch: its owner's epoch, and when the log took it."""
 
     # -- events
 
@@ -147,7 +149,7 @@ class Rules:
 
     # -- batches
 
-    def close(self, closed: e.BatchClosed, before: e.BatchClosed) -> Iterator[Found]:
+    def close(self, closed: e.BatchClosed, time_ms: int) -> Iterator[Found]:
         """A batch ends: nothing may be left open in it, and no timer left behind."""
         for name, life in self._unsettled.items():
             if life.unsettled:
@@ -155,8 +157,9 @@ class Rules:
         self._unsettled.clear()
         yield from self._left_behind(closed)
         if self._evidence.slack_ms is not None:
-            yield from self._late(closed, before)
+            yield from self._late(closed.owner_epoch, time_ms)
         self._fired.clear()
+        self._before = closed.owner_epoch, time_ms
         self._batch_no += 1
 
     def _left_behind(self, closed: e.BatchClosed) -> Iterator[Found]:
@@ -167,13 +170,15 @@ class Rules:
             text = f"{job_key(*timer.name)}: expected its timer for {timer.due_at} to fire by {closed.now}"
             yield Found(Kind.TIMER, f"{text}, but found it left behind")
 
-    def _late(self, closed: e.BatchClosed, before: e.BatchClosed) -> Iterator[Found]:
+    def _late(self, owner_epoch: int, time_ms: int) -> Iterator[Found]:
+        """By the brokers' clock: an owner's own may be what is wrong."""
         pauses = list(self._evidence.pauses)
-        if closed.owner_epoch != before.owner_epoch:
+        before_epoch, before_ms = self._before
+        if owner_epoch != before_epoch:
             # Nobody could decide between two owners.
-            pauses.append((before.now, closed.now))
+            pauses.append((before_ms, time_ms))
         for name, due_at in self._fired:
-            late = uncovered(due_at, closed.now, pauses)
+            late = uncovered(due_at, time_ms, pauses)
             if self._evidence.slack_ms is not None and late > self._evidence.slack_ms:
                 text = f"{job_key(*name)}: expected what was due at {due_at} within {self._evidence.slack_ms} ms"
                 yield Found(Kind.TIMER, f"{text} beyond all pauses, but found it {late:g} ms late")

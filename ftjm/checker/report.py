@@ -23,6 +23,8 @@ class Entry(NamedTuple):
     partition: int
     offset: int
     event: e.Event | e.BatchClosed
+    time_ms: int
+    """When the log took it, by the brokers' clock."""
 
 
 class Kind(StrEnum):

@@ -103,11 +103,16 @@ def closed(story: Story) -> list[list[e.Event | e.BatchClosed]]:
     return batches
 
 
+def entry(partition: int, offset: int, event: e.Event | e.BatchClosed) -> Entry:
+    """A record that the log took at once, by a clock that is the owner's."""
+    return Entry(partition, offset, event, event.now if isinstance(event, e.BatchClosed) else event.at)
+
+
 def judged(
     batches: list[list[e.Event | e.BatchClosed]], acknowledged: Any = NAMES, evidence: Evidence | None = None
 ) -> Report:
     records = [record for batch in batches for record in batch]
-    return check((Entry(0, offset, event) for offset, event in enumerate(records)), acknowledged, evidence)
+    return check((entry(0, offset, event) for offset, event in enumerate(records)), acknowledged, evidence)
 
 
 def test_a_good_history_passes_and_is_counted():
@@ -144,7 +149,7 @@ def test_what_the_engine_writes_passes():
         if isinstance(event, e.AttemptDispatched):
             world.send(_completion(event))
     world.work_all()
-    history = [Entry(0, offset, event) for offset, event in enumerate(world.events())]
+    history = [entry(0, offset, event) for offset, event in enumerate(world.events())]
     report = check(history, [(QUEUE, f"job-{number}") for number in range(5)])
     assert report.violations == []
     assert (report.succeeded, report.submissions_repeated, report.commands_refused) == (5, 1, 1)
@@ -432,6 +437,17 @@ def test_an_event_of_another_time_than_its_batch_is_named():
     assert judged(batches).violations == ["events[0] at 7: expected events of the time 1002 in batch 2, but found 1001"]
 
 
+def test_a_log_that_is_a_day_ahead_is_named():
+    """Each batch agrees with the others: only the brokers' clock tells. Nothing excuses it."""
+    day_ms = 86_400_000
+    records = [record for batch in closed(a_story()) for record in batch]
+    assert check((Entry(0, n, record, 1) for n, record in enumerate(records)), NAMES).passed, "a second is not far"
+    history = (Entry(0, n, record, 1 - day_ms) for n, record in enumerate(records))
+    report = check(history, NAMES, Evidence(pauses=[(-2 * day_ms, day_ms)]))
+    assert report.kinds == {Kind.TIMER: 15}
+    assert "expected batch 1, which the log took at -86399999, to be at most 5000 ms ahead" in report.violations[0]
+
+
 # ---- faults of the chain of batches: each changes one end, and is found there.
 
 CHAIN_FAULTS: dict[str, tuple[int, dict[str, Any], str]] = {
@@ -472,7 +488,7 @@ def test_a_violation_says_where():
 
 
 def test_a_job_in_two_partitions_is_named():
-    history = [Entry(0, 0, _timed(submitted(GOOD, 0))), Entry(1, 0, of(e.JobCancelled, GOOD, e.Cause.TIMER))]
+    history = [entry(0, 0, _timed(submitted(GOOD, 0))), entry(1, 0, of(e.JobCancelled, GOOD, e.Cause.TIMER))]
     text = "expected all of its events in partition 0, but found one in 1"
     assert any(text in violation for violation in check(history).violations)
 
@@ -487,5 +503,5 @@ def test_partitions_may_come_interleaved():
     history: list[Entry] = []
     for offset, event in enumerate(records):
         mirrored = msgspec.structs.replace(event, queue="r") if isinstance(event, e.Event) else event
-        history += [Entry(0, offset, event), Entry(1, offset, mirrored)]
+        history += [entry(0, offset, event), entry(1, offset, mirrored)]
     assert check(history, NAMES).passed

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from ftjm.checker import Evidence, Execution, Heard, Kind, Report
+from ftjm.checker import Evidence, Execution, Heard, Kind, Report, check
 from ftjm.checker.agenda import ROOM, Agenda
 from ftjm.checker.spans import uncovered
 from ftjm.core.messages import SessionState, SlotOffer, WorkerHeartbeat
 from ftjm.core.model import JobState
-from tests.checker.test_checker import AGAIN, CANCELLED, GOOD, LOST, a_story, closed, judged
+from tests.checker.test_checker import AGAIN, CANCELLED, GOOD, LOST, a_story, closed, entry, judged
 
 
 def heard(slots: int = 2, offered: int = 2, number: int = 1) -> Heard:
@@ -178,6 +178,16 @@ def late_story(*, by_next_owner: bool) -> Report:
 def test_a_timer_that_comes_late_is_named():
     [text] = late_story(by_next_owner=False).violations
     assert "q/lost: expected what was due at 1004 within 100 ms beyond all pauses, but found it 899 ms late" in text
+
+
+def test_a_timer_that_comes_late_by_the_brokers_clock_is_named():
+    """The owner's clock, which is behind, says that it is in time."""
+    records = [record for batch in closed(a_story())[:4] for record in batch]
+    history = [entry(0, offset, record) for offset, record in enumerate(records)]
+    history = [each._replace(time_ms=each.time_ms + 500 * (each.time_ms > 1_003)) for each in history]
+    report = check(history, evidence=Evidence(slack_ms=100))
+    assert report.kinds[Kind.TIMER] == 1
+    assert any("q/lost: expected what was due at 1004 within 100 ms" in text for text in report.violations)
 
 
 def test_between_two_owners_nobody_can_be_late():

@@ -25,7 +25,7 @@ def judged(cluster: Cluster) -> Report:
                     heard.hear(heartbeat)
     ran = [execution for worker in cluster.workers for execution in worker.kernel.history]
     history = [
-        Entry(p, record.offset, codec.decode(record.value))
+        Entry(p, record.offset, codec.decode(record.value), cluster.broker.times[p, record.offset])
         for p in range(log.partitions)
         for record in log.events(p, 0)
     ]
