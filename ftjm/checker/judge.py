@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from ftjm.checker.batches import Chain
+from ftjm.checker.causes import caused
 from ftjm.checker.evidence import Evidence
 from ftjm.checker.executions import Executions
 from ftjm.checker.life import Life, name_of
@@ -61,6 +62,8 @@ class Judge:
         self._report.events += 1
         if (counted := COUNTED.get(type(event))) is not None:
             setattr(self._report, counted, getattr(self._report, counted) + 1)
+        for found in caused(event):
+            self._report.blame(f"events[{partition}] at {offset}", found)
         if type(event) in LIFECYCLE:
             self._live(partition, offset, event)
         else:

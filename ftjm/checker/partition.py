@@ -67,7 +67,7 @@ class Rules:
         if isinstance(event, e.AttemptDispatched):
             yield from self._next_in_queue(name, life)
             yield from self._within_limits(event)
-        elif event.cause is e.Cause.TIMER:
+        else:
             yield from self._fires(name, life, event)
         before = [getattr(life, what) for what in TIMERS]
         was_open, session = life.attempt_open, life.session
@@ -135,11 +135,11 @@ class Rules:
                 due_at = life.forget_at
             case e.JobStopRequested(reason=StopReason.DEADLINE):
                 due_at = life.deadline_at
-            case e.JobFailed() if not life.unsettled:
+            case e.JobFailed() if event.cause is e.Cause.TIMER and not life.unsettled:
                 due_at = life.deadline_at
             case _:
                 return
-        if not due_at or event.cause_ref != str(due_at):
+        if event.cause is e.Cause.TIMER and (not due_at or event.cause_ref != str(due_at)):
             text = f"expected a timer that the job has (for {due_at})" if due_at else "expected no timer"
             yield Found(Kind.TIMER, f"{text}, but found one for {event.cause_ref}")
         elif event.at < due_at:
@@ -153,7 +153,9 @@ class Rules:
         """A batch ends: nothing may be left open in it, and no timer left behind."""
         for name, life in self._unsettled.items():
             if life.unsettled:
-                yield Found(Kind.END, f"{job_key(*name)}: expected its end to follow {life.unsettled}, but found none")
+                yield Found(
+                    Kind.END, f"{job_key(*name)}: expected its end to follow {life.unsettled.why}, but found none"
+                )
         self._unsettled.clear()
         yield from self._left_behind(closed)
         if self._evidence.slack_ms is not None:

@@ -21,9 +21,16 @@ Batch = list[e.Event]
 Story = list[Batch]
 
 
-def submitted(job_id: str, command: int, **fields: Any) -> e.Event:
+UNTOLD = -1
+"""A time that follows from the specification, once it is known when the job was submitted."""
+
+
+def submitted(
+    job_id: str, command: int, *, due_at: int = UNTOLD, deadline_at: int = UNTOLD, **fields: Any
+) -> e.JobSubmitted:
     spec = JobSpec(**{"retention_ms": 1_000_000, **fields})
-    return e.JobSubmitted(queue="q", job_id=job_id, run=1, spec=spec, cause_ref=str(command))
+    times: dict[str, Any] = {"due_at": due_at, "deadline_at": deadline_at}
+    return e.JobSubmitted(queue="q", job_id=job_id, run=1, spec=spec, cause_ref=str(command), **times)
 
 
 def by(cause: e.Cause, event: e.Event) -> e.Event:
@@ -88,6 +95,12 @@ def closed(story: Story) -> list[list[e.Event | e.BatchClosed]]:
         next_command = max([next_command, *(ref + 1 for ref in refs)])
         for event in batch:
             event.at = 1_000 + number
+            if isinstance(event, e.JobSubmitted):
+                spec = event.spec
+                times = {"due_at": spec.delay_ms, "deadline_at": spec.deadline_ms}
+                for field, delay in times.items():
+                    if getattr(event, field) == UNTOLD:
+                        setattr(event, field, event.at + delay if delay else 0)
         end = e.BatchClosed(
             batch_no=number,
             now=1_000 + number,
@@ -345,7 +358,7 @@ EVENT_FAULTS: dict[str, EventFault] = {
     "a wish to cancel that ends in a failure": (
         _also(_drop(7, 1), _insert(7, of(e.JobFailed, CANCELLED, e.Cause.COMMAND, "8", reason="STOPPED"))),
         Kind.END,
-        "expected it cancelled, as somebody wished, but found it failed",
+        "expected JobCancelled to follow no further attempt, but found something else, in JobFailed",
     ),
     "a delay that is over at once": (
         _insert(14, _timed(submitted("x", 0, held=True)), of(e.JobReleased, "x", LAPSE), of(e.JobQueued, "x", LAPSE)),
@@ -425,7 +438,7 @@ def test_a_timer_that_is_left_behind_is_named():
     story = a_story()
     late = story[3].pop(0), story[3].pop(0)
     story[4] = [*late, *story[4]]
-    story[3] = [e.CommandRejected(code="INVALID", text="", cause=TIMER)]
+    story[3] = [by(LAPSE, e.WorkerLost(session="s3"))]
     report = judged(closed(story))
     assert report.kinds == {Kind.TIMER: 1}
     assert "q/lost: expected its timer for 1004 to fire by 1004, but found it left behind" in report.violations[0]
