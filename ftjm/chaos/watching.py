@@ -10,6 +10,8 @@ from ftjm.adapters.kafka_scan import Record, Scan
 from ftjm.checker import Entry, Evidence, Heard, Judge, Name, Report
 from ftjm.config import Settings
 from ftjm.core import events as e
+from ftjm.core.commands import Command
+from ftjm.core.errors import UndecodableError
 from ftjm.core.messages import WorkerHeartbeat
 
 CLIENT = "chaos"
@@ -63,10 +65,10 @@ class Watch:
 
 def judged(settings: Settings, evidence: Evidence, acknowledged: set[Name]) -> Report:
     """The verdict of the history checker on all that the topics hold."""
-    commands: dict[int, list[int]] = {p: [] for p in range(settings.partitions)}
+    commands: dict[int, dict[int, Command | None]] = {p: {} for p in range(settings.partitions)}
     for record in _all(settings, "commands"):
-        commands[record.partition].append(record.offset)
-    evidence.commands = {p: _short(offsets) for p, offsets in commands.items()}
+        commands[record.partition][record.offset] = _asked(record.value)
+    evidence.commands = commands
     evidence.heard = Heard()
     for record in _all(settings, "heartbeats"):
         heartbeat = codec.decode(record.value)
@@ -78,10 +80,12 @@ def judged(settings: Settings, evidence: Evidence, acknowledged: set[Name]) -> R
     return judge.finish(acknowledged)
 
 
-def _short(offsets: list[int]) -> list[int] | range:
-    if offsets and offsets[-1] - offsets[0] == len(offsets) - 1:
-        return range(offsets[0], offsets[-1] + 1)
-    return offsets
+def _asked(value: bytes) -> Command | None:
+    try:
+        found = codec.decode(value)
+    except UndecodableError:
+        return None
+    return found if isinstance(found, Command) else None
 
 
 def _all(settings: Settings, kind: str) -> Iterator[Record]:

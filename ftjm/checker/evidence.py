@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from ftjm.checker.report import Name
 from ftjm.checker.spans import Span
+from ftjm.core import commands as c
 from ftjm.core.messages import WorkerHeartbeat
 from ftjm.core.model import JobState
 
@@ -44,13 +45,17 @@ class Heard(msgspec.Struct):
             self.offers[heartbeat.session, offer.partition, offer.number] = offer.slots
 
 
+Asked = Mapping[int, c.Command | None]
+"""What each record of a partition's `commands` holds, by its offset; None where that cannot be read."""
+
+
 class Evidence(msgspec.Struct, kw_only=True):
     """All that may be known of a history beside its events."""
 
     ends: Mapping[Name, frozenset[JobState]] = {}
     """How a job may end, by what was asked for."""
-    commands: Mapping[int, Collection[int]] | None = None
-    """Offsets of all records of `commands`, by partition; a `range` where there are no gaps."""
+    commands: Mapping[int, Asked] | None = None
+    """All records of `commands`, by partition."""
     heard: Heard | None = None
     executions: Sequence[Execution] | None = None
     """Of all jobs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from ftjm.checker.answers import refused
 from ftjm.checker.batches import Chain
 from ftjm.checker.causes import caused
 from ftjm.checker.evidence import Evidence
@@ -50,7 +51,7 @@ class Judge:
         chain = self._chains.get(partition)
         if chain is None:
             commands = self._evidence.commands
-            chain = self._chains[partition] = Chain(None if commands is None else commands.get(partition, ()))
+            chain = self._chains[partition] = Chain(None if commands is None else commands.get(partition, {}))
             self._rules[partition] = Rules(partition, self._evidence)
         for found in chain.take(event, time_ms):
             self._report.blame(f"events[{partition}] at {offset}", found)
@@ -93,6 +94,11 @@ class Judge:
             if event.number != self._received[event.source, partition]:
                 text = f"expected message {self._received[event.source, partition]} of partition {event.source}"
                 yield Found(Kind.CHAIN, f"{text}, but found {event.number}")
+        elif isinstance(event, e.CommandRejected):
+            commands, ref = (self._evidence.commands or {}).get(partition, {}), event.cause_ref
+            asked = commands.get(int(ref)) if ref.isdecimal() else None
+            for kind, text in refused(event, self._lives.get((event.queue, event.job_id)), asked):
+                yield Found(kind, f"{job_key(event.queue, event.job_id)}: {text}")
 
     def finish(self, acknowledged: Iterable[Name] = ()) -> Report:
         """The history is over: what is missing, and what ran."""

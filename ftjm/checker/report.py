@@ -51,7 +51,7 @@ class Kind(StrEnum):
     CAUSE = "cause"
     """What nobody wished for, and no offer or silence led to."""
     ANSWER = "answer"
-    """Answers to commands that were not consumed, or do not exist."""
+    """Answers to commands that were not consumed, or do not exist; two to one, and others than were asked for."""
     CHAIN = "chain"
     """Batches, forwarded commands or numbers that do not follow one another."""
 

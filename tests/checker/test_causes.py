@@ -49,6 +49,7 @@ FAULTS: dict[str, tuple[list[Batch], list[str]]] = {
         ],
         [
             "expected the cause TIMER, but found COMMAND",
+            "expected one answer to the command 17, but found AttemptFailed of x, JobQueued of x",
             "expected JobFailed to follow no further attempt, but found something else, in JobQueued",
         ],
     ),

@@ -12,6 +12,7 @@ from ftjm.checker.agenda import ROOM, Agenda
 from ftjm.checker.spans import uncovered
 from ftjm.core.messages import SessionState, SlotOffer, WorkerHeartbeat
 from ftjm.core.model import JobState
+from tests.checker.test_answers import commands_of
 from tests.checker.test_checker import AGAIN, CANCELLED, GOOD, LOST, a_story, closed, entry, judged
 
 
@@ -51,6 +52,9 @@ EXECUTIONS = [
 """What ran in the good story."""
 
 
+COMMANDS = commands_of(a_story())
+
+
 def given(**evidence: Any) -> Report:
     """The good story, judged by this evidence."""
     return judged(closed(a_story()), evidence=Evidence(**evidence))
@@ -59,7 +63,7 @@ def given(**evidence: Any) -> Report:
 def test_good_evidence_passes():
     report = given(
         ends={("q", GOOD): frozenset({JobState.SUCCEEDED}), ("q", CANCELLED): frozenset({JobState.CANCELLED})},
-        commands={0: range(16)},
+        commands={0: COMMANDS},
         heard=heard(),
         executions=EXECUTIONS,
         slack_ms=10,
@@ -78,17 +82,17 @@ FAULTS: dict[str, tuple[dict[str, Any], Kind, str]] = {
         "q/cancelled: expected it to end FAILED or SUCCEEDED, but found it CANCELLED",
     ),
     "commands that nobody has read": (
-        {"commands": {0: range(18)}},
+        {"commands": {0: COMMANDS | dict.fromkeys((16, 17))}},
         Kind.LOST,
         "events[0]: expected an answer to every command, but found none to 16, 17",
     ),
     "a partition that nobody has read": (
-        {"commands": {0: range(16), 1: range(2)}},
+        {"commands": {0: COMMANDS, 1: dict.fromkeys(range(2))}},
         Kind.LOST,
         "events[1]: expected an answer to every command, but found none to 0, 1",
     ),
     "an answer to a command that does not exist": (
-        {"commands": {0: [offset for offset in range(16) if offset != 5]}},
+        {"commands": {0: {offset: asked for offset, asked in COMMANDS.items() if offset != 5}}},
         Kind.ANSWER,
         "only, but found some to 5",
     ),
