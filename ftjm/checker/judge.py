@@ -86,7 +86,7 @@ class Judge:
 
     def _told(self, partition: int, event: e.Event) -> Iterator[Found]:
         """What happens to a partition, its sessions and its peers. (A refusal only names a job.)"""
-        self._rules[partition].told(event)
+        yield from self._rules[partition].told(event)
         if isinstance(event, e.CommandForwarded):
             self._forwarded[partition, event.partition] += 1
         elif isinstance(event, e.ForwardReceived):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ftjm.checker.agenda import Agenda
 from ftjm.checker.evidence import Evidence
 from ftjm.checker.life import OUTCOMES, Life
+from ftjm.checker.memory import SESSION_MS, WISH_MS, Memory
 from ftjm.checker.report import Found, Kind, Name
 from ftjm.checker.spans import uncovered
 from ftjm.core import events as e
@@ -53,7 +54,9 @@ class Rules:
         self._timers: Agenda[_Timer] = Agenda(_Timer.counts)
         self._attempts: Counter[str] = Counter()
         """By session."""
-        self._given_up: set[str] = set()
+        self._given_up = Memory("the loss of session", SESSION_MS)
+        self._wishes = Memory("the wish", WISH_MS)
+        """Ids of commands that were carried out."""
         self._fired: list[tuple[Name, int]] = []
         """In this batch: whose timers, and since when they were due."""
         self._unsettled: dict[Name, Life] = {}
@@ -79,6 +82,8 @@ class Rules:
         if isinstance(event, e.JobSubmitted | e.JobRerun):
             self._serial += 1
             life.order = self._serial
+        if isinstance(event, e.JobRerun):
+            yield from self._wishes.add(event.command_id, event.at)
         if life.state is JobState.READY and not isinstance(event, e.SubmissionRepeated):
             self._enqueue(name, life)
         for what, old in zip(TIMERS, before, strict=True):
@@ -87,13 +92,18 @@ class Rules:
         if life.unsettled:
             self._unsettled[name] = life
 
-    def told(self, event: e.Event) -> None:
+    def told(self, event: e.Event) -> Iterator[Found]:
         """An event of no job."""
-        if isinstance(event, e.WorkerLost):
-            self._given_up.add(event.session)
-        elif isinstance(event, e.WorkerForgotten):
-            self._given_up.discard(event.session)
-            self._attempts.pop(event.session, None)
+        match event:
+            case e.WorkerLost():
+                yield from self._given_up.add(event.session, event.at)
+            case e.WorkerForgotten():
+                yield from self._given_up.drop(event.session, event)
+                self._attempts.pop(event.session, None)
+            case e.CommandIdForgotten():
+                yield from self._wishes.drop(event.command_id, event)
+            case _:
+                pass
 
     def _enqueue(self, name: Name, life: Life) -> None:
         self._serial += 1
@@ -171,6 +181,8 @@ class Rules:
             self._timers.drop_head()
             text = f"{job_key(*timer.name)}: expected its timer for {timer.due_at} to fire by {closed.now}"
             yield Found(Kind.TIMER, f"{text}, but found it left behind")
+        for memory in (self._wishes, self._given_up):
+            yield from memory.left_behind(closed.now)
 
     def _late(self, owner_epoch: int, time_ms: int) -> Iterator[Found]:
         """By the brokers' clock: an owner's own may be what is wrong."""

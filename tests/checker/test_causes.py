@@ -97,7 +97,7 @@ FAULTS: dict[str, tuple[list[Batch], list[str]]] = {
             [success("x", 1, 17), of(e.JobForgotten, "x", OFFER), submitted("x", 18), dispatched("x", 1)],
             [success("x", 1, 19)],
         ],
-        ["expected the cause TIMER, but found OFFER", "expected nothing before 1001017, but found it at 1017"],
+        ["expected the cause TIMER, but found OFFER", "expected nothing before 864001017, but found it at 1017"],
     ),
     "a job that nobody kills": (
         [

@@ -28,7 +28,7 @@ UNTOLD = -1
 def submitted(
     job_id: str, command: int, *, due_at: int = UNTOLD, deadline_at: int = UNTOLD, **fields: Any
 ) -> e.JobSubmitted:
-    spec = JobSpec(**{"retention_ms": 1_000_000, **fields})
+    spec = JobSpec(**{"retention_ms": 864_000_000, **fields})
     times: dict[str, Any] = {"due_at": due_at, "deadline_at": deadline_at}
     return e.JobSubmitted(queue="q", job_id=job_id, run=1, spec=spec, cause_ref=str(command), **times)
 
@@ -78,7 +78,7 @@ def a_story() -> Story:
         ],
         [submitted(AGAIN, 9, retention_ms=2), dispatched(AGAIN, 1)],
         [succeeded(AGAIN, 1, 10)],
-        [of(e.JobRerun, AGAIN, told, "11", run=2), dispatched(AGAIN, 2, run=2)],
+        [of(e.JobRerun, AGAIN, told, "11", run=2, command_id="again"), dispatched(AGAIN, 2, run=2)],
         [succeeded(AGAIN, 2, 12, run=2)],
         [of(e.SubmissionRepeated, GOOD, told, "13")],
         [of(e.JobForgotten, AGAIN, timer, "1014", run=2), submitted(AGAIN, 14), dispatched(AGAIN, 1)],
