@@ -29,6 +29,9 @@ def requeued(life: Life, event: e.AttemptLost) -> Iterator[Found]:
     wanted = terms.on_worker_loss == OnWorkerLoss.REQUEUE and life.losses <= terms.worker_losses_max
     counted = f"{life.losses} of {terms.worker_losses_max} losses, and then {terms.on_worker_loss}"
     yield from _once_more(event.retry_at, wanted, counted, life.stopping)
+    if event.retry_at and event.retry_at - event.at != (delay := terms.loss_backoff(life.losses)):
+        text = f"expected a retry {delay} ms after loss {life.losses}"
+        yield Found(Kind.TIMER, f"{text}, but found it {event.retry_at - event.at} ms later")
 
 
 def _once_more(retry_at: int, allowed: bool, counted: str, stopping: str) -> Iterator[Found]:

@@ -70,6 +70,8 @@ class Rules:
         if isinstance(event, e.AttemptDispatched):
             yield from self._next_in_queue(name, life)
             yield from self._within_limits(event)
+        elif isinstance(event, e.AttemptLost):
+            yield from self._is_given_up(event)
         else:
             yield from self._fires(name, life, event)
         before = [getattr(life, what) for what in TIMERS]
@@ -136,6 +138,15 @@ class Rules:
         elif self._attempts[session] >= slots:
             text = f"expected at most {slots} attempts with session {session} by its offer {event.offer}"
             yield Found(Kind.LIMIT, f"{text}, but found {self._attempts[session] + 1}")
+
+    def _is_given_up(self, event: e.AttemptLost) -> Iterator[Found]:
+        """Unless its worker reports it, an attempt is lost with its session."""
+        if event.cause is not e.Cause.COMMAND and event.session not in self._given_up:
+            text = f"expected session {event.session} to be given up before its attempts"
+            yield Found(Kind.CAUSE, f"{text}, but found it open")
+        if event.cause is e.Cause.LAPSE and event.cause_ref != event.session:
+            text = f"expected a loss because of session {event.session}"
+            yield Found(Kind.CAUSE, f"{text}, but found it because of {event.cause_ref or 'none'}")
 
     def _fires(self, name: Name, life: Life, event: e.Event) -> Iterator[Found]:
         match event:

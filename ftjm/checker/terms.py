@@ -33,6 +33,11 @@ class Terms(NamedTuple):
         """The longest delay after so many failures, ms."""
         return min(self.backoff_max_ms, self.backoff_ms * self.backoff_factor ** min(failures - 1, 64))
 
+    @staticmethod
+    def loss_backoff(losses: int) -> int:
+        """The delay after so many losses, ms: none after the first, since the job is not to blame."""
+        return 0 if losses < 2 else min(60_000, 1_000 << min(losses - 2, 16))
+
     def deadline(self, at: int) -> int:
         """Of a run that begins then; 0 for none."""
         return at + self.deadline_ms if self.deadline_ms else self.deadline_at

@@ -15,8 +15,8 @@ from ftjm.core.commands import CompleteAttempt
 from ftjm.core.model import FailureReason, JobSpec, StopReason
 from tests.engine.world import QUEUE, World, offer
 
-GOOD, LOST, CANCELLED, AGAIN = "good", "lost", "cancelled", "again"
-NAMES = [("q", job_id) for job_id in (GOOD, LOST, CANCELLED, AGAIN)]
+GOOD, LOST, CANCELLED, AGAIN, LATE = "good", "lost", "cancelled", "again", "late"
+NAMES = [("q", job_id) for job_id in (GOOD, LOST, CANCELLED, AGAIN, LATE)]
 Batch = list[e.Event]
 Story = list[Batch]
 
@@ -53,8 +53,12 @@ def of(kind: type[e.Event], job_id: str, cause: e.Cause, ref: str = "", run: int
     return kind(queue="q", job_id=job_id, run=run, cause=cause, cause_ref=ref, **facts)
 
 
+LATE_ASKS: dict[str, Any] = {"priority": 10, "delay_ms": 2, "deadline_ms": 13}
+
+
 def a_story() -> Story:
-    """Four jobs: one succeeds, one loses its worker first, one is stopped, one is run again and then forgotten.
+    """Five jobs: one succeeds, one loses its worker first, one is stopped, one is run again and then forgotten, and
+    one waits until its deadline.
 
     The batch of index n is number n + 1, and its time is 1,001 + n.
     """
@@ -63,12 +67,12 @@ def a_story() -> Story:
     stop: dict[str, Any] = {"attempt": 1, "reason": StopReason.CANCELLED}
     return [
         [submitted(GOOD, 0), submitted(LOST, 1), dispatched(GOOD, 1), dispatched(LOST, 1, "s2")],
-        [succeeded(GOOD, 1, 2), e.CommandRejected(code="INVALID", text="", cause_ref="3")],
+        [succeeded(GOOD, 1, 2), submitted(LATE, 3, **LATE_ASKS)],
         [
             by(lapse, e.WorkerLost(session="s2")),
-            of(e.AttemptLost, LOST, lapse, attempt=1, session="s2", reason="LAPSED", retry_at=1_004),
+            of(e.AttemptLost, LOST, lapse, "s2", attempt=1, session="s2", reason="LAPSED", retry_at=1_003),
         ],
-        [of(e.JobQueued, LOST, timer, "1004"), dispatched(LOST, 2)],
+        [of(e.JobQueued, LATE, timer, "1004"), dispatched(LOST, 2)],
         [of(e.AttemptStarted, LOST, told, "4", attempt=2, session="s1", started_at=1)],
         [succeeded(LOST, 2, 5), submitted(CANCELLED, 6), dispatched(CANCELLED, 1)],
         [of(e.JobStopRequested, CANCELLED, told, "7", **stop)],
@@ -82,7 +86,7 @@ def a_story() -> Story:
         [succeeded(AGAIN, 2, 12, run=2)],
         [of(e.SubmissionRepeated, GOOD, told, "13")],
         [of(e.JobForgotten, AGAIN, timer, "1014", run=2), submitted(AGAIN, 14), dispatched(AGAIN, 1)],
-        [succeeded(AGAIN, 1, 15)],
+        [succeeded(AGAIN, 1, 15), of(e.JobFailed, LATE, timer, "1015", reason="DEADLINE")],
     ]
 
 
@@ -133,18 +137,18 @@ def test_a_good_history_passes_and_is_counted():
     assert report.violations == []
     assert report.passed
     assert msgspec.structs.asdict(report) == {
-        "jobs": 5,
+        "jobs": 6,
         "succeeded": 5,
-        "failed": 0,
+        "failed": 1,
         "cancelled": 1,
         "attempts": 7,
         "attempts_failed": 1,
         "attempts_lost": 1,
         "attempts_declined": 0,
         "submissions_repeated": 1,
-        "commands_refused": 1,
+        "commands_refused": 0,
         "batches": 15,
-        "events": 28,
+        "events": 29,
         "violations": [],
         "kinds": {},
     }
@@ -370,8 +374,8 @@ EVENT_FAULTS: dict[str, EventFault] = {
         Kind.LIMIT,
         "expected no work for session s2, which was given up, but found some",
     ),
-    "a retry before its time": (
-        _also(_set(2, 1, retry_at=1_005), _set(3, 0, cause_ref="1005")),
+    "a job before its time": (
+        _also(_set(1, 1, spec=JobSpec(**LATE_ASKS | {"delay_ms": 3})), _set(3, 0, cause_ref="1005")),
         Kind.TIMER,
         "expected nothing before 1005, but found it at 1004",
     ),
@@ -441,7 +445,7 @@ def test_a_timer_that_is_left_behind_is_named():
     story[3] = [by(LAPSE, e.WorkerLost(session="s3"))]
     report = judged(closed(story))
     assert report.kinds == {Kind.TIMER: 1}
-    assert "q/lost: expected its timer for 1004 to fire by 1004, but found it left behind" in report.violations[0]
+    assert "q/late: expected its timer for 1004 to fire by 1004, but found it left behind" in report.violations[0]
 
 
 def test_an_event_of_another_time_than_its_batch_is_named():

@@ -13,7 +13,7 @@ from ftjm.checker.spans import uncovered
 from ftjm.core.messages import SessionState, SlotOffer, WorkerHeartbeat
 from ftjm.core.model import JobState
 from tests.checker.test_answers import commands_of
-from tests.checker.test_checker import AGAIN, CANCELLED, GOOD, LOST, a_story, closed, entry, judged
+from tests.checker.test_checker import AGAIN, CANCELLED, GOOD, LATE, LOST, a_story, closed, entry, judged, submitted
 
 
 def heard(slots: int = 2, offered: int = 2, number: int = 1) -> Heard:
@@ -164,8 +164,10 @@ def test_an_old_attempt_of_a_woken_host_may_run_on_for_a_while():
 
 
 def late_story(*, by_next_owner: bool) -> Report:
-    """The retry that is due at 1,004 comes at 1,900, by the same owner or by the next one."""
-    batches = closed(a_story())
+    """The delay that is over at 1,004 ends at 1,900, by the same owner or by the next one."""
+    story = a_story()
+    story[1][1] = submitted(LATE, 3, priority=10, delay_ms=2)
+    batches = closed(story)
     for number, batch in enumerate(batches):
         if number >= 3:
             for index, event in enumerate(batch):
@@ -180,8 +182,12 @@ def late_story(*, by_next_owner: bool) -> Report:
 
 
 def test_a_timer_that_comes_late_is_named():
-    [text] = late_story(by_next_owner=False).violations
-    assert "q/lost: expected what was due at 1004 within 100 ms beyond all pauses, but found it 899 ms late" in text
+    report = late_story(by_next_owner=False)
+    assert report.kinds == {Kind.TIMER: 1, Kind.LOST: 1}, "it has not ended"
+    assert (
+        "q/late: expected what was due at 1004 within 100 ms beyond all pauses, but found it 899 ms late"
+        in report.violations[0]
+    )
 
 
 def test_a_timer_that_comes_late_by_the_brokers_clock_is_named():
@@ -191,11 +197,11 @@ def test_a_timer_that_comes_late_by_the_brokers_clock_is_named():
     history = [each._replace(time_ms=each.time_ms + 500 * (each.time_ms > 1_003)) for each in history]
     report = check(history, evidence=Evidence(slack_ms=100))
     assert report.kinds[Kind.TIMER] == 1
-    assert any("q/lost: expected what was due at 1004 within 100 ms" in text for text in report.violations)
+    assert any("q/late: expected what was due at 1004 within 100 ms" in text for text in report.violations)
 
 
 def test_between_two_owners_nobody_can_be_late():
-    assert late_story(by_next_owner=True).passed
+    assert late_story(by_next_owner=True).kinds == {Kind.LOST: 1}
 
 
 def test_time_that_is_not_covered():
