@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ftjm import children, config
 from ftjm.adapters import topics
+from ftjm.chaos import recorder
 from ftjm.chaos.links import Link
 from ftjm.chaos.members import Member
 from ftjm.chaos.plan import Role, Shape
@@ -90,7 +91,7 @@ class Cluster:
     def _member(self, role: Role, number: int, links: list[Link]) -> Member:
         name = f"{role}-{number}"
         settings = self._settings(",".join(link.address for link in links), "data")
-        env = {**os.environ, **settings.environment(), "FTJM_METRICS_PORT": "0"}
+        env = {**os.environ, **settings.environment(), "FTJM_METRICS_PORT": "0", recorder.WORKER: name}
         program = ["-m", "ftjm"]
         if role is Role.SCHEDULER:
             set_offset(self.clock(number), 0)

@@ -68,7 +68,7 @@ def judged(settings: Settings, evidence: Evidence, acknowledged: set[Name]) -> R
     commands: dict[int, dict[int, Command | None]] = {p: {} for p in range(settings.partitions)}
     for record in _all(settings, "commands"):
         commands[record.partition][record.offset] = _asked(record.value)
-    evidence.commands = commands
+    evidence.commands, evidence.partitions = commands, settings.partitions
     evidence.heard = Heard()
     for record in _all(settings, "heartbeats"):
         heartbeat = codec.decode(record.value)

@@ -23,6 +23,8 @@ class Execution(msgspec.Struct, frozen=True):
     """When it ran; it did not while its whole host was stopped."""
     finished: bool
     """Whether it came to its own end, and was not killed on the way."""
+    worker: str = ""
+    """Whose it was; empty where that is not known."""
 
     @property
     def name(self) -> Name:
@@ -36,11 +38,14 @@ class Heard(msgspec.Struct):
     """Slots, by session, partition and number of the offer."""
     slots: dict[str, int] = {}
     """By session: the most that it ever had."""
+    queues: dict[str, set[str]] = {}
+    """By session: which it serves."""
 
     def hear(self, heartbeat: WorkerHeartbeat) -> None:
         """Take one heartbeat in."""
         # One that leaves has none any more, and may still run what it has.
         self.slots[heartbeat.session] = max(heartbeat.slots, self.slots.get(heartbeat.session, 0))
+        self.queues.setdefault(heartbeat.session, set()).update(heartbeat.queues)
         for offer in heartbeat.offers:
             self.offers[heartbeat.session, offer.partition, offer.number] = offer.slots
 
@@ -54,6 +59,8 @@ class Evidence(msgspec.Struct, kw_only=True):
 
     ends: Mapping[Name, frozenset[JobState]] = {}
     """How a job may end, by what was asked for."""
+    partitions: int = 0
+    """How many there are; 0 where that is not known."""
     commands: Mapping[int, Asked] | None = None
     """All records of `commands`, by partition."""
     heard: Heard | None = None

@@ -12,6 +12,7 @@ from ftjm.checker.evidence import Evidence
 from ftjm.checker.executions import Executions
 from ftjm.checker.life import Life, name_of
 from ftjm.checker.partition import Rules
+from ftjm.checker.places import placed
 from ftjm.checker.report import COUNTED, Entry, Found, Kind, Name, Report
 from ftjm.core import events as e
 from ftjm.core.lifecycle import LIFECYCLE
@@ -63,7 +64,8 @@ class Judge:
         self._report.events += 1
         if (counted := COUNTED.get(type(event))) is not None:
             setattr(self._report, counted, getattr(self._report, counted) + 1)
-        for found in caused(event):
+        partitions = self._evidence.partitions
+        for found in (*caused(event), *(placed(event, partition, partitions) if partitions else ())):
             self._report.blame(f"events[{partition}] at {offset}", found)
         if type(event) in LIFECYCLE:
             self._live(partition, offset, event)

@@ -132,6 +132,9 @@ class Rules:
             yield Found(Kind.LIMIT, f"expected no work for session {session}, which was given up, but found some")
         if self._evidence.heard is None:
             return
+        if event.queue not in self._evidence.heard.queues.get(session, ()):
+            text = f"expected that session {session} served the queue {event.queue}, but found that it does not"
+            yield Found(Kind.UNDISPATCHED, text)
         slots = self._evidence.heard.offers.get((session, self._number, event.offer))
         if slots is None:
             yield Found(Kind.LIMIT, f"expected that session {session} had made the offer {event.offer}, but found none")

@@ -9,14 +9,17 @@ import pytest
 
 from ftjm.checker import Evidence, Execution, Heard, Kind, Report, check
 from ftjm.checker.agenda import ROOM, Agenda
+from ftjm.checker.places import place_of
 from ftjm.checker.spans import uncovered
+from ftjm.core import events as e
+from ftjm.core.identity import partition_for
 from ftjm.core.messages import SessionState, SlotOffer, WorkerHeartbeat
 from ftjm.core.model import JobState
 from tests.checker.test_answers import commands_of
 from tests.checker.test_checker import AGAIN, CANCELLED, GOOD, LATE, LOST, a_story, closed, entry, judged, submitted
 
 
-def heard(slots: int = 2, offered: int = 2, number: int = 1) -> Heard:
+def heard(slots: int = 2, offered: int = 2, number: int = 1, queue: str = "q") -> Heard:
     found = Heard()
     for session in ("s1", "s2"):
         found.hear(
@@ -30,15 +33,15 @@ def heard(slots: int = 2, offered: int = 2, number: int = 1) -> Heard:
                 lease_ms=5_000,
                 slots=slots,
                 busy=0,
-                queues=["q"],
+                queues=[queue],
                 offers=[SlotOffer(partition=0, number=number, slots=offered)],
             )
         )
     return found
 
 
-def ran(job_id: str, attempt: int, start: float, end: float, *, finished: bool = True) -> Execution:
-    return Execution("q", job_id, attempt, [(start, end)], finished)
+def ran(job_id: str, attempt: int, start: float, end: float, *, finished: bool = True, worker: str = "w") -> Execution:
+    return Execution("q", job_id, attempt, [(start, end)], finished, worker)
 
 
 EXECUTIONS = [
@@ -75,6 +78,7 @@ def without(job_id: str, attempt: int) -> list[Execution]:
     return [each for each in EXECUTIONS if (each.job_id, each.attempt) != (job_id, attempt)]
 
 
+MANY = next(number for number in range(2, 9) if partition_for("q", number))
 FAULTS: dict[str, tuple[dict[str, Any], Kind, str]] = {
     "a job that ends as nobody asked for": (
         {"ends": {("q", CANCELLED): frozenset({JobState.SUCCEEDED, JobState.FAILED})}},
@@ -120,6 +124,21 @@ FAULTS: dict[str, tuple[dict[str, Any], Kind, str]] = {
         {"executions": [*EXECUTIONS, ran("ghost", 1, 40, 41)]},
         Kind.UNDISPATCHED,
         "q/ghost: expected a dispatch of attempt 1, which ran, but found none",
+    ),
+    "an attempt with another worker than it was sent to": (
+        {"executions": [*without(GOOD, 1), ran(GOOD, 1, 0, 10, worker="v")]},
+        Kind.UNDISPATCHED,
+        "q/good: expected attempt 1 to run with w, but found it with v",
+    ),
+    "a job for a worker that does not serve its queue": (
+        {"heard": heard(queue="r")},
+        Kind.UNDISPATCHED,
+        "q/good: expected that session s1 served the queue q, but found that it does not",
+    ),
+    "a job in another partition than its key's": (
+        {"partitions": MANY},
+        Kind.CHAIN,
+        f"expected q/good in partition {partition_for('q', MANY)}, but found it in 0",
     ),
     "an attempt that was started twice": (
         {"executions": [*EXECUTIONS, ran(GOOD, 1, 40, 41)]},
@@ -202,6 +221,22 @@ def test_a_timer_that_comes_late_by_the_brokers_clock_is_named():
 
 def test_between_two_owners_nobody_can_be_late():
     assert late_story(by_next_owner=True).kinds == {Kind.LOST: 1}
+
+
+def test_a_command_that_is_sent_on_to_the_wrong_partition_is_named():
+    story = a_story()
+    sent_on = e.CommandForwarded(queue="q", job_id="x", partition=partition_for("q", 4) ^ 1, body=b"", cause_ref="16")
+    report = judged(closed([*story, [sent_on]]), evidence=Evidence(partitions=4))
+    assert f"expected q/x in partition {partition_for('q', 4)}, but found it in {partition_for('q', 4) ^ 1}" in str(
+        report.violations
+    )
+
+
+@pytest.mark.parametrize("length", range(9))
+def test_places_are_those_of_the_product(length):
+    for number in range(50):
+        key = f"{number:03}" * 3
+        assert place_of(key[:length], 64) == partition_for(key[:length], 64)
 
 
 def test_time_that_is_not_covered():

@@ -32,7 +32,7 @@ def judged(cluster: Cluster) -> Report:
                 heartbeat = codec.decode(value) if isinstance(value, bytes) else value
                 if isinstance(heartbeat, WorkerHeartbeat):
                     heard.hear(heartbeat)
-    ran = [execution for worker in cluster.workers for execution in worker.kernel.history]
+    ran = [(worker.name, execution) for worker in cluster.workers for execution in worker.kernel.history]
     history = [
         Entry(p, record.offset, codec.decode(record.value), cluster.broker.times[p, record.offset])
         for p in range(log.partitions)
@@ -45,9 +45,10 @@ def judged(cluster: Cluster) -> Report:
         if request.acknowledged and isinstance(request.command, SubmitJob)
     ]
     evidence = Evidence(
+        partitions=log.partitions,
         commands={p: {r.offset: asked(r.value) for r in log.commands(p, 0)} for p in range(log.partitions)},
         heard=heard,
-        executions=[Execution(*execution.name, execution.spans, execution.success) for execution in ran],
+        executions=[Execution(*one.name, one.spans, one.success, worker) for worker, one in ran],
     )
     return check(history, acknowledged, evidence)
 
