@@ -7,9 +7,11 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 import psutil
@@ -54,8 +56,8 @@ class Breaker:
         self.happened: list[Happened] = []
         self.woken: dict[str, list[tuple[float, float]]] = {}
         """When old attempts may have run, by worker: CLOCK_BOOTTIME ms."""
-        self.damaged: set[tuple[str, int]] = set()
-        """Schedulers and partitions whose stores were damaged."""
+        self._damaged: dict[tuple[str, int], int] = {}
+        """Schedulers and partitions whose stores were damaged, and the life of the scheduler that is given them."""
         self._cluster = cluster
         self._plan = plan
         self._threads: list[threading.Thread] = []
@@ -76,6 +78,12 @@ class Breaker:
             thread.join()
         if self._failure is not None:
             raise self._failure
+
+    def left_damaged(self, scheduler: str, partition: int) -> bool:
+        """Whether a store was damaged, and nobody has made it anew since."""
+        life = self._damaged.get((scheduler, partition))
+        [member] = (each for each in self._cluster.members[Role.SCHEDULER] if each.name == scheduler)
+        return life is not None and not any(made_anew(line, partition) for line in member.said(life))
 
     def _happen(self, fault: Fault) -> None:
         role = WAYS[fault.kind].role
@@ -154,8 +162,9 @@ class Breaker:
         with self._killed(happened):
             if stores := self._cluster.stores(happened.fault.target):
                 store = draw.choice(stores)
-                happened.detail = damage(store, draw)
-                self.damaged.add((happened.member, int(store.name.rpartition("-")[2])))
+                if done := damage(store, draw):
+                    happened.detail = done
+                    self._damaged[happened.member, _partition(store)] = self._member(happened).lives + 1
             yield
 
     @contextmanager
@@ -165,6 +174,7 @@ class Breaker:
                 store = _chance(happened).choice(stores)
                 happened.detail = store.name
                 shutil.rmtree(store)
+                self._damaged.pop((happened.member, _partition(store)), None)
             yield
 
     @contextmanager
@@ -238,6 +248,18 @@ def _all_cut(links: Sequence[Link], happened: Happened) -> Iterator[None]:
     finally:
         for link in links:
             link.mend()
+
+
+def made_anew(line: Mapping[str, Any], partition: int) -> bool:
+    """Whether a scheduler's log says that it threw the partition's store away, or has another one."""
+    if line.get("partition") != partition:
+        return False
+    damaged = any(each.get("exc_type") == "DamagedStore" for each in line.get("exception", ()))
+    return line.get("event") in ("store_discarded", "store_restored") or damaged
+
+
+def _partition(store: Path) -> int:
+    return int(store.name.rpartition("-")[2])
 
 
 def _chance(happened: Happened) -> Random:

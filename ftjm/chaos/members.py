@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -64,6 +66,14 @@ class Member:
         with self._lock:
             self._wanted = False
             return self.process if self.process and self.process.poll() is None else None
+
+    def said(self, life: int) -> Iterator[dict[str, Any]]:
+        """What it logged in this life and later ones."""
+        for number in range(life, self.lives + 1):
+            for line in (self._folder / f"{self.name}-{number}.log").read_text(errors="replace").splitlines():
+                with contextlib.suppress(ValueError):
+                    if isinstance(told := json.loads(line), dict):
+                        yield told
 
     # -- what breaks it
 

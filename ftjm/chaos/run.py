@@ -9,9 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from ftjm import logs, replay
-from ftjm.adapters.kafka_scan import Scan
-from ftjm.adapters.rocks import DamagedStore
+from ftjm import logs
 from ftjm.bench.options import Progress
 from ftjm.bench.report import machine
 from ftjm.chaos import marks
@@ -21,14 +19,16 @@ from ftjm.chaos.load import Load, jobs
 from ftjm.chaos.picture import Run
 from ftjm.chaos.plan import WAYS, Role, Shape, plan
 from ftjm.chaos.report import ChaosReport, Takeover, by_kind, spread, takeovers
-from ftjm.chaos.watching import CLIENT, Watch, judged
+from ftjm.chaos.stores import Followers, Store, compare
+from ftjm.chaos.watching import Watch, judged
 from ftjm.checker import Evidence, Report
 from ftjm.errors import FtjmError
-from ftjm.storeview import stores
 
 START_SECONDS_MAX = 120.0
 SETTLE_SECONDS_MAX = 180.0
 """For all jobs to end once everything is healed."""
+FOLLOW_SECONDS_MAX = 60.0
+"""For standbys to have what owners have."""
 LOOK_SECONDS = 0.2
 RECOVERY_MS = 5_000
 """After a fault of schedulers or brokers is healed, timers may still be late for so long."""
@@ -79,10 +79,13 @@ class _Chaos:
         watcher.join()
         self._cluster.stop_workers()
         self._wait(self._watch.all_decided, SETTLE_SECONDS_MAX)
+        reached, missing = self._followed()
         self._cluster.stop_members()
         self._progress.step("judging")
         verdict = self._judge()
-        compared = self._compare(verdict)
+        self._watch.look()
+        compared, wrong = compare(self._cluster.settings, self._watch.last, reached, self._breaker.left_damaged)
+        verdict.violations += missing + wrong
         found = takeovers(self._watch.owners, self._breaker.happened)
         report = self._report(about, verdict, found, settle_s, compared)
         return Run(report, self._breaker.happened, found, dict(self._watch.ends), began_ms)
@@ -113,6 +116,19 @@ class _Chaos:
         self._wait(ended, SETTLE_SECONDS_MAX)
         return round(time.monotonic() - healed, 2)
 
+    def _followed(self) -> tuple[dict[Store, int], list[str]]:
+        """Wait until each partition has an owner and a standby that hold all of it; how far each store is."""
+        with Followers(self._cluster.settings) as followers:
+
+            def caught_up() -> bool:
+                self._watch.look()
+                followers.look()
+                return not followers.missing(self._watch.last)
+
+            self._wait(caught_up, FOLLOW_SECONDS_MAX)
+            missing = [f"expected {each}, but found none" for each in followers.missing(self._watch.last)]
+            return followers.reached, missing
+
     @staticmethod
     def _wait(condition: Callable[[], bool], limit_seconds: float) -> None:
         """What is not there by then, the judge will name."""
@@ -135,29 +151,6 @@ class _Chaos:
             slack_ms=SLACK_MS,
         )
         return judged(self._cluster.settings, evidence, self._load.acknowledged)
-
-    def _compare(self, verdict: Report) -> int:
-        """Every store with the folded log; how many there are.
-
-        Damage that we did, and that nobody has read since, is told by whoever reads it: that is as it should be.
-        """
-        found = stores(self._cluster.settings.data_dir)
-        settings = self._cluster.settings
-        with Scan(settings.kafka_settings(CLIENT), settings.topic("events")) as scan:
-            for (name, partition), path in found.items():
-                try:
-                    _, difference = replay.verify(scan, partition, path)
-                except DamagedStore as error:
-                    if (name, partition) in self._breaker.damaged:
-                        continue
-                    verdict.violations.append(f"the store of {name} for partition {partition} is damaged: {error}")
-                    continue
-                except FtjmError as error:
-                    verdict.violations.append(f"the store of {name} for partition {partition}: {error}")
-                    continue
-                if difference is not None:
-                    verdict.violations.append(f"the store of {name} for partition {partition} differs: {difference}")
-        return len(found)
 
     def _report(
         self, about: dict[str, object], verdict: Report, found: list[Takeover], settle_s: float, compared: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ftjm.adapters import codec
 from ftjm.adapters.kafka_scan import Record, Scan
@@ -15,6 +16,14 @@ from ftjm.core.errors import UndecodableError
 from ftjm.core.messages import WorkerHeartbeat
 
 CLIENT = "chaos"
+
+
+class Last(NamedTuple):
+    """The last batch of a partition."""
+
+    offset: int
+    owner: str
+    """The scheduler's name."""
 
 
 class Watch:
@@ -30,6 +39,8 @@ class Watch:
         self.owners: dict[int, list[tuple[int, str]]] = defaultdict(list)
         """By partition: when the log took the first batch of each owner, ms, and who it is."""
         self.next_command: dict[int, int] = {}
+        self.last: dict[int, Last] = {}
+        """Of each partition, the batch that was read last."""
 
     def look(self) -> None:
         """Take in what is new."""
@@ -41,6 +52,7 @@ class Watch:
         event = codec.decode(record.value)
         if isinstance(event, e.BatchClosed):
             self.next_command[record.partition] = event.next_command
+            self.last[record.partition] = Last(record.offset, event.owner.partition("@")[0])
             owners = self.owners[record.partition]
             if not owners or owners[-1][1] != event.owner:
                 owners.append((record.time_ms, event.owner))
