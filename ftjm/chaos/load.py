@@ -21,7 +21,8 @@ from ftjm.checker import Name
 from ftjm.client import Client, Ticket
 from ftjm.config import Settings
 from ftjm.core.commands import CancelJob, Command, ReleaseJob, SubmitJob
-from ftjm.core.model import JobState
+from ftjm.core.model import JobState, job_key
+from ftjm.errors import FtjmError
 from ftjm.inputs import parse_job
 
 PER_SECOND = 12.0
@@ -30,6 +31,7 @@ LOSSES_MAX = 10_000
 PATIENCE_SECONDS = 300.0
 HTTP_SECONDS = 5.0
 HTTP_PAUSE_SECONDS = 0.2
+SHOWN_MAX = 3
 
 S, F, C = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 
@@ -124,7 +126,7 @@ class Load(threading.Thread):
         self._planned = planned
         self._failure: Exception | None = None
         self._tickets: list[Ticket] = []
-        self._http = _ByHttp(api_port)
+        self._http = ByHttp(api_port)
 
     def run(self) -> None:
         """Submit, cancel and release. Told by `finish` if it fails."""
@@ -161,10 +163,14 @@ class Load(threading.Thread):
         self._http.join()
 
     def finish(self) -> None:
-        """Wait until the log has everything. Raises what went wrong."""
+        """Wait until the log has everything that was planned. Raises what went wrong; FtjmError if something lacks."""
         self.join()
-        if self._failure is not None:
-            raise self._failure
+        if failure := self._failure or self._http.failure:
+            raise failure
+        if lacking := sorted({job.name for job in self._planned} - self.acknowledged):
+            named = ", ".join(job_key(*name) for name in lacking[:SHOWN_MAX])
+            found = f"{len(lacking)} were not: {named}"
+            raise FtjmError(f"all {len(self._planned)} jobs to be acknowledged", found, "look at the logs of the API")
 
     @property
     def acknowledged(self) -> set[Name]:
@@ -176,22 +182,38 @@ class Load(threading.Thread):
         }
 
 
-class _ByHttp(threading.Thread):
-    """Submits through the API, again and again until it is told yes: the job's id makes that harmless."""
+class ByHttp(threading.Thread):
+    """Submits through the API, again and again until it is told yes: the job's id makes that harmless.
 
-    def __init__(self, port: int) -> None:
+    Ends with the first job that is refused, or not taken within `patience_seconds`.
+    """
+
+    def __init__(self, port: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
         super().__init__(name="load-http", daemon=True)
+        self.failure: Exception | None = None
         self.waiting: Queue[Planned | None] = Queue()
         self.acknowledged: set[Name] = set()
         self._port = port
+        self._patience_seconds = patience_seconds
 
     def run(self) -> None:
-        while (job := self.waiting.get()) is not None:
-            while not self._submit(job):
-                time.sleep(HTTP_PAUSE_SECONDS)
-            self.acknowledged.add(job.name)
+        """Until it is given None, or fails. Raises nothing: `failure` has it."""
+        try:
+            while (job := self.waiting.get()) is not None:
+                self._submit(job)
+                self.acknowledged.add(job.name)
+        except Exception as error:  # noqa: BLE001  (told by `finish`, in the caller's own thread)
+            self.failure = error
 
-    def _submit(self, job: Planned) -> bool:
+    def _submit(self, job: Planned) -> None:
+        deadline = time.monotonic() + self._patience_seconds
+        while not self._is_taken(job):
+            if time.monotonic() > deadline:
+                todo = "look at the logs of the API"
+                raise FtjmError(f"{job_key(*job.name)} to be taken in {self._patience_seconds:g} s", "it was not", todo)
+            time.sleep(HTTP_PAUSE_SECONDS)
+
+    def _is_taken(self, job: Planned) -> bool:
         body = json.dumps(job.fields).encode()
         try:
             with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=HTTP_SECONDS)) as connection:
@@ -201,5 +223,6 @@ class _ByHttp(threading.Thread):
         except (OSError, http.client.HTTPException):
             return False
         if 400 <= answer.status < 500 and answer.status != http.HTTPStatus.TOO_MANY_REQUESTS:
-            raise AssertionError(f"{job.name} was refused: {answer.status} {said.decode(errors='replace')}")
+            found = f"{answer.status} {said.decode(errors='replace')}"
+            raise FtjmError(f"the API to take {job_key(*job.name)}", found, "look at the logs of the API")
         return answer.status < http.HTTPStatus.MULTIPLE_CHOICES
