@@ -20,7 +20,7 @@ from ftjm.chaos import recorder
 from ftjm.checker import Name
 from ftjm.client import Client, Ticket
 from ftjm.config import Settings
-from ftjm.core.commands import CancelJob, Command, ReleaseJob, SubmitJob
+from ftjm.core.commands import CancelJob, Command, ReleaseJob, RerunJob, SubmitJob
 from ftjm.core.model import JobState, job_key
 from ftjm.errors import FtjmError
 from ftjm.inputs import parse_job
@@ -29,6 +29,8 @@ PER_SECOND = 12.0
 LOSSES_MAX = 10_000
 """No job may fail because its workers were lost: that is what is broken here."""
 PATIENCE_SECONDS = 300.0
+AGAIN_SECONDS = 0.5
+"""Between a wish and its repetition."""
 HTTP_SECONDS = 5.0
 HTTP_PAUSE_SECONDS = 0.2
 SHOWN_MAX = 3
@@ -46,6 +48,8 @@ class Planned(msgspec.Struct, frozen=True):
     cancel_after: float = -1.0
     """Seconds after the submission; below 0 never."""
     release_after: float = -1.0
+    rerun_after: float = -1.0
+    """One wish, sent twice, as by a client that lost the answer."""
     again: bool = False
     """Submitted twice, as by a client that lost the answer."""
     by_http: bool = False
@@ -68,7 +72,7 @@ def jobs(seed: int, duration_seconds: float, queues: Sequence[str], marks: Path)
             "priority": draw.choice((20, 50, 50, 80)),
         }
         asked = _KINDS[kind][1](draw)
-        how = {key: asked.pop(key) for key in ("ends", "cancel_after", "release_after") if key in asked}
+        how = {key: asked.pop(key) for key in ("ends", "cancel_after", "release_after", "rerun_after") if key in asked}
         run = [asked.pop("seconds"), asked.pop("status", 0), asked.pop("failures", 0)]
         # The interpreter that is there anyhow, without what takes time at its start.
         command = [sys.executable, "-I", "-S", recorder.__file__, str(marks), *map(str, run)]
@@ -112,6 +116,18 @@ _KINDS: dict[str, tuple[int, Any]] = {
         2,
         lambda draw: {"seconds": _seconds(draw, 0.5, 3), "cancel_after": _seconds(draw, 0, 2), "ends": {S, C}},
     ),
+    "rerun": (1, lambda draw: {"seconds": 0.05, "rerun_after": _seconds(draw, 1, 6), "ends": {S}}),
+    # Where its worker is lost, it has failed; or is held, until somebody looks at it.
+    "strict": (1, lambda draw: {"seconds": _seconds(draw, 0.3, 2), "on_worker_loss": "fail", "ends": {S, F}}),
+    "watched": (
+        1,
+        lambda draw: {
+            "seconds": _seconds(draw, 0.3, 2),
+            "on_worker_loss": "hold",
+            "cancel_after": _seconds(draw, 6, 9),
+            "ends": {S, C},
+        },
+    ),
     "held": (1, lambda draw: {"seconds": 0.05, "hold": True, "release_after": _seconds(draw, 0.1, 2), "ends": {S}}),
 }
 """How often each kind comes, and what it asks for."""
@@ -137,11 +153,14 @@ class Load(threading.Thread):
             submit = SubmitJob(queue=queue, job_id=job_id, spec=request.spec)
             acts.append((job.at_seconds, job if job.by_http else submit))
             if job.again:
-                acts.append((job.at_seconds + 0.5, submit))
+                acts.append((job.at_seconds + AGAIN_SECONDS, submit))
             if job.cancel_after >= 0:
                 acts.append((job.at_seconds + job.cancel_after, CancelJob(queue=queue, job_id=job_id)))
             if job.release_after >= 0:
                 acts.append((job.at_seconds + job.release_after, ReleaseJob(queue=queue, job_id=job_id)))
+            if job.rerun_after >= 0:
+                rerun = RerunJob(queue=queue, job_id=job_id, command_id=f"{job_id}-again")
+                acts += [(job.at_seconds + job.rerun_after + later, rerun) for later in (0.0, AGAIN_SECONDS)]
         acts.sort(key=lambda act: act[0])
         self._http.start()
         try:

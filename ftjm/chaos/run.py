@@ -107,7 +107,9 @@ class _Chaos:
         """Wait for all jobs to end; how long it took since everything was healed, s."""
         self._progress.step("healed; waiting for all jobs to end")
         self._load.finish()
-        wanted = self._load.acknowledged
+        wanted, asked = self._load.acknowledged, self._watch.commands()
+        # A job that is to run again has not ended for good.
+        self._wait(lambda: self._watch.decided(asked), SETTLE_SECONDS_MAX)
 
         def ended() -> bool:
             self._watch.look()

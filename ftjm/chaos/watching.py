@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ftjm.adapters import codec
@@ -56,6 +56,8 @@ class Watch:
             owners = self.owners[record.partition]
             if not owners or owners[-1][1] != event.owner:
                 owners.append((record.time_ms, event.owner))
+        elif isinstance(event, e.JobRerun):
+            self.ended.discard((event.queue, event.job_id))
         elif isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled):
             self.ended.add((event.queue, event.job_id))
             self.ends[record.time_ms // 1000] += 1
@@ -65,11 +67,19 @@ class Watch:
         self.look()
         return len(self.owners) == self._scan.partitions
 
+    def commands(self) -> dict[int, int]:
+        """Where `commands` ends now, by partition."""
+        with Scan(self._settings.kafka_settings(CLIENT), self._settings.topic("commands"), committed=False) as scan:
+            return {p: scan.bounds(p)[1] for p in range(scan.partitions)}
+
+    def decided(self, ends: Mapping[int, int]) -> bool:
+        """Whether every command before these offsets is decided."""
+        self.look()
+        return all(end <= self.next_command.get(p, 0) for p, end in ends.items())
+
     def all_decided(self) -> bool:
         """Whether no command waits."""
-        self.look()
-        with Scan(self._settings.kafka_settings(CLIENT), self._settings.topic("commands"), committed=False) as scan:
-            return all(scan.bounds(p)[1] <= self.next_command.get(p, 0) for p in range(scan.partitions))
+        return self.decided(self.commands())
 
     def close(self) -> None:
         self._scan.__exit__()
