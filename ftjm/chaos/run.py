@@ -16,8 +16,9 @@ from ftjm.chaos import marks
 from ftjm.chaos.breaking import Breaker
 from ftjm.chaos.cluster import LEASE_SECONDS, PARTITIONS, SLOTS, Cluster
 from ftjm.chaos.load import Load, jobs
+from ftjm.chaos.pauses import pauses
 from ftjm.chaos.picture import Run
-from ftjm.chaos.plan import WAYS, Role, Shape, plan
+from ftjm.chaos.plan import Shape, plan
 from ftjm.chaos.report import ChaosReport, Takeover, by_kind, spread, takeovers
 from ftjm.chaos.stores import Followers, Store, compare
 from ftjm.chaos.watching import Watch, judged
@@ -30,8 +31,6 @@ SETTLE_SECONDS_MAX = 180.0
 FOLLOW_SECONDS_MAX = 60.0
 """For standbys to have what owners have."""
 LOOK_SECONDS = 0.2
-RECOVERY_MS = 5_000
-"""After a fault of schedulers or brokers is healed, timers may still be late for so long."""
 SLACK_MS = 3_000
 
 log = logs.get(__name__)
@@ -145,14 +144,13 @@ class _Chaos:
             ends={job.name: job.ends for job in self._planned},
             executions=executions,
             woken=self._breaker.woken,
-            pauses=[
-                (each.began_ms, each.healed_ms + RECOVERY_MS)
-                for each in self._breaker.happened
-                if WAYS[each.fault.kind].role in (Role.SCHEDULER, Role.BROKER)
-            ],
+            pauses=pauses(self._watch.owners, self._breaker.happened),
             slack_ms=SLACK_MS,
         )
-        return judged(self._cluster.settings, evidence, self._load.acknowledged)
+        found = judged(self._cluster.settings, evidence, self._load.acknowledged)
+        if not found.timers_judged:
+            found.violations.append("expected some timers that no fault excuses, but found none")
+        return found
 
     def _report(
         self, about: dict[str, object], verdict: Report, found: list[Takeover], settle_s: float, compared: int
@@ -191,6 +189,7 @@ class _Chaos:
             batches=verdict.batches,
             stores=compared,
             settle_s=settle_s,
+            timers_judged=verdict.timers_judged,
             violations=verdict.violations,
             crashes=[death for member in self._cluster.everybody for death in member.deaths],
         )

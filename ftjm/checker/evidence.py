@@ -68,7 +68,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     """Of all jobs."""
     woken: Mapping[str, Sequence[Span]] = {}
     """By worker: the time for which its host may run old attempts after it was frozen and woken (CLOCK_BOOTTIME)."""
-    pauses: Sequence[Span] = ()
-    """When no owner could decide although there was one: broken brokers, stopped processes (wall clock)."""
+    pauses: Mapping[int, Sequence[Span]] = {}
+    """By partition, when its owner could not decide: broken brokers, stopped processes (wall clock)."""
     slack_ms: int | None = None
     """How much later than it is due a timer may fire beyond all pauses; None where that is not to be judged."""

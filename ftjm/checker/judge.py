@@ -105,6 +105,7 @@ class Judge:
     def finish(self, acknowledged: Iterable[Name] = ()) -> Report:
         """The history is over: what is missing, and what ran."""
         report = self._report
+        report.timers_judged = sum(rules.timers_judged for rules in self._rules.values())
         for partition in set(self._evidence.commands or ()) - set(self._chains):
             self._chains[partition] = Chain((self._evidence.commands or {})[partition])
         for partition, chain in self._chains.items():

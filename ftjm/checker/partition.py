@@ -59,6 +59,8 @@ class Rules:
         """Ids of commands that were carried out."""
         self._fired: list[tuple[Name, int]] = []
         """In this batch: whose timers, and since when they were due."""
+        self.timers_judged = 0
+        """Whose lateness nothing excused."""
         self._unsettled: dict[Name, Life] = {}
         self._before = (0, 0)
         """Of the last batch: its owner's epoch, and when the log took it."""
@@ -200,13 +202,14 @@ class Rules:
 
     def _late(self, owner_epoch: int, time_ms: int) -> Iterator[Found]:
         """By the brokers' clock: an owner's own may be what is wrong."""
-        pauses = list(self._evidence.pauses)
+        pauses = list(self._evidence.pauses.get(self._number, ()))
         before_epoch, before_ms = self._before
         if owner_epoch != before_epoch:
             # Nobody could decide between two owners.
             pauses.append((before_ms, time_ms))
         for name, due_at in self._fired:
             late = uncovered(due_at, time_ms, pauses)
+            self.timers_judged += late >= time_ms - due_at
             if self._evidence.slack_ms is not None and late > self._evidence.slack_ms:
                 text = f"{job_key(*name)}: expected what was due at {due_at} within {self._evidence.slack_ms} ms"
                 yield Found(Kind.TIMER, f"{text} beyond all pauses, but found it {late:g} ms late")

@@ -78,6 +78,8 @@ class Report(msgspec.Struct):
     commands_refused: int = 0
     batches: int = 0
     events: int = 0
+    timers_judged: int = 0
+    """That were asked to be in time, and that no pause would have excused."""
     violations: list[str] = []
     kinds: Counter[str] = msgspec.field(default_factory=Counter)
     """How many violations there are, by `Kind`."""

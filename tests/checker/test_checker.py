@@ -149,6 +149,7 @@ def test_a_good_history_passes_and_is_counted():
         "commands_refused": 0,
         "batches": 15,
         "events": 29,
+        "timers_judged": 0,
         "violations": [],
         "kinds": {},
     }
@@ -460,7 +461,7 @@ def test_a_log_that_is_a_day_ahead_is_named():
     records = [record for batch in closed(a_story()) for record in batch]
     assert check((Entry(0, n, record, 1) for n, record in enumerate(records)), NAMES).passed, "a second is not far"
     history = (Entry(0, n, record, 1 - day_ms) for n, record in enumerate(records))
-    report = check(history, NAMES, Evidence(pauses=[(-2 * day_ms, day_ms)]))
+    report = check(history, NAMES, Evidence(pauses={0: [(-2 * day_ms, day_ms)]}))
     assert report.kinds == {Kind.TIMER: 15}
     assert "expected batch 1, which the log took at -86399999, to be at most 5000 ms ahead" in report.violations[0]
 

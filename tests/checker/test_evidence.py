@@ -72,6 +72,7 @@ def test_good_evidence_passes():
         slack_ms=10,
     )
     assert report.violations == []
+    assert report.timers_judged == 3
 
 
 def without(job_id: str, attempt: int) -> list[Execution]:
@@ -182,7 +183,7 @@ def test_an_old_attempt_of_a_woken_host_may_run_on_for_a_while():
     assert not given(executions=executions, woken={"another": [(6, 10)]}).passed
 
 
-def late_story(*, by_next_owner: bool) -> Report:
+def late_story(*, by_next_owner: bool, **evidence: Any) -> Report:
     """The delay that is over at 1,004 ends at 1,900, by the same owner or by the next one."""
     story = a_story()
     story[1][1] = submitted(LATE, 3, priority=10, delay_ms=2)
@@ -197,7 +198,7 @@ def late_story(*, by_next_owner: bool) -> Report:
     batches = batches[:6]
     last = batches[-1]
     batches[-1] = [last[0], msgspec.structs.replace(last[-1], events=1, next_command=6)]
-    return judged(batches, [], Evidence(slack_ms=100))
+    return judged(batches, [], Evidence(slack_ms=100, **evidence))
 
 
 def test_a_timer_that_comes_late_is_named():
@@ -217,6 +218,14 @@ def test_a_timer_that_comes_late_by_the_brokers_clock_is_named():
     report = check(history, evidence=Evidence(slack_ms=100))
     assert report.kinds[Kind.TIMER] == 1
     assert any("q/late: expected what was due at 1004 within 100 ms" in text for text in report.violations)
+
+
+def test_a_pause_excuses_timers_of_its_partition():
+    late = [(1_000.0, 1_850.0)]
+    assert late_story(by_next_owner=False, pauses={0: late}).kinds == {Kind.LOST: 1}
+    assert late_story(by_next_owner=False, pauses={1: late}).kinds == {Kind.LOST: 1, Kind.TIMER: 1}
+    judged = [late_story(by_next_owner=False, pauses={p: late}).timers_judged for p in (0, 1)]
+    assert judged == [0, 1]
 
 
 def test_between_two_owners_nobody_can_be_late():
