@@ -7,18 +7,17 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import msgspec
 import psutil
 
 from ftjm import logs
 from ftjm.chaos.cluster import Cluster
-from ftjm.chaos.damage import damage
+from ftjm.chaos.damage import damage, damage_newest, made_anew
 from ftjm.chaos.links import Link
 from ftjm.chaos.members import Member, limit_files
 from ftjm.chaos.plan import WAYS, Fault, Kind, Role
@@ -30,6 +29,8 @@ GUARD_MS = 500
 SKEW_MS_MAX = 4_000
 SKEW_FAR_MS = 20_000
 """Beyond what owners are allowed to be wrong by."""
+
+NOBODY, NOTHING = "nobody was there to be hit", "there was nothing to damage"
 
 log = logs.get(__name__)
 
@@ -116,16 +117,16 @@ class Breaker:
     @contextmanager
     def _killed(self, happened: Happened) -> Iterator[None]:
         member = self._member(happened)
-        happened.pid = member.process.pid if member.process else 0
         happened.began_ms = wall_ms()
-        member.kill()
+        happened.pid = member.kill()
+        _require(happened, happened.pid, NOBODY)
         yield
         member.start()
 
     @contextmanager
     def _stopped(self, happened: Happened) -> Iterator[None]:
         member = self._member(happened)
-        member.send(signal.SIGSTOP)
+        _require(happened, member.send(signal.SIGSTOP), NOBODY)
         try:
             yield
         finally:
@@ -150,8 +151,9 @@ class Breaker:
     @contextmanager
     def _full(self, happened: Happened) -> Iterator[None]:
         member = self._member(happened)
-        member.limit_files(full=True)
+        _require(happened, member.limit_files(full=True), NOBODY)
         try:
+            self._cluster.wish_snapshots()  # which write much at once
             yield
         finally:
             member.limit_files(full=False)
@@ -160,38 +162,49 @@ class Breaker:
     def _corrupted(self, happened: Happened) -> Iterator[None]:
         draw = _chance(happened)
         with self._killed(happened):
-            if stores := self._cluster.stores(happened.fault.target):
-                store = draw.choice(stores)
-                if done := damage(store, draw):
-                    happened.detail = done
-                    self._damaged[happened.member, _partition(store)] = self._member(happened).lives + 1
+            if (store := self._store(happened, draw)) and (done := damage(store, draw)):
+                happened.detail = done
+                self._damaged[happened.member, _partition(store)] = self._member(happened).lives + 1
+            _require(happened, happened.detail, NOTHING)
             yield
 
     @contextmanager
     def _wiped(self, happened: Happened) -> Iterator[None]:
         with self._killed(happened):
-            if stores := self._cluster.stores(happened.fault.target):
-                store = _chance(happened).choice(stores)
-                happened.detail = store.name
-                shutil.rmtree(store)
-                self._damaged.pop((happened.member, _partition(store)), None)
+            if store := self._store(happened, _chance(happened)):
+                self._wipe(store, happened)
             yield
 
     @contextmanager
     def _snapshot_corrupted(self, happened: Happened) -> Iterator[None]:
-        told = damage(self._cluster.snapshots, _chance(happened))
-        with self._wiped(happened):
-            happened.detail = f"{told}, {happened.detail}"
+        draw = _chance(happened)
+        with self._killed(happened):
+            if store := self._store(happened, draw):
+                told = damage_newest(self._cluster.snapshots, _partition(store), draw)
+                _require(happened, told, NOTHING)
+                self._wipe(store, happened)
+                happened.detail = f"{told}, {happened.detail}"
             yield
+
+    def _store(self, happened: Happened, draw: Random) -> Path | None:
+        stores = self._cluster.stores(happened.fault.target)
+        _require(happened, stores, NOTHING)
+        return draw.choice(stores) if stores else None
+
+    def _wipe(self, store: Path, happened: Happened) -> None:
+        shutil.rmtree(store)
+        self._damaged.pop((happened.member, _partition(store)), None)
+        happened.detail = store.name
 
     @contextmanager
     def _guard_killed(self, happened: Happened) -> Iterator[None]:
-        self._member(happened).signal_guard(signal.SIGKILL)
+        _require(happened, self._member(happened).signal_guard(signal.SIGKILL), NOBODY)
         yield
 
     @contextmanager
     def _guard_stopped(self, happened: Happened) -> Iterator[None]:
         stopped = self._member(happened).signal_guard(signal.SIGSTOP)
+        _require(happened, stopped, NOBODY)
         try:
             yield
         finally:
@@ -201,6 +214,7 @@ class Breaker:
     def _frozen(self, happened: Happened) -> Iterator[None]:
         member = self._member(happened)
         frozen = member.freeze()
+        _require(happened, frozen, NOBODY)
         try:
             yield
         finally:
@@ -250,16 +264,14 @@ def _all_cut(links: Sequence[Link], happened: Happened) -> Iterator[None]:
             link.mend()
 
 
-def made_anew(line: Mapping[str, Any], partition: int) -> bool:
-    """Whether a scheduler's log says that it threw the partition's store away, or has another one."""
-    if line.get("partition") != partition:
-        return False
-    damaged = any(each.get("exc_type") == "DamagedStore" for each in line.get("exception", ()))
-    return line.get("event") in ("store_discarded", "store_restored") or damaged
-
-
 def _partition(store: Path) -> int:
     return int(store.name.rpartition("-")[2])
+
+
+def _require(happened: Happened, hit: object, problem: str) -> None:
+    """A fault that hit nothing was not survived."""
+    if not hit:
+        happened.problem = happened.problem or problem
 
 
 def _chance(happened: Happened) -> Random:

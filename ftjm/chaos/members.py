@@ -77,16 +77,18 @@ class Member:
 
     # -- what breaks it
 
-    def kill(self) -> None:
-        """`kill -9`, and not started again before `start`."""
+    def kill(self) -> int:
+        """`kill -9`, and not started again before `start`; the pid of what was killed, 0 if it did not run."""
         process = self.let_go()
-        if process is not None:
-            process.kill()
-            process.wait()
+        if process is None:
+            return 0
+        process.kill()
+        process.wait()
+        return process.pid
 
-    def send(self, number: signal.Signals) -> None:
-        """A signal to its own process."""
-        self._to([self._self()], number)
+    def send(self, number: signal.Signals) -> bool:
+        """A signal to its own process; whether that is there."""
+        return bool(self._to([self._self()], number))
 
     def guard(self) -> list[psutil.Process]:
         """The worker's guard, if it has one just now."""
@@ -101,25 +103,26 @@ class Member:
         frozen: list[psutil.Process] = []
         # What starts others is stopped before they are counted.
         while newer := [process for process in self._family() if process not in frozen]:
-            self._to(newer, signal.SIGSTOP)
-            frozen += newer
+            if not (hit := self._to(newer, signal.SIGSTOP)):
+                break
+            frozen += hit
         return frozen
 
     def signal_guard(self, number: signal.Signals) -> list[psutil.Process]:
         """Send it to the guard; whom it went to."""
-        guard = self.guard()
-        self._to(guard, number)
-        return guard
+        return self._to(self.guard(), number)
 
     @staticmethod
     def wake(processes: Sequence[psutil.Process]) -> None:
         """Let them run again."""
         Member._to(processes, signal.SIGCONT)
 
-    def limit_files(self, *, full: bool) -> None:
-        """No file can grow any more (EFBIG, where a full disk says ENOSPC), or all can again."""
+    def limit_files(self, *, full: bool) -> bool:
+        """No file can grow any more (EFBIG, where a full disk says ENOSPC), or all can again; whether it is there."""
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             limit_files(self._self().pid, full=full)
+            return True
+        return False
 
     def _self(self) -> psutil.Process:
         assert self.process is not None
@@ -131,10 +134,15 @@ class Member:
             yield from self._self().children(recursive=True)
 
     @staticmethod
-    def _to(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    def _to(processes: Sequence[psutil.Process], number: signal.Signals) -> list[psutil.Process]:
+        """Whom it reached: those that are there, and no zombies."""
+        reached = []
         for process in processes:
             with contextlib.suppress(psutil.Error, ProcessLookupError):
-                os.kill(process.pid, number)
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    os.kill(process.pid, number)
+                    reached.append(process)
+        return reached
 
 
 def limit_files(pid: int, *, full: bool) -> None:

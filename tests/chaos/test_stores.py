@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from ftjm.chaos.breaking import Breaker, made_anew
+from ftjm.chaos.breaking import Breaker
 from ftjm.chaos.cluster import Cluster
+from ftjm.chaos.damage import made_anew
 from ftjm.chaos.members import Member
 from ftjm.chaos.plan import Fault, Kind, Role
 from ftjm.chaos.stores import Told, misplaced
@@ -59,26 +60,30 @@ def test_a_standbys_store_is_where_it_said_it_was(applied):
 
 
 class Crew:
-    """One scheduler that runs nothing, with a store of partition 2."""
+    """One scheduler, with a store of partition 2, that runs some code instead of ours."""
 
-    def __init__(self, folder: Path, *files: str) -> None:
+    def __init__(self, folder: Path, *files: str, code: str = "pass") -> None:
+        self.snapshots = folder / "none"
         self.store = folder / "partition-2"
         self.store.mkdir()
         for name in files:
             (self.store / name).write_bytes(b"rows" * 100)
-        self.member = Member("scheduler-0", ["-c", "pass"], {}, folder, [])
+        self.member = Member("scheduler-0", ["-c", code], {}, folder, [])
         self.members = {Role.SCHEDULER: [self.member]}
+
+    def wish_snapshots(self) -> None:
+        """Nobody would hear of it."""
 
     def stores(self, _scheduler: int) -> list[Path]:
         return [self.store] if self.store.is_dir() else []
 
 
-def breaker(crew: Crew, *kinds: Kind) -> Breaker:
+def breaker(crew: Crew, *kinds: Kind, wait: bool = True) -> Breaker:
     plan = [Fault(number, 0.0, kind, 0, 0.0, 3) for number, kind in enumerate(kinds)]
     found = Breaker(cast("Cluster", crew), plan)
     for fault in plan:
         found._happen(fault)
-    if crew.member.process:
+    if wait and crew.member.process:
         crew.member.process.wait()
     return found
 
