@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from ftjm.chaos.breaking import Happened
-from ftjm.chaos.plan import WAYS, Role
+from ftjm.chaos.plan import WAYS, Kind, Role
 
 Span = tuple[float, float]
 
-BROKER_MS = 5_000
-"""After a broker is there again, clients need so long to find it."""
+BROKER_MS, COLD_BROKER_MS = 5_000, 20_000
+"""After a broker is there again, clients need so long to find it; one that was started anew warms up for so long."""
+COLD = (Kind.KILL_BROKER, Kind.FILL_BROKER_DISK)
 OWNER_MS = 1_000
 """After an owner is well again, it needs so long for what waits."""
 
@@ -31,7 +32,8 @@ def pauses(owners: Mapping[int, Sequence[tuple[int, str]]], happened: Sequence[H
         role = WAYS[fault.fault.kind].role
         for partition, changes in owners.items():
             if role is Role.BROKER:
-                found[partition].append((fault.began_ms, fault.healed_ms + BROKER_MS))
+                after = COLD_BROKER_MS if fault.fault.kind in COLD else BROKER_MS
+                found[partition].append((fault.began_ms, fault.healed_ms + after))
             elif role is Role.SCHEDULER:
                 found[partition] += _owned(changes, fault)
     return found

@@ -31,7 +31,7 @@ SETTLE_SECONDS_MAX = 180.0
 FOLLOW_SECONDS_MAX = 60.0
 """For standbys to have what owners have."""
 LOOK_SECONDS = 0.2
-SLACK_MS = 3_000
+SLACK_MS = 5_000
 
 log = logs.get(__name__)
 

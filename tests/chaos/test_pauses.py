@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ftjm.chaos.breaking import Happened
-from ftjm.chaos.pauses import BROKER_MS, OWNER_MS, pauses
+from ftjm.chaos.pauses import BROKER_MS, COLD_BROKER_MS, OWNER_MS, pauses
 from ftjm.chaos.plan import Fault, Kind
 
 OWNERS = {
@@ -30,3 +30,5 @@ def test_a_scheduler_excuses_nothing_that_was_taken_over():
 def test_a_broker_excuses_all_and_a_worker_nothing():
     found = pauses(OWNERS, [happened(Kind.STOP_BROKER, "broker-0"), happened(Kind.STOP_GUARD, "worker-0")])
     assert found == {partition: [(1_000, 2_000 + BROKER_MS)] for partition in OWNERS}
+    found = pauses(OWNERS, [happened(Kind.KILL_BROKER, "broker-0")])
+    assert found == {partition: [(1_000, 2_000 + COLD_BROKER_MS)] for partition in OWNERS}
