@@ -19,6 +19,9 @@ import psutil
 from ftjm import children, logs
 from ftjm.chaos.links import Link
 
+ON_FULL_DISK = "on a full disk"
+"""Where it may end, since it cannot even say why it does."""
+
 log = logs.get(__name__)
 
 
@@ -39,6 +42,8 @@ class Member:
         self._folder = folder
         self._lock = threading.Lock()
         self._wanted = False
+        self._full_life = 0
+        """The newest of its lives that had a full disk."""
 
     # -- its life
 
@@ -57,7 +62,9 @@ class Member:
             status = self.process.poll() if self.process and self._wanted else None
         if status is not None:
             said = (self._folder / f"{self.name}-{self.lives}.log").read_text(errors="replace").splitlines()
-            self.deaths.append(f"{self.name} ended with status {status}, life {self.lives}: {' | '.join(said[-1:])}")
+            full = f" {ON_FULL_DISK}" if self._full_life == self.lives else ""
+            last = " | ".join(said[-1:])
+            self.deaths.append(f"{self.name} ended with status {status}{full}, life {self.lives}: {last}")
             log.warning("a member ended by itself", member=self.name, status=status)
             self.start()
 
@@ -121,6 +128,7 @@ class Member:
         """No file can grow any more (EFBIG, where a full disk says ENOSPC), or all can again; whether it is there."""
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             limit_files(self._self().pid, full=full)
+            self._full_life = self.lives if full else self._full_life
             return True
         return False
 

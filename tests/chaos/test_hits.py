@@ -9,6 +9,7 @@ import pytest
 
 from ftjm.chaos.breaking import NOBODY, NOTHING
 from ftjm.chaos.damage import damage, damage_newest
+from ftjm.chaos.members import ON_FULL_DISK
 from ftjm.chaos.plan import Kind
 from ftjm.chaos.report import by_kind
 from tests.chaos.test_stores import Crew, breaker
@@ -43,6 +44,22 @@ def test_who_has_ended_is_not_hit(tmp_path, kind):
     found = breaker(crew, kind)
     assert found.happened[0].problem
     assert by_kind(found.happened) == {}
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_who_ends_by_itself_is_told_and_started_again(tmp_path, full):
+    member = running(tmp_path).member
+    assert member.limit_files(full=full)
+    process = member.process
+    assert process is not None
+    process.terminate()
+    process.wait()
+    member.watch()
+    member.kill()
+    [death] = member.deaths
+    assert (ON_FULL_DISK in death) is full
+    assert "scheduler-0 ended with status -15" in death
+    assert member.lives == 2
 
 
 def test_a_kill_of_nobody_is_told(tmp_path):
