@@ -99,7 +99,8 @@ class Judge:
         elif isinstance(event, e.CommandRejected):
             commands, ref = (self._evidence.commands or {}).get(partition, {}), event.cause_ref
             asked = commands.get(int(ref)) if ref.isdecimal() else None
-            for kind, text in refused(event, self._lives.get((event.queue, event.job_id)), asked):
+            life = self._lives.get((event.queue, event.job_id))
+            for kind, text in (*refused(event, life, asked), *self._rules[partition].refuses(event, asked)):
                 yield Found(kind, f"{job_key(event.queue, event.job_id)}: {text}")
 
     def finish(self, acknowledged: Iterable[Name] = ()) -> Report:

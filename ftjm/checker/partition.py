@@ -12,6 +12,7 @@ from ftjm.checker.life import OUTCOMES, Life
 from ftjm.checker.memory import SESSION_MS, WISH_MS, Memory
 from ftjm.checker.report import Found, Kind, Name
 from ftjm.checker.spans import uncovered
+from ftjm.core import commands as c
 from ftjm.core import events as e
 from ftjm.core.model import JobState, StopReason, job_key
 
@@ -108,6 +109,14 @@ class Rules:
                 yield from self._wishes.drop(event.command_id, event)
             case _:
                 pass
+
+    def refuses(self, event: e.CommandRejected, asked: c.Command | None) -> Iterator[Found]:
+        """A refusal, of what was asked for if that is known."""
+        if event.code != "REPEATED" or not event.kind:
+            return  # without a kind, it is a forwarded command that came twice
+        if isinstance(asked, c.RerunJob) and asked.command_id not in self._wishes:
+            text = f"expected the wish {asked.command_id} to be carried out"
+            yield Found(Kind.ANSWER, f"{text}, but found it refused as repeated")
 
     def _enqueue(self, name: Name, life: Life) -> None:
         self._serial += 1

@@ -11,7 +11,19 @@ from ftjm.checker import Evidence, Kind, Report
 from ftjm.core import commands as c
 from ftjm.core import events as e
 from ftjm.core.model import FailureReason, JobSpec, StopReason
-from tests.checker.test_checker import GOOD, Batch, Story, a_story, closed, dispatched, judged, of, submitted, succeeded
+from tests.checker.test_checker import (
+    AGAIN,
+    GOOD,
+    Batch,
+    Story,
+    a_story,
+    closed,
+    dispatched,
+    judged,
+    of,
+    submitted,
+    succeeded,
+)
 
 TOLD = e.Cause.COMMAND
 ASKED: dict[type[e.Event], type[c.Command]] = {
@@ -74,7 +86,7 @@ def test_what_answers_its_command_passes():
         [of(e.AttemptFailed, "x", TOLD, "19", **FAILURE), of(e.JobCancelled, "x", TOLD, "19")],
         [refused("x", 20, "STALE_ATTEMPT", "CompleteAttempt"), refused("x", 21, "WRONG_STATE", "CancelJob")],
         [e.ForwardReceived(source=0, number=1, cause_ref="22"), refused("y", 22, "UNKNOWN_JOB", "HoldJob")],
-        [_forwarded("z", 23)],
+        [_forwarded("z", 23), refused(AGAIN, 24, "REPEATED", "RerunJob")],
         asked={
             16: _submit("x"),
             17: c.CancelJob(queue="q", job_id="y"),
@@ -83,6 +95,7 @@ def test_what_answers_its_command_passes():
             21: CANCEL,
             22: c.HoldJob(queue="q", job_id="y"),
             23: c.CancelJob(queue="q", job_id="z"),
+            24: c.RerunJob(queue="q", job_id=AGAIN, command_id="again"),
         },
     )
     assert report.violations == []
@@ -170,6 +183,11 @@ FAULTS: dict[str, tuple[list[Batch], dict[int, c.Command | None], str]] = {
         [[*BORN, refused("x", 17, "WRONG_STATE", "CancelJob"), of(e.JobCancelled, "x", TOLD, "18")]],
         {17: CANCEL},
         "q/x: expected the CancelJob to be carried out in the state HELD, but found it refused",
+    ),
+    "a refusal of a wish that is new": (
+        [[refused(GOOD, 16, "REPEATED", "RerunJob")]],
+        {16: c.RerunJob(queue="q", job_id=GOOD, command_id="new")},
+        "q/good: expected the wish new to be carried out, but found it refused as repeated",
     ),
     "a refusal of the newest attempt's report": (
         [[*BEGUN], [refused("x", 17, "STALE_ATTEMPT", "CompleteAttempt"), succeeded("x", 1, 18)]],
