@@ -1,6 +1,6 @@
 """`ftjm chaos` with faults planted in its cluster: `python -m integration.planted_chaos chaos …`.
 
-Its schedulers give workers up at a third of their leases, and a row of one store is changed once all have stopped.
+Its schedulers take attempts for lost that run on, and a row of one store is changed once all have stopped.
 """
 
 from __future__ import annotations
@@ -10,25 +10,29 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import msgspec
-
 SCHEDULER = "as-scheduler"
 """The first argument of the planted schedulers, which `chaos` starts."""
 
 
 def hasty() -> None:
-    """A scheduler that hears of leases that are a third of what they are."""
+    """A scheduler that takes the start of a long job's first attempt for its loss: it runs on, and again elsewhere."""
     from ftjm.chaos import skewed
 
     skewed.install(Path(sys.argv.pop(1)))  # before anything has asked for the time
-    from ftjm.engine.liveness import Liveness
+    from ftjm.core import attempts, decide
+    from ftjm.core.commands import StartAttempt
+    from ftjm.core.model import Job, job_key
 
-    heard = Liveness.heard
+    handlers: dict[type, Any] = decide._HANDLERS
+    sound = handlers[StartAttempt]
 
-    def misheard(self: Liveness, heartbeat: Any, at: int) -> None:
-        heard(self, msgspec.structs.replace(heartbeat, lease_ms=heartbeat.lease_ms // 3), at)
+    def start(state: Any, command: StartAttempt, now: int, policy: Any) -> Any:
+        job = attempts._reported(state, command)
+        if command.job_id.startswith("long-") and command.attempt == 1 and isinstance(job, Job):
+            return attempts.lost(state, job_key(command.queue, command.job_id), job, "LAPSED", now)
+        return sound(state, command, now, policy)
 
-    patch.object(Liveness, "heard", misheard).start()
+    handlers[StartAttempt] = start
 
 
 def plant() -> None:

@@ -67,7 +67,7 @@ def test_faults_for_five_minutes(tmp_path: Path, seed: int, brokers: int) -> Non
 
 @pytest.mark.timeout(800)
 def test_a_cluster_that_breaks_its_promises_does_not_pass(tmp_path: Path) -> None:
-    """Owners give workers up at a third of their leases, and a row of one store is changed: see `planted_chaos`."""
+    """Owners take attempts for lost that run on, and a row of one store is changed: see `planted_chaos`."""
     status, report, _ = run(tmp_path, 3, 20, module="integration.planted_chaos")
     assert status == 1
     assert report["overlapped"] > 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from confluent_kafka import KafkaException
 
 from ftjm import logs
 from ftjm.bench.options import Progress
@@ -106,9 +108,14 @@ class _Chaos:
         """Wait for all jobs to end; how long it took since everything was healed, s."""
         self._progress.step("healed; waiting for all jobs to end")
         self._load.finish()
-        wanted, asked = self._load.acknowledged, self._watch.commands()
-        # A job that is to run again has not ended for good.
-        self._wait(lambda: self._watch.decided(asked), SETTLE_SECONDS_MAX)
+        wanted, asked = self._load.acknowledged, dict[int, int]()
+
+        def decided() -> bool:
+            # A job that is to run again has not ended for good.
+            asked.update(asked or self._watch.commands())
+            return self._watch.decided(asked)
+
+        self._wait(decided, SETTLE_SECONDS_MAX)
 
         def ended() -> bool:
             self._watch.look()
@@ -132,9 +139,12 @@ class _Chaos:
 
     @staticmethod
     def _wait(condition: Callable[[], bool], limit_seconds: float) -> None:
-        """What is not there by then, the judge will name."""
+        """What is not there by then, the judge will name. A broker that is just back may not answer yet."""
         deadline = time.monotonic() + limit_seconds
-        while not condition() and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(KafkaException):
+                if condition():
+                    return
             time.sleep(LOOK_SECONDS)
 
     def _judge(self) -> Report:
