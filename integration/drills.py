@@ -15,7 +15,7 @@ from ftjm.client import Client
 from ftjm.config import Settings
 from ftjm.core.commands import SubmitJob
 from ftjm.core.model import JobSpec
-from integration.harness import QUEUES, Cluster, Load, Process
+from integration.harness import QUEUES, Batch, Cluster, Load, Process
 from integration.waiting import until
 from integration.workers import told
 
@@ -77,11 +77,16 @@ class Ground(Cluster):
         until(finished, f"{jobs} to come to their end")
 
     def back(self, what: str, since_ms: int) -> int:
-        """Wait for a decision of every partition, and tell how long the last of them took since then, ms."""
+        """Wait until every partition has decided something from now on; how long the last took since then, ms.
+
+        To be called when the act is done, whose beginning is `since_ms`: what was decided meanwhile tells nothing, nor
+        does a new owner's first batch if there is nothing in it.
+        """
+        done_ms = now_ms()
 
         def first() -> dict[int, int] | None:
             batches = self.log().batches
-            found = {p: min((b.time_ms for b in of if b.time_ms >= since_ms), default=0) for p, of in batches.items()}
+            found = {p: first_decision_ms(batches.get(p, ()), done_ms) for p in range(self.settings.partitions)}
             return found if all(found.values()) else None
 
         longest = max(until(first, f"every partition to decide again after: {what}", 120).values()) - since_ms
@@ -110,6 +115,11 @@ class Ground(Cluster):
         )
         assert report.violations == []
         assert report.succeeded == report.jobs == len(self.jobs)
+
+
+def first_decision_ms(batches: Iterable[Batch], since_ms: int) -> int:
+    """When the log took the first batch since then that holds anything; 0 if there is none."""
+    return min((batch.time_ms for batch in batches if batch.time_ms >= since_ms and batch.events), default=0)
 
 
 def processes_of(process: Process) -> list[int]:

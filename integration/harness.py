@@ -22,6 +22,7 @@ import msgspec
 from ftjm import children
 from ftjm.adapters import codec
 from ftjm.adapters.kafka_scan import Record, Scan
+from ftjm.chaos import recorder
 from ftjm.client import Client, Ticket
 from ftjm.config import Settings
 from ftjm.core import events as e
@@ -53,7 +54,7 @@ class Process:
     def __init__(self, settings: Settings, name: str, command: Sequence[str], log: Path) -> None:
         self.name = name
         self.log = log
-        environment = {**os.environ, **settings.environment(), "FTJM_LOG_FORMAT": "json"}
+        environment = {**os.environ, **settings.environment(), "FTJM_LOG_FORMAT": "json", recorder.WORKER: name}
         self.command = [sys.executable, *command]
         """What the next life runs."""
         self._launch = partial(children.spawn, env=environment)

@@ -79,6 +79,7 @@ def test_a_soak_judges_what_it_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert figures["jobs"] > 0
     assert [figures["lost"], figures["doubled"], figures["other_violations"]] == [0, 0, 0]
     assert {"scheduler-0_last_mb", "scheduler-0_last_files", "command-worker-0-guard_last_mb"} <= set(figures)
+    assert min(figures["scheduler-0_last_disk_mb"], figures["broker-0_last_disk_mb"]) > 0
 
 
 def test_latency_of_real_commands_on_a_kafka_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

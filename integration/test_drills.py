@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ftjm.config import Settings
-from integration.drills import Ground, now_ms
-from integration.harness import Process
+from ftjm.core import events as e
+from integration.drills import Ground, first_decision_ms, now_ms
+from integration.harness import Batch, Process
 from integration.waiting import until
 from integration.workers import told
 
@@ -21,6 +23,17 @@ OLDER = "integration.older"
 def ground(cluster: Settings, tmp_path: Path) -> Iterator[Ground]:
     with Ground(cluster, tmp_path) as found:
         yield found
+
+
+def test_a_drill_is_over_with_the_first_decision_after_it() -> None:
+    def batch(time_ms: int, *events: e.Event) -> Batch:
+        rest: dict[str, Any] = dict.fromkeys(e.BatchClosed.__struct_fields__, 0)
+        return Batch(0, 1, time_ms, e.BatchClosed(**rest), list(events))
+
+    something = e.CommandRejected(code="INVALID", text="")
+    batches = [batch(90, something), batch(110), batch(120, something), batch(130, something)]
+    assert first_decision_ms(batches, 100) == 120
+    assert first_decision_ms(batches[:2], 100) == 0
 
 
 def _all_schedulers_down(ground: Ground, seconds: float, per_second: float) -> None:

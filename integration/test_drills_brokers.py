@@ -191,6 +191,7 @@ def test_the_quorum_is_lost_for_good_and_the_cluster_restored_elsewhere(hosts: H
         ftjm(settings, "snapshot", "import", place)
         told("the restore: ftjm snapshot import", now_ms() - restoring)
         with Ground(settings, tmp_path / "new") as ground:
+            ground.submit("after", 0.05)
             ground.scheduler("a")
             ground.worker()
             ground.back("a new Kafka, the restore and a new scheduler", began)

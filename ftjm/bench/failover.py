@@ -131,4 +131,4 @@ def _history(cluster: Cluster) -> Iterator[Entry]:
     with Scan(settings.kafka_settings("bench"), settings.topic("events")) as scan:
         for record in scan.read(dict.fromkeys(range(settings.partitions), 0)):
             event: e.Event | e.BatchClosed = codec.decode(record.value)
-            yield Entry(record.partition, record.offset, event)
+            yield Entry(record.partition, record.offset, event, record.time_ms)

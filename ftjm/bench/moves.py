@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from ftjm.adapters import codec
 from ftjm.adapters.kafka_lanes import LaneReader
+from ftjm.bench.crew import Member
 from ftjm.config import Settings
 from ftjm.core.events import BatchClosed
 from ftjm.errors import FtjmError
@@ -21,11 +22,24 @@ READ_SECONDS = 0.05
 LIMIT_SECONDS = 60.0
 
 
+Life = tuple[str, int]
+"""A scheduler's name, and a process that had it."""
+
+
 class Batch(NamedTuple):
-    """A committed batch: when the log took its last record (wall clock, ms), and the name of who wrote it."""
+    """A committed batch: when the log took its last record (wall clock, ms), and who wrote it, `name@host:pid`."""
 
     at_ms: int
     owner: str
+
+    @property
+    def name(self) -> str:
+        return self.owner.partition("@")[0]
+
+    @property
+    def life(self) -> Life:
+        """Whose it is, and of which of its lives."""
+        return self.name, int(self.owner.rpartition(":")[2])
 
 
 class Moves:
@@ -58,22 +72,21 @@ class Moves:
                 value = message.value() or b""
                 if codec.type_of(value) is BatchClosed and (closed := codec.decode(value)).events:
                     # One without events decides nothing: a new owner tells by it that it is there.
-                    owner = closed.owner.partition("@")[0]
-                    self._batches[message.partition() or 0].append(Batch(message.timestamp()[1], owner))
+                    self._batches[message.partition() or 0].append(Batch(message.timestamp()[1], closed.owner))
 
     def owned(self, name: str) -> set[int]:
         """The partitions whose newest batch is of this scheduler."""
-        return {p for p, batches in list(self._batches.items()) if batches[-1].owner == name}
+        return {p for p, batches in list(self._batches.items()) if batches[-1].name == name}
 
-    def until_shared(self, names: Iterable[str]) -> None:
-        """Wait until these, each of them and no others, own all partitions."""
-        wanted = set(names)
+    def until_shared(self, crew: Mapping[str, Member]) -> None:
+        """Wait until the present lives of these, each of them and no others, own all partitions."""
+        wanted = {(name, member.process.pid) for name, member in crew.items()}
 
         def shared() -> bool:
-            owners = [batches[-1].owner for batches in list(self._batches.values())]
+            owners = [batches[-1].life for batches in list(self._batches.values())]
             return len(owners) == self._partitions and set(owners) == wanted
 
-        self._until(shared, f"{', '.join(sorted(wanted))} to share all partitions")
+        self._until(shared, f"{', '.join(sorted(crew))} to share all partitions")
 
     def takeovers(self, partitions: Iterable[int], victim: str, at_ms: int) -> list[float]:
         """Wait until each of `partitions` has a batch of another than `victim`, and how long each took, s."""
@@ -83,7 +96,7 @@ class Moves:
             batches = reversed(list(self._batches[partition]))
             newest = None
             for batch in batches:
-                if batch.owner == victim or batch.at_ms < at_ms:
+                if batch.name == victim or batch.at_ms < at_ms:
                     break
                 newest = batch
             return newest
@@ -93,11 +106,8 @@ class Moves:
 
     def pauses(self, since_ms: int, until_ms: int) -> list[float]:
         """The longest time without a batch of each partition, of pauses that touch this time, s."""
-        found = []
-        for batches in list(self._batches.values()):
-            near = (b - a for (a, _), (b, _) in pairwise(list(batches)) if b >= since_ms and a <= until_ms)
-            found.append(max(near, default=0) / 1000)
-        return found
+        times = {p: [at for at, _ in list(batches)] for p, batches in list(self._batches.items())}
+        return [longest_pause_ms(times.get(p, []), since_ms, until_ms) / 1000 for p in range(self._partitions)]
 
     def _until(self, reached: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + LIMIT_SECONDS
@@ -107,3 +117,10 @@ class Moves:
                 todo = "look what keeps this machine busy, and run the benchmark again"
                 raise FtjmError(what, f"not within {LIMIT_SECONDS:g} s", todo)
             time.sleep(READ_SECONDS)
+
+
+def longest_pause_ms(times: Sequence[int], since_ms: int, until_ms: int) -> int:
+    """The longest time without a batch, of pauses that touch this time; one that is still open lasts until its end."""
+    known = times or [since_ms]
+    ends = [*known, until_ms] if known[-1] < until_ms else known
+    return max((b - a for a, b in pairwise(ends) if b >= since_ms and a <= until_ms), default=0)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import psutil
 
@@ -39,6 +42,9 @@ WARM_UP = 0.1
 """Of the whole time: caches fill, the JVM compiles."""
 END_SECONDS_MAX = 60.0
 MIB = 1024 * 1024
+BLOCK_BYTES = 512
+
+T = TypeVar("T")
 
 
 def run(cluster: Cluster) -> dict[str, Figure]:
@@ -52,6 +58,7 @@ def run(cluster: Cluster) -> dict[str, Figure]:
         began = time.monotonic()
         while (passed := time.monotonic() - began) < seconds:
             samples.take(cluster.processes())
+            samples.take_disk(directories(cluster))
             cluster.crew.check()
             follower.check()
             cluster.progress.move(int(passed), int(seconds))
@@ -71,27 +78,57 @@ def run(cluster: Cluster) -> dict[str, Figure]:
     }
 
 
+def directories(cluster: Cluster) -> dict[str, Path]:
+    """What grows on disk, by whose it is: the schedulers' stores, and our own brokers' logs."""
+    found = {name: cluster.settings.data_dir / name for name in cluster.processes() if name.startswith("scheduler")}
+    if not cluster.options.bootstrap:
+        found |= {f"broker-{n}": cluster.folder / "kafka" / f"broker-{n}" for n in range(cluster.options.brokers)}
+    return found
+
+
+def used_mb(directory: Path) -> float:
+    """What its files take of the disk; those that go meanwhile take none."""
+    blocks = 0
+    for path in directory.rglob("*"):
+        with suppress(FileNotFoundError):
+            blocks += path.lstat().st_blocks
+    return blocks * BLOCK_BYTES / MIB
+
+
 class Samples:
-    """What each process holds, over time."""
+    """What each process holds, in memory and on disk, over time."""
 
     def __init__(self) -> None:
         self._taken: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        self._disks: dict[str, list[float]] = defaultdict(list)
 
     def take(self, processes: Mapping[str, psutil.Process]) -> None:
         for name, process in processes.items():
             held = process.memory_info().rss / MIB
             self._taken[name].append((held, process.num_fds()))
 
+    def take_disk(self, directories: Mapping[str, Path]) -> None:
+        for name, directory in directories.items():
+            self._disks[name].append(used_mb(directory))
+
     def figures(self) -> dict[str, Figure]:
-        """Medians of the first and of the last samples, of memory in MB and of file handles."""
+        """Medians of the first and of the last samples, of memory and disk in MB and of file handles."""
         found: dict[str, Figure] = {}
         for name, taken in sorted(self._taken.items()):
-            steady = taken[int(len(taken) * WARM_UP) :]
-            some = max(1, int(len(steady) * SHARE))
-            for which, part in (("first", steady[:some]), ("last", steady[-some:])):
+            for which, part in _ends(taken):
                 found[f"{name}_{which}_mb"] = significant(median(held for held, _ in part))
                 found[f"{name}_{which}_files"] = int(median(files for _, files in part))
+        for name, disks in sorted(self._disks.items()):
+            for which, used in _ends(disks):
+                found[f"{name}_{which}_disk_mb"] = significant(median(used))
         return found
+
+
+def _ends(taken: Sequence[T]) -> tuple[tuple[str, Sequence[T]], tuple[str, Sequence[T]]]:
+    """The first and the last samples behind the warm-up."""
+    steady = taken[int(len(taken) * WARM_UP) :]
+    some = max(1, int(len(steady) * SHARE))
+    return ("first", steady[:some]), ("last", steady[-some:])
 
 
 class Follower:
@@ -122,7 +159,7 @@ class Follower:
                 while not self._over.is_set():
                     for record in scan.read(starts):
                         event: e.Event | e.BatchClosed = codec.decode(record.value)
-                        self._judge.take(Entry(record.partition, record.offset, event))
+                        self._judge.take(Entry(record.partition, record.offset, event, record.time_ms))
                         starts[record.partition] = record.offset + 1
                         self._ended += isinstance(event, e.AttemptSucceeded | e.JobFailed)
         except Exception as error:  # noqa: BLE001  (raised where it is asked for)

@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from random import Random
 
 import msgspec
@@ -16,7 +17,7 @@ import psutil
 
 from ftjm import logs
 from ftjm.chaos.cluster import Cluster
-from ftjm.chaos.damage import damage
+from ftjm.chaos.damage import damage, damage_newest, made_anew
 from ftjm.chaos.links import Link
 from ftjm.chaos.members import Member, limit_files
 from ftjm.chaos.plan import WAYS, Fault, Kind, Role
@@ -28,6 +29,8 @@ GUARD_MS = 500
 SKEW_MS_MAX = 4_000
 SKEW_FAR_MS = 20_000
 """Beyond what owners are allowed to be wrong by."""
+
+NOBODY, NOTHING = "nobody was there to be hit", "there was nothing to damage"
 
 log = logs.get(__name__)
 
@@ -54,8 +57,8 @@ class Breaker:
         self.happened: list[Happened] = []
         self.woken: dict[str, list[tuple[float, float]]] = {}
         """When old attempts may have run, by worker: CLOCK_BOOTTIME ms."""
-        self.damaged: set[tuple[str, int]] = set()
-        """Schedulers and partitions whose stores were damaged."""
+        self._damaged: dict[tuple[str, int], int] = {}
+        """Schedulers and partitions whose stores were damaged, and the life of the scheduler that is given them."""
         self._cluster = cluster
         self._plan = plan
         self._threads: list[threading.Thread] = []
@@ -76,6 +79,12 @@ class Breaker:
             thread.join()
         if self._failure is not None:
             raise self._failure
+
+    def left_damaged(self, scheduler: str, partition: int) -> bool:
+        """Whether a store was damaged, and nobody has made it anew since."""
+        life = self._damaged.get((scheduler, partition))
+        [member] = (each for each in self._cluster.members[Role.SCHEDULER] if each.name == scheduler)
+        return life is not None and not any(made_anew(line, partition) for line in member.said(life))
 
     def _happen(self, fault: Fault) -> None:
         role = WAYS[fault.kind].role
@@ -108,16 +117,16 @@ class Breaker:
     @contextmanager
     def _killed(self, happened: Happened) -> Iterator[None]:
         member = self._member(happened)
-        happened.pid = member.process.pid if member.process else 0
         happened.began_ms = wall_ms()
-        member.kill()
+        happened.pid = member.kill()
+        _require(happened, happened.pid, NOBODY)
         yield
         member.start()
 
     @contextmanager
     def _stopped(self, happened: Happened) -> Iterator[None]:
         member = self._member(happened)
-        member.send(signal.SIGSTOP)
+        _require(happened, member.send(signal.SIGSTOP), NOBODY)
         try:
             yield
         finally:
@@ -142,8 +151,9 @@ class Breaker:
     @contextmanager
     def _full(self, happened: Happened) -> Iterator[None]:
         member = self._member(happened)
-        member.limit_files(full=True)
+        _require(happened, member.limit_files(full=True), NOBODY)
         try:
+            self._cluster.wish_snapshots()  # which write much at once
             yield
         finally:
             member.limit_files(full=False)
@@ -152,36 +162,49 @@ class Breaker:
     def _corrupted(self, happened: Happened) -> Iterator[None]:
         draw = _chance(happened)
         with self._killed(happened):
-            if stores := self._cluster.stores(happened.fault.target):
-                store = draw.choice(stores)
-                happened.detail = damage(store, draw)
-                self.damaged.add((happened.member, int(store.name.rpartition("-")[2])))
+            if (store := self._store(happened, draw)) and (done := damage(store, draw)):
+                happened.detail = done
+                self._damaged[happened.member, _partition(store)] = self._member(happened).lives + 1
+            _require(happened, happened.detail, NOTHING)
             yield
 
     @contextmanager
     def _wiped(self, happened: Happened) -> Iterator[None]:
         with self._killed(happened):
-            if stores := self._cluster.stores(happened.fault.target):
-                store = _chance(happened).choice(stores)
-                happened.detail = store.name
-                shutil.rmtree(store)
+            if store := self._store(happened, _chance(happened)):
+                self._wipe(store, happened)
             yield
 
     @contextmanager
     def _snapshot_corrupted(self, happened: Happened) -> Iterator[None]:
-        told = damage(self._cluster.snapshots, _chance(happened))
-        with self._wiped(happened):
-            happened.detail = f"{told}, {happened.detail}"
+        draw = _chance(happened)
+        with self._killed(happened):
+            if store := self._store(happened, draw):
+                told = damage_newest(self._cluster.snapshots, _partition(store), draw)
+                _require(happened, told, NOTHING)
+                self._wipe(store, happened)
+                happened.detail = f"{told}, {happened.detail}"
             yield
+
+    def _store(self, happened: Happened, draw: Random) -> Path | None:
+        stores = self._cluster.stores(happened.fault.target)
+        _require(happened, stores, NOTHING)
+        return draw.choice(stores) if stores else None
+
+    def _wipe(self, store: Path, happened: Happened) -> None:
+        shutil.rmtree(store)
+        self._damaged.pop((happened.member, _partition(store)), None)
+        happened.detail = store.name
 
     @contextmanager
     def _guard_killed(self, happened: Happened) -> Iterator[None]:
-        self._member(happened).signal_guard(signal.SIGKILL)
+        _require(happened, self._member(happened).signal_guard(signal.SIGKILL), NOBODY)
         yield
 
     @contextmanager
     def _guard_stopped(self, happened: Happened) -> Iterator[None]:
         stopped = self._member(happened).signal_guard(signal.SIGSTOP)
+        _require(happened, stopped, NOBODY)
         try:
             yield
         finally:
@@ -191,6 +214,7 @@ class Breaker:
     def _frozen(self, happened: Happened) -> Iterator[None]:
         member = self._member(happened)
         frozen = member.freeze()
+        _require(happened, frozen, NOBODY)
         try:
             yield
         finally:
@@ -238,6 +262,16 @@ def _all_cut(links: Sequence[Link], happened: Happened) -> Iterator[None]:
     finally:
         for link in links:
             link.mend()
+
+
+def _partition(store: Path) -> int:
+    return int(store.name.rpartition("-")[2])
+
+
+def _require(happened: Happened, hit: object, problem: str) -> None:
+    """A fault that hit nothing was not survived."""
+    if not hit:
+        happened.problem = happened.problem or problem
 
 
 def _chance(happened: Happened) -> Random:

@@ -7,13 +7,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ftjm import children, config
-from ftjm.adapters import topics
+from ftjm.adapters import codec, topics
+from ftjm.adapters.kafka import Outlet
+from ftjm.chaos import recorder
 from ftjm.chaos.links import Link
 from ftjm.chaos.members import Member
 from ftjm.chaos.plan import Role, Shape
 from ftjm.chaos.skewed import set_offset
 from ftjm.config import Settings
 from ftjm.core.identity import partition_for
+from ftjm.core.messages import TakeSnapshot
 from ftjm.embedded.kafka import EmbeddedKafka, addresses
 from ftjm.embedded.ports import STEP, free_base_port
 from ftjm.embedded.settings import Door
@@ -24,6 +27,7 @@ LEASE_SECONDS = 2.0
 SNAPSHOT_EVENTS = 200
 """So few that there are several in a short time."""
 STOP_SECONDS_MAX = 20.0
+WISH_SECONDS_MAX = 1.0
 
 
 class Cluster:
@@ -90,7 +94,7 @@ class Cluster:
     def _member(self, role: Role, number: int, links: list[Link]) -> Member:
         name = f"{role}-{number}"
         settings = self._settings(",".join(link.address for link in links), "data")
-        env = {**os.environ, **settings.environment(), "FTJM_METRICS_PORT": "0"}
+        env = {**os.environ, **settings.environment(), "FTJM_METRICS_PORT": "0", recorder.WORKER: name}
         program = ["-m", "ftjm"]
         if role is Role.SCHEDULER:
             set_offset(self.clock(number), 0)
@@ -128,6 +132,13 @@ class Cluster:
         """Start again what has ended by itself. To be called now and then."""
         for member in self.everybody:
             member.watch()
+
+    def wish_snapshots(self) -> None:
+        """Ask all owners for whole snapshots. Perhaps nobody hears of it."""
+        outlet = Outlet(self.settings.kafka_settings("chaos"))
+        wish = codec.encode(TakeSnapshot(partitions=[*range(PARTITIONS)], full=True, actor="chaos"))
+        outlet.send(self.settings.topic("heartbeats"), wish, partition=0)
+        outlet.close(WISH_SECONDS_MAX)
 
     def stop_workers(self) -> None:
         """SIGTERM to all workers."""

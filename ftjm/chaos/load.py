@@ -20,16 +20,20 @@ from ftjm.chaos import recorder
 from ftjm.checker import Name
 from ftjm.client import Client, Ticket
 from ftjm.config import Settings
-from ftjm.core.commands import CancelJob, Command, ReleaseJob, SubmitJob
-from ftjm.core.model import JobState
+from ftjm.core.commands import CancelJob, Command, ReleaseJob, RerunJob, SubmitJob
+from ftjm.core.model import JobState, job_key
+from ftjm.errors import FtjmError
 from ftjm.inputs import parse_job
 
 PER_SECOND = 12.0
 LOSSES_MAX = 10_000
 """No job may fail because its workers were lost: that is what is broken here."""
 PATIENCE_SECONDS = 300.0
+AGAIN_SECONDS = 0.5
+"""Between a wish and its repetition."""
 HTTP_SECONDS = 5.0
 HTTP_PAUSE_SECONDS = 0.2
+SHOWN_MAX = 3
 
 S, F, C = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 
@@ -44,6 +48,8 @@ class Planned(msgspec.Struct, frozen=True):
     cancel_after: float = -1.0
     """Seconds after the submission; below 0 never."""
     release_after: float = -1.0
+    rerun_after: float = -1.0
+    """One wish, sent twice, as by a client that lost the answer."""
     again: bool = False
     """Submitted twice, as by a client that lost the answer."""
     by_http: bool = False
@@ -66,7 +72,7 @@ def jobs(seed: int, duration_seconds: float, queues: Sequence[str], marks: Path)
             "priority": draw.choice((20, 50, 50, 80)),
         }
         asked = _KINDS[kind][1](draw)
-        how = {key: asked.pop(key) for key in ("ends", "cancel_after", "release_after") if key in asked}
+        how = {key: asked.pop(key) for key in ("ends", "cancel_after", "release_after", "rerun_after") if key in asked}
         run = [asked.pop("seconds"), asked.pop("status", 0), asked.pop("failures", 0)]
         # The interpreter that is there anyhow, without what takes time at its start.
         command = [sys.executable, "-I", "-S", recorder.__file__, str(marks), *map(str, run)]
@@ -110,6 +116,18 @@ _KINDS: dict[str, tuple[int, Any]] = {
         2,
         lambda draw: {"seconds": _seconds(draw, 0.5, 3), "cancel_after": _seconds(draw, 0, 2), "ends": {S, C}},
     ),
+    "rerun": (1, lambda draw: {"seconds": 0.05, "rerun_after": _seconds(draw, 1, 6), "ends": {S}}),
+    # Where its worker is lost, it has failed; or is held, until somebody looks at it.
+    "strict": (1, lambda draw: {"seconds": _seconds(draw, 0.3, 2), "on_worker_loss": "fail", "ends": {S, F}}),
+    "watched": (
+        1,
+        lambda draw: {
+            "seconds": _seconds(draw, 0.3, 2),
+            "on_worker_loss": "hold",
+            "cancel_after": _seconds(draw, 6, 9),
+            "ends": {S, C},
+        },
+    ),
     "held": (1, lambda draw: {"seconds": 0.05, "hold": True, "release_after": _seconds(draw, 0.1, 2), "ends": {S}}),
 }
 """How often each kind comes, and what it asks for."""
@@ -124,7 +142,7 @@ class Load(threading.Thread):
         self._planned = planned
         self._failure: Exception | None = None
         self._tickets: list[Ticket] = []
-        self._http = _ByHttp(api_port)
+        self._http = ByHttp(api_port)
 
     def run(self) -> None:
         """Submit, cancel and release. Told by `finish` if it fails."""
@@ -135,11 +153,14 @@ class Load(threading.Thread):
             submit = SubmitJob(queue=queue, job_id=job_id, spec=request.spec)
             acts.append((job.at_seconds, job if job.by_http else submit))
             if job.again:
-                acts.append((job.at_seconds + 0.5, submit))
+                acts.append((job.at_seconds + AGAIN_SECONDS, submit))
             if job.cancel_after >= 0:
                 acts.append((job.at_seconds + job.cancel_after, CancelJob(queue=queue, job_id=job_id)))
             if job.release_after >= 0:
                 acts.append((job.at_seconds + job.release_after, ReleaseJob(queue=queue, job_id=job_id)))
+            if job.rerun_after >= 0:
+                rerun = RerunJob(queue=queue, job_id=job_id, command_id=f"{job_id}-again")
+                acts += [(job.at_seconds + job.rerun_after + later, rerun) for later in (0.0, AGAIN_SECONDS)]
         acts.sort(key=lambda act: act[0])
         self._http.start()
         try:
@@ -161,10 +182,14 @@ class Load(threading.Thread):
         self._http.join()
 
     def finish(self) -> None:
-        """Wait until the log has everything. Raises what went wrong."""
+        """Wait until the log has everything that was planned. Raises what went wrong; FtjmError if something lacks."""
         self.join()
-        if self._failure is not None:
-            raise self._failure
+        if failure := self._failure or self._http.failure:
+            raise failure
+        if lacking := sorted({job.name for job in self._planned} - self.acknowledged):
+            named = ", ".join(job_key(*name) for name in lacking[:SHOWN_MAX])
+            found = f"{len(lacking)} were not: {named}"
+            raise FtjmError(f"all {len(self._planned)} jobs to be acknowledged", found, "look at the logs of the API")
 
     @property
     def acknowledged(self) -> set[Name]:
@@ -176,22 +201,38 @@ class Load(threading.Thread):
         }
 
 
-class _ByHttp(threading.Thread):
-    """Submits through the API, again and again until it is told yes: the job's id makes that harmless."""
+class ByHttp(threading.Thread):
+    """Submits through the API, again and again until it is told yes: the job's id makes that harmless.
 
-    def __init__(self, port: int) -> None:
+    Ends with the first job that is refused, or not taken within `patience_seconds`.
+    """
+
+    def __init__(self, port: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
         super().__init__(name="load-http", daemon=True)
+        self.failure: Exception | None = None
         self.waiting: Queue[Planned | None] = Queue()
         self.acknowledged: set[Name] = set()
         self._port = port
+        self._patience_seconds = patience_seconds
 
     def run(self) -> None:
-        while (job := self.waiting.get()) is not None:
-            while not self._submit(job):
-                time.sleep(HTTP_PAUSE_SECONDS)
-            self.acknowledged.add(job.name)
+        """Until it is given None, or fails. Raises nothing: `failure` has it."""
+        try:
+            while (job := self.waiting.get()) is not None:
+                self._submit(job)
+                self.acknowledged.add(job.name)
+        except Exception as error:  # noqa: BLE001  (told by `finish`, in the caller's own thread)
+            self.failure = error
 
-    def _submit(self, job: Planned) -> bool:
+    def _submit(self, job: Planned) -> None:
+        deadline = time.monotonic() + self._patience_seconds
+        while not self._is_taken(job):
+            if time.monotonic() > deadline:
+                todo = "look at the logs of the API"
+                raise FtjmError(f"{job_key(*job.name)} to be taken in {self._patience_seconds:g} s", "it was not", todo)
+            time.sleep(HTTP_PAUSE_SECONDS)
+
+    def _is_taken(self, job: Planned) -> bool:
         body = json.dumps(job.fields).encode()
         try:
             with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=HTTP_SECONDS)) as connection:
@@ -201,5 +242,6 @@ class _ByHttp(threading.Thread):
         except (OSError, http.client.HTTPException):
             return False
         if 400 <= answer.status < 500 and answer.status != http.HTTPStatus.TOO_MANY_REQUESTS:
-            raise AssertionError(f"{job.name} was refused: {answer.status} {said.decode(errors='replace')}")
+            found = f"{answer.status} {said.decode(errors='replace')}"
+            raise FtjmError(f"the API to take {job_key(*job.name)}", found, "look at the logs of the API")
         return answer.status < http.HTTPStatus.MULTIPLE_CHOICES

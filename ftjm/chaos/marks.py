@@ -17,6 +17,6 @@ def _read(path: Path) -> Execution | None:
     data = path.read_bytes()
     if len(data) < HEAD.size + SPAN.size:
         return None  # killed before it did anything
-    queue, job_id, attempt, _ = path.name.split("+")
+    queue, job_id, attempt, worker, _ = path.name.split("+")
     spans = [(start / 1e6, end / 1e6) for start, end in SPAN.iter_unpack(data[HEAD.size :])]
-    return Execution(queue, job_id, int(attempt), spans, HEAD.unpack_from(data)[0] == 1)
+    return Execution(queue, job_id, int(attempt), spans, HEAD.unpack_from(data)[0] == 1, worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -11,11 +12,15 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from ftjm import children, logs
 from ftjm.chaos.links import Link
+
+ON_FULL_DISK = "on a full disk"
+"""Where it may end, since it cannot even say why it does."""
 
 log = logs.get(__name__)
 
@@ -37,6 +42,8 @@ class Member:
         self._folder = folder
         self._lock = threading.Lock()
         self._wanted = False
+        self._full_life = 0
+        """The newest of its lives that had a full disk."""
 
     # -- its life
 
@@ -55,7 +62,9 @@ class Member:
             status = self.process.poll() if self.process and self._wanted else None
         if status is not None:
             said = (self._folder / f"{self.name}-{self.lives}.log").read_text(errors="replace").splitlines()
-            self.deaths.append(f"{self.name} ended with status {status}, life {self.lives}: {' | '.join(said[-1:])}")
+            full = f" {ON_FULL_DISK}" if self._full_life == self.lives else ""
+            last = " | ".join(said[-1:])
+            self.deaths.append(f"{self.name} ended with status {status}{full}, life {self.lives}: {last}")
             log.warning("a member ended by itself", member=self.name, status=status)
             self.start()
 
@@ -65,18 +74,28 @@ class Member:
             self._wanted = False
             return self.process if self.process and self.process.poll() is None else None
 
+    def said(self, life: int) -> Iterator[dict[str, Any]]:
+        """What it logged in this life and later ones."""
+        for number in range(life, self.lives + 1):
+            for line in (self._folder / f"{self.name}-{number}.log").read_text(errors="replace").splitlines():
+                with contextlib.suppress(ValueError):
+                    if isinstance(told := json.loads(line), dict):
+                        yield told
+
     # -- what breaks it
 
-    def kill(self) -> None:
-        """`kill -9`, and not started again before `start`."""
+    def kill(self) -> int:
+        """`kill -9`, and not started again before `start`; the pid of what was killed, 0 if it did not run."""
         process = self.let_go()
-        if process is not None:
-            process.kill()
-            process.wait()
+        if process is None:
+            return 0
+        process.kill()
+        process.wait()
+        return process.pid
 
-    def send(self, number: signal.Signals) -> None:
-        """A signal to its own process."""
-        self._to([self._self()], number)
+    def send(self, number: signal.Signals) -> bool:
+        """A signal to its own process; whether that is there."""
+        return bool(self._to([self._self()], number))
 
     def guard(self) -> list[psutil.Process]:
         """The worker's guard, if it has one just now."""
@@ -91,25 +110,27 @@ class Member:
         frozen: list[psutil.Process] = []
         # What starts others is stopped before they are counted.
         while newer := [process for process in self._family() if process not in frozen]:
-            self._to(newer, signal.SIGSTOP)
-            frozen += newer
+            if not (hit := self._to(newer, signal.SIGSTOP)):
+                break
+            frozen += hit
         return frozen
 
     def signal_guard(self, number: signal.Signals) -> list[psutil.Process]:
         """Send it to the guard; whom it went to."""
-        guard = self.guard()
-        self._to(guard, number)
-        return guard
+        return self._to(self.guard(), number)
 
     @staticmethod
     def wake(processes: Sequence[psutil.Process]) -> None:
         """Let them run again."""
         Member._to(processes, signal.SIGCONT)
 
-    def limit_files(self, *, full: bool) -> None:
-        """No file can grow any more (EFBIG, where a full disk says ENOSPC), or all can again."""
+    def limit_files(self, *, full: bool) -> bool:
+        """No file can grow any more (EFBIG, where a full disk says ENOSPC), or all can again; whether it is there."""
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             limit_files(self._self().pid, full=full)
+            self._full_life = self.lives if full else self._full_life
+            return True
+        return False
 
     def _self(self) -> psutil.Process:
         assert self.process is not None
@@ -121,10 +142,15 @@ class Member:
             yield from self._self().children(recursive=True)
 
     @staticmethod
-    def _to(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    def _to(processes: Sequence[psutil.Process], number: signal.Signals) -> list[psutil.Process]:
+        """Whom it reached: those that are there, and no zombies."""
+        reached = []
         for process in processes:
             with contextlib.suppress(psutil.Error, ProcessLookupError):
-                os.kill(process.pid, number)
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    os.kill(process.pid, number)
+                    reached.append(process)
+        return reached
 
 
 def limit_files(pid: int, *, full: bool) -> None:

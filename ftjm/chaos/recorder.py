@@ -14,6 +14,8 @@ HEAD = struct.Struct("=Q")
 """1 once it has come to its own end."""
 SPAN = struct.Struct("=QQ")
 """From, to: CLOCK_BOOTTIME, ns."""
+WORKER = "CHAOS_WORKER"
+"""The variable of a worker's environment that names it."""
 TICK_SECONDS = 0.01
 GAP_NS = 200_000_000
 """Who was not seen for so long did not run: its host was frozen."""
@@ -22,7 +24,8 @@ GAP_NS = 200_000_000
 def main() -> None:
     """Run once."""
     directory, seconds, status, failures = sys.argv[1:]
-    name = "+".join((os.environ["FTJM_JOB_ID"].replace("/", "+"), os.environ["FTJM_ATTEMPT"], str(os.getpid())))
+    job, attempt = os.environ["FTJM_JOB_ID"].replace("/", "+"), os.environ["FTJM_ATTEMPT"]
+    name = "+".join((job, attempt, os.environ.get(WORKER, ""), str(os.getpid())))
     file = os.open(os.path.join(directory, name), os.O_CREAT | os.O_WRONLY)  # noqa: PTH118  (quick)
     began = since = now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     until, place = began + int(float(seconds) * 1e9), HEAD.size

@@ -62,6 +62,8 @@ class ChaosReport(msgspec.Struct, kw_only=True):
     batches: int
     stores: int
     """That were compared with the folded log."""
+    timers_judged: int
+    """Delays, deadlines and the like whose lateness no fault excuses."""
     settle_s: float
     """From the last fault's end to the last job's."""
     violations: list[str]

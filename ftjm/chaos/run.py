@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from confluent_kafka import KafkaException
 
-from ftjm import logs, replay
-from ftjm.adapters.kafka_scan import Scan
-from ftjm.adapters.rocks import DamagedStore
+from ftjm import logs
 from ftjm.bench.options import Progress
 from ftjm.bench.report import machine
 from ftjm.chaos import marks
 from ftjm.chaos.breaking import Breaker
 from ftjm.chaos.cluster import LEASE_SECONDS, PARTITIONS, SLOTS, Cluster
 from ftjm.chaos.load import Load, jobs
+from ftjm.chaos.pauses import pauses
 from ftjm.chaos.picture import Run
-from ftjm.chaos.plan import WAYS, Role, Shape, plan
+from ftjm.chaos.plan import Shape, plan
 from ftjm.chaos.report import ChaosReport, Takeover, by_kind, spread, takeovers
-from ftjm.chaos.watching import CLIENT, Watch, judged
+from ftjm.chaos.stores import Followers, Store, compare
+from ftjm.chaos.watching import Watch, judged
 from ftjm.checker import Evidence, Report
 from ftjm.errors import FtjmError
-from ftjm.storeview import stores
 
 START_SECONDS_MAX = 120.0
 SETTLE_SECONDS_MAX = 180.0
 """For all jobs to end once everything is healed."""
+FOLLOW_SECONDS_MAX = 60.0
+"""For standbys to have what owners have."""
 LOOK_SECONDS = 0.2
-RECOVERY_MS = 5_000
-"""After a fault of schedulers or brokers is healed, timers may still be late for so long."""
-SLACK_MS = 3_000
+SLACK_MS = 5_000
 
 log = logs.get(__name__)
 
@@ -79,10 +80,13 @@ class _Chaos:
         watcher.join()
         self._cluster.stop_workers()
         self._wait(self._watch.all_decided, SETTLE_SECONDS_MAX)
+        reached, missing = self._followed()
         self._cluster.stop_members()
         self._progress.step("judging")
         verdict = self._judge()
-        compared = self._compare(verdict)
+        self._watch.look()
+        compared, wrong = compare(self._cluster.settings, self._watch.last, reached, self._breaker.left_damaged)
+        verdict.violations += missing + wrong
         found = takeovers(self._watch.owners, self._breaker.happened)
         report = self._report(about, verdict, found, settle_s, compared)
         return Run(report, self._breaker.happened, found, dict(self._watch.ends), began_ms)
@@ -104,7 +108,14 @@ class _Chaos:
         """Wait for all jobs to end; how long it took since everything was healed, s."""
         self._progress.step("healed; waiting for all jobs to end")
         self._load.finish()
-        wanted = self._load.acknowledged
+        wanted, asked = self._load.acknowledged, dict[int, int]()
+
+        def decided() -> bool:
+            # A job that is to run again has not ended for good.
+            asked.update(asked or self._watch.commands())
+            return self._watch.decided(asked)
+
+        self._wait(decided, SETTLE_SECONDS_MAX)
 
         def ended() -> bool:
             self._watch.look()
@@ -113,11 +124,27 @@ class _Chaos:
         self._wait(ended, SETTLE_SECONDS_MAX)
         return round(time.monotonic() - healed, 2)
 
+    def _followed(self) -> tuple[dict[Store, int], list[str]]:
+        """Wait until each partition has an owner and a standby that hold all of it; how far each store is."""
+        with Followers(self._cluster.settings) as followers:
+
+            def caught_up() -> bool:
+                self._watch.look()
+                followers.look()
+                return not followers.missing(self._watch.last)
+
+            self._wait(caught_up, FOLLOW_SECONDS_MAX)
+            missing = [f"expected {each}, but found none" for each in followers.missing(self._watch.last)]
+            return followers.reached, missing
+
     @staticmethod
     def _wait(condition: Callable[[], bool], limit_seconds: float) -> None:
-        """What is not there by then, the judge will name."""
+        """What is not there by then, the judge will name. A broker that is just back may not answer yet."""
         deadline = time.monotonic() + limit_seconds
-        while not condition() and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(KafkaException):
+                if condition():
+                    return
             time.sleep(LOOK_SECONDS)
 
     def _judge(self) -> Report:
@@ -127,37 +154,13 @@ class _Chaos:
             ends={job.name: job.ends for job in self._planned},
             executions=executions,
             woken=self._breaker.woken,
-            pauses=[
-                (each.began_ms, each.healed_ms + RECOVERY_MS)
-                for each in self._breaker.happened
-                if WAYS[each.fault.kind].role in (Role.SCHEDULER, Role.BROKER)
-            ],
+            pauses=pauses(self._watch.owners, self._breaker.happened),
             slack_ms=SLACK_MS,
         )
-        return judged(self._cluster.settings, evidence, self._load.acknowledged)
-
-    def _compare(self, verdict: Report) -> int:
-        """Every store with the folded log; how many there are.
-
-        Damage that we did, and that nobody has read since, is told by whoever reads it: that is as it should be.
-        """
-        found = stores(self._cluster.settings.data_dir)
-        settings = self._cluster.settings
-        with Scan(settings.kafka_settings(CLIENT), settings.topic("events")) as scan:
-            for (name, partition), path in found.items():
-                try:
-                    _, difference = replay.verify(scan, partition, path)
-                except DamagedStore as error:
-                    if (name, partition) in self._breaker.damaged:
-                        continue
-                    verdict.violations.append(f"the store of {name} for partition {partition} is damaged: {error}")
-                    continue
-                except FtjmError as error:
-                    verdict.violations.append(f"the store of {name} for partition {partition}: {error}")
-                    continue
-                if difference is not None:
-                    verdict.violations.append(f"the store of {name} for partition {partition} differs: {difference}")
-        return len(found)
+        found = judged(self._cluster.settings, evidence, self._load.acknowledged)
+        if not found.timers_judged:
+            found.violations.append("expected some timers that no fault excuses, but found none")
+        return found
 
     def _report(
         self, about: dict[str, object], verdict: Report, found: list[Takeover], settle_s: float, compared: int
@@ -196,6 +199,7 @@ class _Chaos:
             batches=verdict.batches,
             stores=compared,
             settle_s=settle_s,
+            timers_judged=verdict.timers_judged,
             violations=verdict.violations,
             crashes=[death for member in self._cluster.everybody for death in member.deaths],
         )

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from ftjm.adapters import codec
 from ftjm.adapters.kafka_scan import Record, Scan
 from ftjm.checker import Entry, Evidence, Heard, Judge, Name, Report
 from ftjm.config import Settings
 from ftjm.core import events as e
+from ftjm.core.commands import Command
+from ftjm.core.errors import UndecodableError
 from ftjm.core.messages import WorkerHeartbeat
 
 CLIENT = "chaos"
+
+
+class Last(NamedTuple):
+    """The last batch of a partition."""
+
+    offset: int
+    owner: str
+    """The scheduler's name."""
 
 
 class Watch:
@@ -28,6 +39,8 @@ class Watch:
         self.owners: dict[int, list[tuple[int, str]]] = defaultdict(list)
         """By partition: when the log took the first batch of each owner, ms, and who it is."""
         self.next_command: dict[int, int] = {}
+        self.last: dict[int, Last] = {}
+        """Of each partition, the batch that was read last."""
 
     def look(self) -> None:
         """Take in what is new."""
@@ -39,9 +52,12 @@ class Watch:
         event = codec.decode(record.value)
         if isinstance(event, e.BatchClosed):
             self.next_command[record.partition] = event.next_command
+            self.last[record.partition] = Last(record.offset, event.owner.partition("@")[0])
             owners = self.owners[record.partition]
             if not owners or owners[-1][1] != event.owner:
                 owners.append((record.time_ms, event.owner))
+        elif isinstance(event, e.JobRerun):
+            self.ended.discard((event.queue, event.job_id))
         elif isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled):
             self.ended.add((event.queue, event.job_id))
             self.ends[record.time_ms // 1000] += 1
@@ -51,11 +67,19 @@ class Watch:
         self.look()
         return len(self.owners) == self._scan.partitions
 
+    def commands(self) -> dict[int, int]:
+        """Where `commands` ends now, by partition."""
+        with Scan(self._settings.kafka_settings(CLIENT), self._settings.topic("commands"), committed=False) as scan:
+            return {p: scan.bounds(p)[1] for p in range(scan.partitions)}
+
+    def decided(self, ends: Mapping[int, int]) -> bool:
+        """Whether every command before these offsets is decided."""
+        self.look()
+        return all(end <= self.next_command.get(p, 0) for p, end in ends.items())
+
     def all_decided(self) -> bool:
         """Whether no command waits."""
-        self.look()
-        with Scan(self._settings.kafka_settings(CLIENT), self._settings.topic("commands"), committed=False) as scan:
-            return all(scan.bounds(p)[1] <= self.next_command.get(p, 0) for p in range(scan.partitions))
+        return self.decided(self.commands())
 
     def close(self) -> None:
         self._scan.__exit__()
@@ -63,10 +87,10 @@ class Watch:
 
 def judged(settings: Settings, evidence: Evidence, acknowledged: set[Name]) -> Report:
     """The verdict of the history checker on all that the topics hold."""
-    commands: dict[int, list[int]] = {p: [] for p in range(settings.partitions)}
+    commands: dict[int, dict[int, Command | None]] = {p: {} for p in range(settings.partitions)}
     for record in _all(settings, "commands"):
-        commands[record.partition].append(record.offset)
-    evidence.commands = {p: _short(offsets) for p, offsets in commands.items()}
+        commands[record.partition][record.offset] = _asked(record.value)
+    evidence.commands, evidence.partitions = commands, settings.partitions
     evidence.heard = Heard()
     for record in _all(settings, "heartbeats"):
         heartbeat = codec.decode(record.value)
@@ -74,14 +98,16 @@ def judged(settings: Settings, evidence: Evidence, acknowledged: set[Name]) -> R
             evidence.heard.hear(heartbeat)
     judge = Judge(evidence)
     for record in _all(settings, "events"):
-        judge.take(Entry(record.partition, record.offset, codec.decode(record.value)))
+        judge.take(Entry(record.partition, record.offset, codec.decode(record.value), record.time_ms))
     return judge.finish(acknowledged)
 
 
-def _short(offsets: list[int]) -> list[int] | range:
-    if offsets and offsets[-1] - offsets[0] == len(offsets) - 1:
-        return range(offsets[0], offsets[-1] + 1)
-    return offsets
+def _asked(value: bytes) -> Command | None:
+    try:
+        found = codec.decode(value)
+    except UndecodableError:
+        return None
+    return found if isinstance(found, Command) else None
 
 
 def _all(settings: Settings, kind: str) -> Iterator[Record]:

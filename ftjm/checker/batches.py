@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
+from ftjm.checker.answers import answered, fits
+from ftjm.checker.evidence import Asked
 from ftjm.checker.report import Found, Kind
 from ftjm.core import events as e
 
+AHEAD_MAX_MS = 5_000
+"""By how much an owner may be ahead of the brokers: beyond it, it must not decide."""
 SHOWN_MAX = 5
 """How many offsets one violation names."""
 
@@ -18,24 +22,28 @@ NOTHING = e.BatchClosed(
 class Chain:
     """Fed with all records of a partition; memory is that of one batch."""
 
-    def __init__(self, commands: Collection[int] | None = None) -> None:
+    def __init__(self, commands: Asked | None = None) -> None:
         self.before = NOTHING
         self.open_events = 0
         self._commands = commands
-        self._answered: set[str] = set()
+        self._answered: dict[str, list[e.Event]] = {}
         self._times: set[int] = set()
 
-    def take(self, event: e.Event | e.BatchClosed) -> Iterator[Found]:
+    def take(self, event: e.Event | e.BatchClosed, time_ms: int) -> Iterator[Found]:
+        """Judge a record that the log took at `time_ms`."""
         if isinstance(event, e.Event):
             self.open_events += 1
             self._times.add(event.at)
             if event.cause is e.Cause.COMMAND:
-                self._answered.add(event.cause_ref)
+                self._answered.setdefault(event.cause_ref, []).append(event)
             return
         yield from self._follows(event, self.before)
+        if event.now - time_ms > AHEAD_MAX_MS:
+            text = f"expected batch {event.batch_no}, which the log took at {time_ms}, to be at most {AHEAD_MAX_MS} ms"
+            yield Found(Kind.TIMER, f"{text} ahead of that, but found it of {event.now}")
         yield from self._answers(self.before.next_command, event.next_command)
         self.before, self.open_events = event, 0
-        self._answered, self._times = set(), set()
+        self._answered, self._times = {}, set()
 
     def _follows(self, closed: e.BatchClosed, before: e.BatchClosed) -> Iterator[Found]:
         if closed.batch_no != before.batch_no + 1:
@@ -57,12 +65,17 @@ class Chain:
 
     def _answers(self, start: int, end: int) -> Iterator[Found]:
         wanted = {str(offset) for offset in range(start, end) if self._commands is None or offset in self._commands}
-        if unanswered := wanted - self._answered:
+        if unanswered := wanted - self._answered.keys():
             text = f"expected an event for each command consumed, but found none for {_offsets(unanswered)}"
             yield Found(Kind.LOST, text)
-        if strange := self._answered - wanted:
+        if strange := self._answered.keys() - wanted:
             text = f"expected answers to the commands {range(start, end)} only, but found some to {_offsets(strange)}"
             yield Found(Kind.ANSWER, text)
+        for ref, events in self._answered.items():
+            yield from answered(ref, events)
+            if self._commands is not None and ref in wanted:
+                first = events[isinstance(events[0], e.ForwardReceived) :]
+                yield from fits(ref, first[0], self._commands[int(ref)]) if first else ()
 
     def end(self) -> Iterator[Found]:
         """The log is over: no batch may be open, and no command may wait."""

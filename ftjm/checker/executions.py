@@ -46,6 +46,10 @@ class Executions:
             if attempt not in self._sent:
                 text = f"expected a dispatch of attempt {attempt[2]}, which ran, but found none"
                 yield name, Found(Kind.UNDISPATCHED, text)
+            for worker in {each.worker for each in executions if each.worker and attempt in self._sent}:
+                if worker != (wanted := self._sent[attempt].worker):
+                    text = f"expected attempt {attempt[2]} to run with {wanted}, but found it with {worker}"
+                    yield name, Found(Kind.UNDISPATCHED, text)
             if len(executions) > 1:
                 text = f"expected attempt {attempt[2]} to be started once, but found it {len(executions)} times"
                 yield name, Found(Kind.DOUBLED, text)

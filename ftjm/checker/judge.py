@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from ftjm.checker.answers import refused
 from ftjm.checker.batches import Chain
+from ftjm.checker.causes import caused
 from ftjm.checker.evidence import Evidence
 from ftjm.checker.executions import Executions
 from ftjm.checker.life import Life, name_of
 from ftjm.checker.partition import Rules
+from ftjm.checker.places import placed
 from ftjm.checker.report import COUNTED, Entry, Found, Kind, Name, Report
 from ftjm.core import events as e
 from ftjm.core.lifecycle import LIFECYCLE
@@ -45,23 +48,25 @@ class Judge:
 
     def take(self, entry: Entry) -> None:
         """Judge one record."""
-        partition, offset, event = entry
+        partition, offset, event, time_ms = entry
         chain = self._chains.get(partition)
         if chain is None:
             commands = self._evidence.commands
-            chain = self._chains[partition] = Chain(None if commands is None else commands.get(partition, ()))
+            chain = self._chains[partition] = Chain(None if commands is None else commands.get(partition, {}))
             self._rules[partition] = Rules(partition, self._evidence)
-        before = chain.before
-        for found in chain.take(event):
+        for found in chain.take(event, time_ms):
             self._report.blame(f"events[{partition}] at {offset}", found)
         if isinstance(event, e.BatchClosed):
             self._report.batches += 1
-            for found in self._rules[partition].close(event, before):
+            for found in self._rules[partition].close(event, time_ms):
                 self._report.blame(f"events[{partition}] at {offset}", found)
             return
         self._report.events += 1
         if (counted := COUNTED.get(type(event))) is not None:
             setattr(self._report, counted, getattr(self._report, counted) + 1)
+        partitions = self._evidence.partitions
+        for found in (*caused(event), *(placed(event, partition, partitions) if partitions else ())):
+            self._report.blame(f"events[{partition}] at {offset}", found)
         if type(event) in LIFECYCLE:
             self._live(partition, offset, event)
         else:
@@ -83,7 +88,7 @@ class Judge:
 
     def _told(self, partition: int, event: e.Event) -> Iterator[Found]:
         """What happens to a partition, its sessions and its peers. (A refusal only names a job.)"""
-        self._rules[partition].told(event)
+        yield from self._rules[partition].told(event)
         if isinstance(event, e.CommandForwarded):
             self._forwarded[partition, event.partition] += 1
         elif isinstance(event, e.ForwardReceived):
@@ -91,10 +96,17 @@ class Judge:
             if event.number != self._received[event.source, partition]:
                 text = f"expected message {self._received[event.source, partition]} of partition {event.source}"
                 yield Found(Kind.CHAIN, f"{text}, but found {event.number}")
+        elif isinstance(event, e.CommandRejected):
+            commands, ref = (self._evidence.commands or {}).get(partition, {}), event.cause_ref
+            asked = commands.get(int(ref)) if ref.isdecimal() else None
+            life = self._lives.get((event.queue, event.job_id))
+            for kind, text in (*refused(event, life, asked), *self._rules[partition].refuses(event, asked)):
+                yield Found(kind, f"{job_key(event.queue, event.job_id)}: {text}")
 
     def finish(self, acknowledged: Iterable[Name] = ()) -> Report:
         """The history is over: what is missing, and what ran."""
         report = self._report
+        report.timers_judged = sum(rules.timers_judged for rules in self._rules.values())
         for partition in set(self._evidence.commands or ()) - set(self._chains):
             self._chains[partition] = Chain((self._evidence.commands or {})[partition])
         for partition, chain in self._chains.items():

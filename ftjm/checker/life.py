@@ -8,36 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from ftjm.checker import ends, terms
 from ftjm.checker.report import Found, Kind
+from ftjm.checker.terms import Terms
 from ftjm.core import events as e
 from ftjm.core.lifecycle import LIFECYCLE
-from ftjm.core.model import TERMINAL, JobSpec, JobState, OnWorkerLoss, StopReason
+from ftjm.core.model import TERMINAL, JobState
 
 Outcome = e.AttemptSucceeded | e.AttemptFailed | e.AttemptLost | e.AttemptDeclined
 OUTCOMES = (e.AttemptSucceeded, e.AttemptFailed, e.AttemptLost, e.AttemptDeclined)
 WAITS = frozenset({JobState.SCHEDULED, JobState.RETRY_WAIT})
 
 
-class Terms(NamedTuple):
-    """What of a job's specification says how it must go; shared by all that have the same."""
+class Unsettled(NamedTuple):
+    """A job that may not stay as it is."""
 
-    priority: int = 50
-    held: bool = False
-    max_attempts: int = 1
-    on_worker_loss: str = OnWorkerLoss.REQUEUE
-    worker_losses_max: int = 0
-    backoff_ms: int = 0
-    backoff_factor: float = 1.0
-    backoff_max_ms: int = 0
-    retention_ms: int = 0
-
-    @classmethod
-    def of(cls, spec: JobSpec) -> Terms:
-        return cls(*(getattr(spec, name) for name in cls._fields))
-
-    def backoff(self, failures: int) -> float:
-        """The longest delay after so many failures, ms."""
-        return min(self.backoff_max_ms, self.backoff_ms * self.backoff_factor ** min(failures - 1, 64))
+    why: str
+    ends_as: type[e.Event]
+    """What has to follow in the batch."""
+    cause: tuple[e.Cause, str]
+    """And because of what."""
 
 
 class Life:
@@ -60,8 +50,7 @@ class Life:
         self.failures = 0
         self.losses = 0
         self.stopping = ""
-        self.unsettled = ""
-        """Why the job may not stay as it is: an event that ends or holds it has to follow in the batch."""
+        self.unsettled: Unsettled | None = None
         self.succeeded_run = 0
         self.forgotten = False
         self.order = 0
@@ -83,7 +72,12 @@ class Life:
             text = f"expected all of its events in partition {self.partition}, but found one in {partition}"
             yield Found(Kind.CHAIN, text)
         yield from self._runs(event)
+        yield from ends.by_itself(event) if self.unsettled is None else ends.followed(self, event)
         match event:
+            case e.JobSubmitted():
+                yield from terms.birth(event)
+            case e.JobRerun():
+                yield from terms.rebirth(self.terms, event)
             case e.AttemptDispatched():
                 yield from self._numbered(event)
             case e.AttemptStarted() | e.AttemptCheckpointed():
@@ -92,10 +86,6 @@ class Life:
                 yield from self._sent(event.attempt, self.session)
             case e.AttemptSucceeded() | e.AttemptFailed() | e.AttemptLost() | e.AttemptDeclined():
                 yield from self._outcome(event)
-            case e.JobFailed():
-                yield from self._may_fail(event)
-            case e.JobCancelled() if not self._is_wished(event):
-                yield Found(Kind.END, f"expected somebody's wish to cancel it, but found the cause {event.cause}")
             case _:
                 pass
         yield from self._moves(event)
@@ -148,7 +138,7 @@ class Life:
 
     def _settle(self, event: e.Event, after: JobState | None) -> None:
         """Make the event true."""
-        self.unsettled = ""
+        self.unsettled = None
         match event:
             case e.JobSubmitted():
                 self.terms, self.due_at, self.deadline_at = Terms.of(event.spec), event.due_at, event.deadline_at
@@ -163,9 +153,10 @@ class Life:
                 self.attempt, self.session, self.attempt_open = event.attempt, event.session, True
             case e.AttemptFailed() | e.AttemptLost():
                 self.due_at = event.retry_at
-                self.unsettled = "" if event.retry_at else "no further attempt"
+                if not event.retry_at:
+                    self._unsettle(event, "no further attempt")
             case e.AttemptDeclined() if self.stopping:
-                self.unsettled = "a stop that was asked for"
+                self._unsettle(event, "a stop that was asked for")
             case e.JobForgotten():
                 self.forgotten, self.forget_at = True, 0
             case _:
@@ -176,6 +167,9 @@ class Life:
         self.state = after
         if after is JobState.READY:
             self.due_at = 0
+
+    def _unsettle(self, event: e.Event, why: str) -> None:
+        self.unsettled = Unsettled(why, ends.end_after(self, event), (event.cause, event.cause_ref))
 
     # -- runs, attempts and their outcomes
 
@@ -212,47 +206,12 @@ class Life:
                 self.succeeded_run = event.run
             case e.AttemptFailed():
                 self.failures += 1
-                yield from self._retried(event)
+                yield from ends.retried(self, event)
             case e.AttemptLost():
                 self.losses += 1
-                yield from self._requeued(event)
+                yield from ends.requeued(self, event)
             case _:
                 pass
-
-    # -- whether it may be tried again, and whether it may end
-
-    def _retried(self, event: e.AttemptFailed) -> Iterator[Found]:
-        again = not self.stopping and self.failures < self.terms.max_attempts
-        counted = f"{self.failures} of {self.terms.max_attempts} attempts failed"
-        yield from _once_more(event.retry_at, again, counted, self.stopping)
-        if event.retry_at and not 0 <= event.retry_at - event.at <= self.terms.backoff(self.failures):
-            text = f"expected a retry within {self.terms.backoff(self.failures):g} ms"
-            yield Found(Kind.TIMER, f"{text}, but found it {event.retry_at - event.at} ms later")
-
-    def _requeued(self, event: e.AttemptLost) -> Iterator[Found]:
-        wanted = self.terms.on_worker_loss == OnWorkerLoss.REQUEUE and self.losses <= self.terms.worker_losses_max
-        counted = f"{self.losses} of {self.terms.worker_losses_max} losses, and then {self.terms.on_worker_loss}"
-        yield from _once_more(event.retry_at, wanted and not self.stopping, counted, self.stopping)
-
-    def _is_wished(self, event: e.JobCancelled) -> bool:
-        if self.unsettled:
-            return self.stopping == StopReason.CANCELLED
-        return event.cause is e.Cause.COMMAND
-
-    def _may_fail(self, event: e.JobFailed) -> Iterator[Found]:
-        if not self.unsettled:
-            if event.cause is not e.Cause.TIMER:  # deadlines are judged as timers
-                yield Found(Kind.END, f"expected a last attempt before it failed, but found none ({event.reason})")
-        elif self.stopping == StopReason.CANCELLED:
-            yield Found(Kind.END, "expected it cancelled, as somebody wished, but found it failed")
-
-
-def _once_more(retry_at: int, wanted: bool, counted: str, stopping: str) -> Iterator[Found]:
-    why = f"{counted}{f', and a stop was asked for ({stopping})' if stopping else ''}"
-    if wanted and not retry_at:
-        yield Found(Kind.END, f"expected a further attempt ({why}), but found none")
-    if retry_at and not wanted:
-        yield Found(Kind.END, f"expected no further attempt ({why}), but found one")
 
 
 def name_of(state: JobState | None) -> str:

@@ -23,6 +23,8 @@ class Entry(NamedTuple):
     partition: int
     offset: int
     event: e.Event | e.BatchClosed
+    time_ms: int
+    """When the log took it, by the brokers' clock."""
 
 
 class Kind(StrEnum):
@@ -45,9 +47,11 @@ class Kind(StrEnum):
     LIMIT = "limit"
     """More attempts than there are slots, or work for a session that was given up."""
     TIMER = "timer"
-    """A timer that came too early, too late or never."""
+    """A timer that came too early, too late or never, or what only a timer may do and none did."""
+    CAUSE = "cause"
+    """What nobody wished for, and no offer or silence led to."""
     ANSWER = "answer"
-    """Answers to commands that were not consumed, or do not exist."""
+    """Answers to commands that were not consumed, or do not exist; two to one, and others than were asked for."""
     CHAIN = "chain"
     """Batches, forwarded commands or numbers that do not follow one another."""
 
@@ -74,6 +78,8 @@ class Report(msgspec.Struct):
     commands_refused: int = 0
     batches: int = 0
     events: int = 0
+    timers_judged: int = 0
+    """That were asked to be in time, and that no pause would have excused."""
     violations: list[str] = []
     kinds: Counter[str] = msgspec.field(default_factory=Counter)
     """How many violations there are, by `Kind`."""

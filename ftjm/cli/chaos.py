@@ -64,8 +64,13 @@ def chaos(
         raise UsageError("1 or 3 brokers", str(brokers), "take 3 for replication, or 1")
     logs.configure("console", "error")
     folder = _folder(data_dir)
-    with Screen() as screen:
-        found = run(seed, length, Shape(brokers=brokers, schedulers=schedulers, workers=workers), folder, screen)
+    shape = Shape(brokers=brokers, schedulers=schedulers, workers=workers)
+    try:
+        with Screen() as screen:
+            found = run(seed, length, shape, folder, screen)
+    except FtjmError:
+        typer.echo(f"kept: {folder}", err=True)
+        raise
     if picture is not None:
         picture.write_text(draw(found))
     _show(found.report, output)

@@ -136,7 +136,7 @@ class Cluster:
             for record in scan.read(dict.fromkeys(range(scan.partitions), 0)):
                 event = codec.decode(record.value)
                 assert isinstance(event, e.Event | e.BatchClosed)
-                self.history.append(Entry(record.partition, record.offset, event))
+                self.history.append(Entry(record.partition, record.offset, event, record.time_ms))
                 if isinstance(event, e.BatchClosed):
                     self.batches.append(Batch(record.partition, record.time_ms, event))
                 elif isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled):

@@ -27,7 +27,8 @@ from ftjm.errors import FtjmError
 
 def recording(marks: Path, *arguments: object, attempt: int = 1) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-I", "-S", recorder.__file__, str(marks), *map(str, arguments)]
-    return subprocess.Popen(command, env={"FTJM_JOB_ID": "q/job", "FTJM_ATTEMPT": str(attempt)})
+    env = {"FTJM_JOB_ID": "q/job", "FTJM_ATTEMPT": str(attempt), recorder.WORKER: "worker-1"}
+    return subprocess.Popen(command, env=env)
 
 
 def wait_for(condition, limit_seconds: float = 20.0):
@@ -43,7 +44,7 @@ def test_an_attempt_writes_down_when_it_ran(tmp_path):
     assert recording(tmp_path, 0.2, 3, 0).wait() == 3
     after = time.clock_gettime_ns(time.CLOCK_BOOTTIME) / 1e6
     [found] = executions(tmp_path)
-    assert (found.name, found.attempt, found.finished) == (("q", "job"), 1, True)
+    assert (found.name, found.attempt, found.worker, found.finished) == (("q", "job"), 1, "worker-1", True)
     assert before < found.spans[0][0] < found.spans[-1][1] < after
     assert found.spans[-1][1] - found.spans[0][0] >= 200
 

@@ -80,4 +80,4 @@ def test_the_load_is_a_pure_function_too():
     for job in planned:
         parse_job(job.fields)
         assert job.ends
-        assert not job.by_http or (job.cancel_after < 0 and job.release_after < 0)
+        assert not job.by_http or (job.cancel_after < 0 and job.release_after < 0 and job.rerun_after < 0)

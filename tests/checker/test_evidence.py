@@ -7,15 +7,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from ftjm.checker import Evidence, Execution, Heard, Kind, Report
+from ftjm.checker import Evidence, Execution, Heard, Kind, Report, check
 from ftjm.checker.agenda import ROOM, Agenda
+from ftjm.checker.places import place_of
 from ftjm.checker.spans import uncovered
+from ftjm.core import events as e
+from ftjm.core.identity import partition_for
 from ftjm.core.messages import SessionState, SlotOffer, WorkerHeartbeat
 from ftjm.core.model import JobState
-from tests.checker.test_checker import AGAIN, CANCELLED, GOOD, LOST, a_story, closed, judged
+from tests.checker.test_answers import commands_of
+from tests.checker.test_checker import AGAIN, CANCELLED, GOOD, LATE, LOST, a_story, closed, entry, judged, submitted
 
 
-def heard(slots: int = 2, offered: int = 2, number: int = 1) -> Heard:
+def heard(slots: int = 2, offered: int = 2, number: int = 1, queue: str = "q") -> Heard:
     found = Heard()
     for session in ("s1", "s2"):
         found.hear(
@@ -29,15 +33,15 @@ def heard(slots: int = 2, offered: int = 2, number: int = 1) -> Heard:
                 lease_ms=5_000,
                 slots=slots,
                 busy=0,
-                queues=["q"],
+                queues=[queue],
                 offers=[SlotOffer(partition=0, number=number, slots=offered)],
             )
         )
     return found
 
 
-def ran(job_id: str, attempt: int, start: float, end: float, *, finished: bool = True) -> Execution:
-    return Execution("q", job_id, attempt, [(start, end)], finished)
+def ran(job_id: str, attempt: int, start: float, end: float, *, finished: bool = True, worker: str = "w") -> Execution:
+    return Execution("q", job_id, attempt, [(start, end)], finished, worker)
 
 
 EXECUTIONS = [
@@ -51,6 +55,9 @@ EXECUTIONS = [
 """What ran in the good story."""
 
 
+COMMANDS = commands_of(a_story())
+
+
 def given(**evidence: Any) -> Report:
     """The good story, judged by this evidence."""
     return judged(closed(a_story()), evidence=Evidence(**evidence))
@@ -59,18 +66,20 @@ def given(**evidence: Any) -> Report:
 def test_good_evidence_passes():
     report = given(
         ends={("q", GOOD): frozenset({JobState.SUCCEEDED}), ("q", CANCELLED): frozenset({JobState.CANCELLED})},
-        commands={0: range(16)},
+        commands={0: COMMANDS},
         heard=heard(),
         executions=EXECUTIONS,
         slack_ms=10,
     )
     assert report.violations == []
+    assert report.timers_judged == 3
 
 
 def without(job_id: str, attempt: int) -> list[Execution]:
     return [each for each in EXECUTIONS if (each.job_id, each.attempt) != (job_id, attempt)]
 
 
+MANY = next(number for number in range(2, 9) if partition_for("q", number))
 FAULTS: dict[str, tuple[dict[str, Any], Kind, str]] = {
     "a job that ends as nobody asked for": (
         {"ends": {("q", CANCELLED): frozenset({JobState.SUCCEEDED, JobState.FAILED})}},
@@ -78,17 +87,17 @@ FAULTS: dict[str, tuple[dict[str, Any], Kind, str]] = {
         "q/cancelled: expected it to end FAILED or SUCCEEDED, but found it CANCELLED",
     ),
     "commands that nobody has read": (
-        {"commands": {0: range(18)}},
+        {"commands": {0: COMMANDS | dict.fromkeys((16, 17))}},
         Kind.LOST,
         "events[0]: expected an answer to every command, but found none to 16, 17",
     ),
     "a partition that nobody has read": (
-        {"commands": {0: range(16), 1: range(2)}},
+        {"commands": {0: COMMANDS, 1: dict.fromkeys(range(2))}},
         Kind.LOST,
         "events[1]: expected an answer to every command, but found none to 0, 1",
     ),
     "an answer to a command that does not exist": (
-        {"commands": {0: [offset for offset in range(16) if offset != 5]}},
+        {"commands": {0: {offset: asked for offset, asked in COMMANDS.items() if offset != 5}}},
         Kind.ANSWER,
         "only, but found some to 5",
     ),
@@ -116,6 +125,21 @@ FAULTS: dict[str, tuple[dict[str, Any], Kind, str]] = {
         {"executions": [*EXECUTIONS, ran("ghost", 1, 40, 41)]},
         Kind.UNDISPATCHED,
         "q/ghost: expected a dispatch of attempt 1, which ran, but found none",
+    ),
+    "an attempt with another worker than it was sent to": (
+        {"executions": [*without(GOOD, 1), ran(GOOD, 1, 0, 10, worker="v")]},
+        Kind.UNDISPATCHED,
+        "q/good: expected attempt 1 to run with w, but found it with v",
+    ),
+    "a job for a worker that does not serve its queue": (
+        {"heard": heard(queue="r")},
+        Kind.UNDISPATCHED,
+        "q/good: expected that session s1 served the queue q, but found that it does not",
+    ),
+    "a job in another partition than its key's": (
+        {"partitions": MANY},
+        Kind.CHAIN,
+        f"expected q/good in partition {partition_for('q', MANY)}, but found it in 0",
     ),
     "an attempt that was started twice": (
         {"executions": [*EXECUTIONS, ran(GOOD, 1, 40, 41)]},
@@ -159,9 +183,11 @@ def test_an_old_attempt_of_a_woken_host_may_run_on_for_a_while():
     assert not given(executions=executions, woken={"another": [(6, 10)]}).passed
 
 
-def late_story(*, by_next_owner: bool) -> Report:
-    """The retry that is due at 1,004 comes at 1,900, by the same owner or by the next one."""
-    batches = closed(a_story())
+def late_story(*, by_next_owner: bool, **evidence: Any) -> Report:
+    """The delay that is over at 1,004 ends at 1,900, by the same owner or by the next one."""
+    story = a_story()
+    story[1][1] = submitted(LATE, 3, priority=10, delay_ms=2)
+    batches = closed(story)
     for number, batch in enumerate(batches):
         if number >= 3:
             for index, event in enumerate(batch):
@@ -172,16 +198,54 @@ def late_story(*, by_next_owner: bool) -> Report:
     batches = batches[:6]
     last = batches[-1]
     batches[-1] = [last[0], msgspec.structs.replace(last[-1], events=1, next_command=6)]
-    return judged(batches, [], Evidence(slack_ms=100))
+    return judged(batches, [], Evidence(slack_ms=100, **evidence))
 
 
 def test_a_timer_that_comes_late_is_named():
-    [text] = late_story(by_next_owner=False).violations
-    assert "q/lost: expected what was due at 1004 within 100 ms beyond all pauses, but found it 899 ms late" in text
+    report = late_story(by_next_owner=False)
+    assert report.kinds == {Kind.TIMER: 1, Kind.LOST: 1}, "it has not ended"
+    assert (
+        "q/late: expected what was due at 1004 within 100 ms beyond all pauses, but found it 899 ms late"
+        in report.violations[0]
+    )
+
+
+def test_a_timer_that_comes_late_by_the_brokers_clock_is_named():
+    """The owner's clock, which is behind, says that it is in time."""
+    records = [record for batch in closed(a_story())[:4] for record in batch]
+    history = [entry(0, offset, record) for offset, record in enumerate(records)]
+    history = [each._replace(time_ms=each.time_ms + 500 * (each.time_ms > 1_003)) for each in history]
+    report = check(history, evidence=Evidence(slack_ms=100))
+    assert report.kinds[Kind.TIMER] == 1
+    assert any("q/late: expected what was due at 1004 within 100 ms" in text for text in report.violations)
+
+
+def test_a_pause_excuses_timers_of_its_partition():
+    late = [(1_000.0, 1_850.0)]
+    assert late_story(by_next_owner=False, pauses={0: late}).kinds == {Kind.LOST: 1}
+    assert late_story(by_next_owner=False, pauses={1: late}).kinds == {Kind.LOST: 1, Kind.TIMER: 1}
+    judged = [late_story(by_next_owner=False, pauses={p: late}).timers_judged for p in (0, 1)]
+    assert judged == [0, 1]
 
 
 def test_between_two_owners_nobody_can_be_late():
-    assert late_story(by_next_owner=True).passed
+    assert late_story(by_next_owner=True).kinds == {Kind.LOST: 1}
+
+
+def test_a_command_that_is_sent_on_to_the_wrong_partition_is_named():
+    story = a_story()
+    sent_on = e.CommandForwarded(queue="q", job_id="x", partition=partition_for("q", 4) ^ 1, body=b"", cause_ref="16")
+    report = judged(closed([*story, [sent_on]]), evidence=Evidence(partitions=4))
+    assert f"expected q/x in partition {partition_for('q', 4)}, but found it in {partition_for('q', 4) ^ 1}" in str(
+        report.violations
+    )
+
+
+@pytest.mark.parametrize("length", range(9))
+def test_places_are_those_of_the_product(length):
+    for number in range(50):
+        key = f"{number:03}" * 3
+        assert place_of(key[:length], 64) == partition_for(key[:length], 64)
 
 
 def test_time_that_is_not_covered():

@@ -15,12 +15,12 @@ NAMES = [("q", "a"), ("q", "b")]
 
 def released(offset: int) -> Entry:
     event = e.JobReleased(at=1, queue="q", job_id="a", run=1, cause=e.Cause.COMMAND, cause_ref="0")
-    return Entry(0, offset, event)
+    return Entry(0, offset, event, 1)
 
 
 def closed(offset: int) -> Entry:
     rest = {"batch_no": 1, "now": 0, "next_command": 0, "owner_epoch": 1, "outbox_sent": 0, "events": 1}
-    return Entry(0, offset, e.BatchClosed(**rest, owner="a", state_version=1, state_hash=b""))
+    return Entry(0, offset, e.BatchClosed(**rest, owner="a", state_version=1, state_hash=b""), 1)
 
 
 def test_the_feed_tells_of_all_but_the_ends_of_batches():

@@ -6,12 +6,21 @@ import pytest
 
 from ftjm.adapters import codec
 from ftjm.checker import Entry, Evidence, Execution, Heard, Report, check
-from ftjm.core.commands import SubmitJob
+from ftjm.core.commands import Command, SubmitJob
+from ftjm.core.errors import UndecodableError
 from ftjm.core.messages import WorkerHeartbeat
 from tests.simulation.cluster import Cluster, play
 
 SEEDS = 100
 AT_ONCE = 20
+
+
+def asked(value: bytes) -> Command | None:
+    try:
+        found = codec.decode(value)
+    except UndecodableError:
+        return None
+    return found if isinstance(found, Command) else None
 
 
 def judged(cluster: Cluster) -> Report:
@@ -23,9 +32,9 @@ def judged(cluster: Cluster) -> Report:
                 heartbeat = codec.decode(value) if isinstance(value, bytes) else value
                 if isinstance(heartbeat, WorkerHeartbeat):
                     heard.hear(heartbeat)
-    ran = [execution for worker in cluster.workers for execution in worker.kernel.history]
+    ran = [(worker.name, execution) for worker in cluster.workers for execution in worker.kernel.history]
     history = [
-        Entry(p, record.offset, codec.decode(record.value))
+        Entry(p, record.offset, codec.decode(record.value), cluster.broker.times[p, record.offset])
         for p in range(log.partitions)
         for record in log.events(p, 0)
     ]
@@ -36,9 +45,10 @@ def judged(cluster: Cluster) -> Report:
         if request.acknowledged and isinstance(request.command, SubmitJob)
     ]
     evidence = Evidence(
-        commands={p: [record.offset for record in log.commands(p, 0)] for p in range(log.partitions)},
+        partitions=log.partitions,
+        commands={p: {r.offset: asked(r.value) for r in log.commands(p, 0)} for p in range(log.partitions)},
         heard=heard,
-        executions=[Execution(*execution.name, execution.spans, execution.success) for execution in ran],
+        executions=[Execution(*one.name, one.spans, one.success, worker) for worker, one in ran],
     )
     return check(history, acknowledged, evidence)
 

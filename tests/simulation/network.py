@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ftjm.adapters.memory import MemoryLog, MemoryWriter
 from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced
-from tests.simulation.world import Act, Host, Process, World
+from tests.simulation.world import EPOCH_MS, Act, Host, Process, World
 
 LOSSY_MS = 1_000
 """A heartbeat that is not delivered in this time is given up by its producer."""
@@ -42,6 +42,8 @@ class Broker:
         self.lanes: dict[tuple[str, int], list[Any]] = {
             (topic, lane): [] for topic in ("dispatch", "replies", "heartbeats") for lane in range(lanes)
         }
+        self.times: dict[tuple[int, int], int] = {}
+        """When `events` took a record, by partition and offset: ms since the Unix epoch."""
         self.away = False
         self._pipes: dict[tuple[str, int, str, int], Pipe] = {}
 
@@ -161,15 +163,21 @@ class SimWriter:
             world.later(world.delay(50, 4_000), self._process.resume)
             self._process.later(0, lambda: self._write_late(records))
             raise CommitUnknown("stopped within the commit")
-        offset = self._writer.commit(records)
+        offset = self._write(records)
         self._crash("after commit")
         if host.cut_in or world.chance(world.mishap):
             raise CommitUnknown("it was written, and the answer lost")
         return offset
 
+    def _write(self, records: Sequence[tuple[str, bytes]]) -> int:
+        last = self._writer.commit(records)
+        for offset in range(last - len(records) + 1, last + 1):
+            self._broker.times[self._partition, offset] = EPOCH_MS + int(self._broker.world.now)
+        return last
+
     def _write_late(self, records: Sequence[tuple[str, bytes]]) -> None:
         try:
-            self._writer.commit(records)
+            self._write(records)
             self._process.say("late commit written", self._partition)
         except Fenced:
             self._process.say("late commit refused", self._partition)

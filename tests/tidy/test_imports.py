@@ -27,6 +27,7 @@ NO_CLIENTS = {f"confluent_kafka{name}" for name in ("", ".KafkaError", ".KafkaEx
 MEETS_KAFKA = {
     "ftjm/api/service.py": "a read of the log that Kafka does not answer is a problem document",
     "ftjm/api/following.py": "a projection that Kafka does not answer is tried again",
+    "ftjm/chaos/run.py": "a broker that is just back is waited for",
     "ftjm/client.py": "delivery reports carry errors and offsets",
     "ftjm/scheduler/opening.py": "a log that Kafka does not give is not a log that lacks its beginning",
     "ftjm/patience.py": "tells what passes from what does not",
@@ -58,7 +59,7 @@ def test_the_engine_knows_the_core(path):
 def test_the_checker_knows_records_and_the_table_only(path):
     """What judges histories must not share code with what makes them."""
     found = outside(imports(path), "ftjm.checker", "msgspec")
-    records = ("events", "messages", "model", "lifecycle")
+    records = ("commands", "events", "messages", "model", "lifecycle")
     assert not {m for m in found if not any(within(m, f"ftjm.core.{part}") for part in records) and m != "ftjm.core"}
 
 
