@@ -6,11 +6,11 @@ import contextlib
 import http.client
 import json
 import os
-import socket
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ftjm.config import Settings
+from ftjm.embedded.ports import free_base_port
 from integration.harness import Cluster, Process
 from integration.waiting import until
 
@@ -87,11 +87,6 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
             fields = {}
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 def start_api(
     cluster: Cluster,
     name: str = "api",
@@ -102,7 +97,7 @@ def start_api(
     wait: bool = True,
 ) -> Api:
     """Start an API process; by default it is ready on return."""
-    port = port or free_port()
+    port = port or free_base_port()
     command = ["-m", "ftjm", "api", "--name", name, "--port", str(port), *options]
     if token:
         os.environ["FTJM_API_TOKEN"] = token

@@ -15,6 +15,9 @@ from ftjm.embedded.ports import free_base_port
 from integration.clusters import cluster_on
 from integration.harness import Cluster
 
+LONGEST = {f"test_{name}.py" for name in ("bench", "chaos", "demo", "openapi", "scheduler_outage")}
+"""Files that take minutes. They are begun first, for several files run at a time: the last ones should be short."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also what takes minutes")
@@ -27,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if not config.getoption("--long"):
         for item in items:
             if item.get_closest_marker("long"):

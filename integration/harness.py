@@ -29,7 +29,7 @@ from ftjm.core import events as e
 from ftjm.core.commands import SubmitJob
 from ftjm.core.identity import partition_for
 from ftjm.core.model import JobSpec
-from integration.waiting import until
+from integration.waiting import LIMIT_SECONDS, until
 
 QUICK = ["true"]
 QUICK_SPEC = JobSpec(command=QUICK)
@@ -152,7 +152,7 @@ class Cluster:
         """What the topics hold now."""
         return Log.read(self.settings)
 
-    def until_done(self, jobs: Iterable[tuple[str, str]], limit_seconds: float = 60.0) -> Log:
+    def until_done(self, jobs: Iterable[tuple[str, str]], limit_seconds: float = 120.0) -> Log:
         """Wait until each job has an outcome in the log."""
         wanted = set(jobs)
 
@@ -162,7 +162,7 @@ class Cluster:
 
         return until(done, f"{len(wanted)} jobs to end", limit_seconds)
 
-    def until_owners(self, *names: str, limit_seconds: float = 30.0) -> dict[int, str]:
+    def until_owners(self, *names: str, limit_seconds: float = LIMIT_SECONDS) -> dict[int, str]:
         """Wait until each partition's newest batch is of one of these schedulers' present lives, and each owns some."""
         lives = {process.name: process.started_ms for process in self.processes}
 

@@ -14,6 +14,9 @@ from confluent_kafka.admin import AdminClient
 
 from ftjm.embedded.kafka import EmbeddedKafka
 
+LIMIT_SECONDS = 300.0
+pytestmark = pytest.mark.timeout(LIMIT_SECONDS + 60)
+
 FIGURES = {
     "throughput": {
         "end_to_end_per_s",
@@ -42,7 +45,7 @@ FIGURES = {
 
 def bench(suite: str, tmp_path: Path, *options: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "ftjm", "bench", suite, "-o", "json", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "progress is for terminals"
     document: dict[str, Any] = json.loads(done.stdout)

@@ -22,17 +22,18 @@ LIMIT_SECONDS = 200.0
 def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """The Python part of `scripts/demo`, in a folder for its temporary files."""
     (tmp_path / "tmp").mkdir()
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "ftjm.demo", "--jobs", "300"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path / "tmp"), "CI": "true", "PYTHONUNBUFFERED": "1"},
-    )
-    yield process
-    process.kill()
-    process.wait()
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.timeout(LIMIT_SECONDS + 20)

@@ -94,7 +94,7 @@ def test_one_two_and_three_of_three_brokers_are_killed_and_started(hosts: Hosts)
                 hosts.back("one broker of three killed", killed)
             else:
                 # Too few are left to take anything: what is submitted waits, and so does everybody.
-                until(lambda: len(load.tickets) - len(load.acknowledged) > UNANSWERED, "submissions to wait", 60)
+                until(lambda: len(load.tickets) - len(load.acknowledged) > UNANSWERED, "submissions to wait")
             repaired = now_ms()
             if count == len(HOSTS):
                 kafka.stop()
@@ -162,7 +162,7 @@ def test_several_at_once_a_host_replaced_by_an_empty_one(hosts: Hosts) -> None:
         hosts.schedulers[1].start()
         hosts.back("an empty host in its place", repaired)
         hosts.until_owners("s0", "s1", "s2")
-        until(lambda: in_sync(hosts.settings) == len(HOSTS), "the new broker to have all that it should", 90)
+        until(lambda: in_sync(hosts.settings) == len(HOSTS), "the new broker to have all that it should")
         told("an empty host in its place, to a broker that is in sync", now_ms() - repaired)
     hosts.judge({"w2": [(woken, woken + GUARD_MS)]})
     tell_losses(hosts, lost)

@@ -36,7 +36,7 @@ def api(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield start_api(site)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1_200)
 def test_no_request_makes_a_server_error(api: Api) -> None:
     schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{api.port}/openapi.json")
     asked = 0

@@ -164,7 +164,7 @@ def test_with_one_standby_each_store_is_where_it_is_needed(cluster: Settings, tm
         running.worker()
         with running.load() as load:
             running.until_owners("a", "b", "c")
-            until(lambda: holders(running) == dict.fromkeys(range(4), 2), "each partition to have one standby", 60)
+            until(lambda: holders(running) == dict.fromkeys(range(4), 2), "each partition to have one standby")
             victim = schedulers[0]
             victim.kill()
             running.until_owners("b", "c")

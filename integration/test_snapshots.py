@@ -72,7 +72,7 @@ def test_snapshots_are_taken_beside_the_load_and_a_lost_store_is_restored(
     with Cluster(settings, tmp_path) as cluster:
         scheduler, worker = cluster.scheduler("a"), cluster.worker()
         with cluster.load(per_second=120) as load:
-            until(lambda: twice(settings), "two snapshots of every partition", 90)
+            until(lambda: twice(settings), "two snapshots of every partition")
         cluster.until_done(load.acknowledged)
         assert worker.stop() == 0
         newest = create(cluster)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -40,30 +41,48 @@ class Running:
         return None
 
 
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Running]:
-    data_dir = tmp_path / "data"
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Running]:
+    """An `up` that has started, without what the environment says; killed at the end."""
+    data_dir = folder / "data"
     options = ["--schedulers", "1", "--workers", "1", "--slots", "1", "--partitions", "2"]
-    with (tmp_path / "up.log").open("wb") as log:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FTJM_")}
+    with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "ftjm", "up", "--data-dir", data_dir, "--port", str(free_base_port()), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            cwd=folder,
+            env=kept,
         )
-        running = Running(process, data_dir)
+        found = Running(process, data_dir)
 
         def complete() -> bool:
             assert process.poll() is None, Path(log.name).read_text()
             # The worker's guard is the last to come: Kafka, scheduler, worker, guard.
-            return len(running.tree()) >= 4 and endpoint.read(data_dir) is not None
+            return len(found.tree()) >= 4 and endpoint.read(data_dir) is not None
 
         try:
             until(complete, f"up to start; see {log.name}")
-            yield running
+            yield found
         finally:
             process.kill()
             process.wait()
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Running]:
+    """One that the test may end."""
+    with running(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One for all tests that leave it running. Those that kill its children are the file's last."""
+    with running(tmp_path_factory.mktemp("lasting")) as found:
+        yield found
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -84,13 +103,13 @@ def test_nothing_outlives_a_killed_up(up: Running) -> None:
     assert endpoint.read(up.data_dir) is None  # the file is there, and its writer is not
 
 
-def test_a_second_up_on_the_same_directory_names_the_first(up: Running) -> None:
-    command = [sys.executable, "-m", "ftjm", "up", "--data-dir", str(up.data_dir), "--port", str(free_base_port())]
+def test_a_second_up_on_the_same_directory_names_the_first(lasting: Running) -> None:
+    command = [sys.executable, "-m", "ftjm", "up", "--data-dir", str(lasting.data_dir), "--port", str(free_base_port())]
     second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert second.returncode == 1
-    assert f"in use by process {up.process.pid}" in second.stderr
+    assert f"in use by process {lasting.process.pid}" in second.stderr
     assert "Traceback" not in second.stderr
-    assert up.process.poll() is None
+    assert lasting.process.poll() is None
 
 
 def test_apps_that_cannot_be_imported_are_told_before_anything_starts(tmp_path: Path) -> None:
@@ -102,27 +121,14 @@ def test_apps_that_cannot_be_imported_are_told_before_anything_starts(tmp_path: 
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("role", ["scheduler", "kafka.Kafka"])
-def test_a_child_that_dies_is_started_again(up: Running, role: str) -> None:
-    first = up.child(role)
-    assert first is not None
-    first.kill()
-
-    def next_life() -> bool:
-        child = up.child(role)
-        return child is not None and child.pid != first.pid
-
-    until(next_life, f"a new {role}")
-
-
-def test_clients_find_it_by_its_directory(up: Running) -> None:
-    command = [sys.executable, "-m", "ftjm", "topics", "check", "--data-dir", str(up.data_dir)]
+def test_clients_find_it_by_its_directory(lasting: Running) -> None:
+    command = [sys.executable, "-m", "ftjm", "topics", "check", "--data-dir", str(lasting.data_dir)]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_it_serves_the_api_that_its_endpoint_names(up: Running) -> None:
-    found = endpoint.read(up.data_dir)
+def test_it_serves_the_api_that_its_endpoint_names(lasting: Running) -> None:
+    found = endpoint.read(lasting.data_dir)
     assert found is not None
 
     def ready() -> bool:
@@ -133,9 +139,22 @@ def test_it_serves_the_api_that_its_endpoint_names(up: Running) -> None:
             return False
 
     until(ready, "the API to be ready")
-    command = [sys.executable, "-m", "ftjm", "list", "--data-dir", str(up.data_dir), "-o", "json"]
+    command = [sys.executable, "-m", "ftjm", "list", "--data-dir", str(lasting.data_dir), "-o", "json"]
     listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
     assert (listed.returncode, listed.stdout.strip(), listed.stderr) == (0, "[]", "")
+
+
+@pytest.mark.parametrize("role", ["scheduler", "kafka.Kafka"])
+def test_a_child_that_dies_is_started_again(lasting: Running, role: str) -> None:
+    first = lasting.child(role)
+    assert first is not None
+    first.kill()
+
+    def next_life() -> bool:
+        child = lasting.child(role)
+        return child is not None and child.pid != first.pid
+
+    until(next_life, f"a new {role}")
 
 
 def _assert_gone(processes: list[psutil.Process]) -> None:

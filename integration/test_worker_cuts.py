@@ -128,9 +128,9 @@ def test_a_worker_that_can_read_but_not_write(linked: Linked) -> None:
     dumb = site.hire(queue, slots=1, lease=lease, bootstrap=linked.link.address)
     ticket = site.probe(queue, "job", lease + 1)
     site.until_running(queue, "job")
-    other = site.hire(queue, slots=1, lease=lease)
     linked.link.shut(Asked.WRITE)
     at = boot_ms()
+    other = site.hire(queue, slots=1, lease=lease, wait=False)
     site.until_event(queue, "job", e.AttemptLost)
     told(f"lease {lease} s: cut of writing, to the loss of its attempt", boot_ms() - at)
     assert site.until_ended(ticket) == ["SUCCEEDED"]
@@ -211,7 +211,7 @@ def test_a_worker_starts_without_kafka_and_waits_for_it(linked: Linked) -> None:
     linked.link.down()
     worker = site.hire(queue, slots=1, bootstrap=linked.link.address, wait=False)
     ticket = site.probe(queue, "job", 0.1)
-    said = until(lambda: worker.said("kafka_not_ready"), "a word of the worker about Kafka", 60)
+    said = until(lambda: worker.said("kafka_not_ready"), "a word of the worker about Kafka")
     assert "topics create" in said[0]["todo"]
     linked.link.up()
     at = boot_ms()
@@ -224,7 +224,7 @@ def test_a_worker_starts_without_kafka_and_waits_for_it(linked: Linked) -> None:
 def test_a_worker_that_waits_for_kafka_leaves_when_told(linked: Linked) -> None:
     linked.link.down()
     worker = linked.site.hire("nothing", bootstrap=linked.link.address, wait=False)
-    until(lambda: worker.said("kafka_not_ready") or worker.said("kafka_unreachable"), "a word of the worker", 60)
+    until(lambda: worker.said("kafka_not_ready") or worker.said("kafka_unreachable"), "a word of the worker")
     at = boot_ms()
     worker.popen.terminate()
     assert worker.left(30) == 0

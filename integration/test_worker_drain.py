@@ -58,7 +58,7 @@ def test_a_drained_worker_finishes_what_runs_and_takes_nothing_new(site: Site) -
 def test_told_twice_it_stops_its_jobs_and_they_go_elsewhere_at_once(site: Site) -> None:
     queue = site.queue()
     leaver = site.hire(queue, slots=1)
-    ticket = site.probe(queue, "job", 2.0)
+    ticket = site.probe(queue, "job", 5.0)  # longer than the other worker takes to start
     site.until_running(queue, "job")
     site.hire(queue, slots=1)
     leaver.popen.send_signal(signal.SIGTERM)

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-LIMIT_SECONDS = 40.0
+LIMIT_SECONDS = 90.0
+"""Of a hang: several files run at a time, and a start of Kafka alone was seen to take half a minute."""
 
 
 def until(condition: Callable[[], T | None], what: str, limit_seconds: float = LIMIT_SECONDS) -> T:

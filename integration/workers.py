@@ -27,7 +27,7 @@ from ftjm.jobhistory import JobView, read_jobs, view
 from integration import probe
 from integration.clusters import cluster_on
 from integration.harness import Cluster, Log, Process
-from integration.waiting import until
+from integration.waiting import LIMIT_SECONDS, until
 
 Name = tuple[str, str]
 
@@ -168,7 +168,7 @@ class Site(Cluster):
         assert self.client.decided([ticket], 20), "no answer to a cancel"
         assert not ticket.refused, ticket.reply
 
-    def until_ended(self, *tickets: Ticket, limit_seconds: float = 60.0) -> list[str]:
+    def until_ended(self, *tickets: Ticket, limit_seconds: float = LIMIT_SECONDS) -> list[str]:
         """Wait for the outcomes; the jobs' states."""
         assert self.client.ended(tickets, limit_seconds), f"no outcome within {limit_seconds} s: {tickets}"
         return [ticket.outcome.state if ticket.outcome else f"refused: {ticket.reply}" for ticket in tickets]
