@@ -23,7 +23,7 @@ from ftjm.locks import DirectoryLock
 from ftjm.worker.process import tasks_of
 
 WATCH_SECONDS = 0.1
-STOP_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 25.0
 
 log = logs.get(__name__)
 

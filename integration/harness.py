@@ -33,7 +33,7 @@ from integration.waiting import LIMIT_SECONDS, until
 
 QUICK = ["true"]
 QUICK_SPEC = JobSpec(command=QUICK)
-STOP_SECONDS_MAX = 15.0
+STOP_SECONDS_MAX = 25.0
 
 
 def queue_on(partition: int, partitions: int = 4) -> str:

@@ -133,6 +133,9 @@ def test_a_living_owner_that_was_taken_for_dead_gets_its_partitions_back(running
         until(lambda: living.said("stepped_back"), "the living one to be fenced")
         load.until(20)
         running.until_owners("a", "liar")
+        # It is mourned for longer than this takes, and comes back meanwhile.
+        load.until(100)
+        assert len(liar.said("took_over")) <= 2 * running.settings.partitions, "fenced again and again"
     jobs = load.acknowledged
     running.until_done(jobs).check(jobs)
     assert living.complaints() == []

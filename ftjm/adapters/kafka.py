@@ -121,22 +121,23 @@ class Outlet:
         self._stopping = stopping
         self.fault: KafkaError | None = None
         """Why it sends nothing any more, for good: who needs it has to start anew."""
-        self._say = say_errors("producer")
         self._producer = Producer(
-            {**PRODUCER, "linger.ms": linger_ms, "error_cb": self._failed, **settings},
+            {**PRODUCER, "linger.ms": linger_ms, "error_cb": say_errors("producer"), **settings},
         )
         self._open = True
         self._thread = threading.Thread(target=self._collect, name="outlet", daemon=True)
         self._thread.start()
 
-    def _failed(self, error: KafkaError) -> None:
-        if error.fatal():
-            self.fault = error
-        self._say(error)
-
     def _collect(self) -> None:
         while self._open:
-            self._producer.poll(0.1)
+            try:
+                self._producer.poll(0.1)
+            except KafkaException as error:  # what is fatal is raised here, and not told to `error_cb`
+                self._note(error)
+
+    def _note(self, raised: KafkaException) -> None:
+        if raised.args[0].fatal() or raised.args[0].code() == KafkaError._FATAL:
+            self.fault = raised.args[0]
 
     def send(
         self,
@@ -158,6 +159,9 @@ class Outlet:
                     topic, value, key, partition, headers=list(headers) or None, on_delivery=delivered
                 )
                 return
+            except KafkaException as error:
+                self._note(error)
+                raise
             except BufferError:
                 if self._stopping():
                     raise

@@ -19,6 +19,8 @@ TAKE_MAX = 2_000
 POLL_SECONDS = 0.02
 """How long a change of what is read may wait."""
 LOOK_SECONDS = 0.5
+ASK_SECONDS = 5.0
+"""Between tries to read what Kafka has said an error of, and nothing since."""
 FAULT_SECONDS = 0.5
 """Before reading is tried again."""
 HELD_BYTES_MAX = 64 * 1024 * 1024
@@ -55,6 +57,8 @@ class Channel:
         """Why nothing more will come: the position is not in the log."""
         self.trouble: KafkaError | None = None
         """What Kafka has said since something came: perhaps nothing will come for as long as that is so."""
+        self.asked_at = time.monotonic()
+        """When it was begun to be read, the last time."""
 
     def put(self, messages: Sequence[Message]) -> int:
         """Add records; returns how many bytes wait."""
@@ -211,9 +215,19 @@ class Feed:
     def _look(self) -> None:
         """How far the logs go, by what the brokers said with the last records: no question is asked."""
         for key, channel in self._channels.items():
+            if channel.trouble is not None and time.monotonic() - channel.asked_at > ASK_SECONDS:
+                self._ask(key, channel)
             with suppress(KafkaException):
                 _, end = self._consumer.get_watermark_offsets(TopicPartition(*key), cached=True)
                 channel.end = max(channel.end, channel.reached, end)
+
+    def _ask(self, key: tuple[str, int], channel: Channel) -> None:
+        """Read it anew from where it is: Kafka then says the same again, or that there is nothing new, which it says of
+        the same end only once."""
+        channel.asked_at = time.monotonic()
+        self._release(key, paused=key in self._paused)
+        self._paused.discard(key)
+        self._consumer.incremental_assign([TopicPartition(*key, channel.reached)])
 
     def _sort(self, messages: Sequence[Message]) -> None:
         """Hand out what came together: one lock and one wake-up a partition, not a record."""

@@ -18,7 +18,7 @@ from ftjm import children
 from ftjm.config import Settings
 from ftjm.errors import FtjmError
 
-STOP_SECONDS_MAX = 15.0
+STOP_SECONDS_MAX = 25.0
 LINES_SHOWN = 15
 LOOK_SECONDS = 0.01
 

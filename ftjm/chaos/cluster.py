@@ -26,7 +26,7 @@ LEASE_SECONDS = 2.0
 """Short, so that there are many losses in a short time."""
 SNAPSHOT_EVENTS = 200
 """So few that there are several in a short time."""
-STOP_SECONDS_MAX = 20.0
+STOP_SECONDS_MAX = 25.0
 WISH_SECONDS_MAX = 1.0
 
 

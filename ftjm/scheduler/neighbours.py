@@ -30,8 +30,8 @@ class Neighbours:
         self._lock = threading.Lock()
         self._peers = Peers(instance)
         self._unwanted: dict[int, float] = {}
-        self._inherited: dict[int, int] = {}
-        """Epochs of which a partition has fallen to this instance: once each."""
+        self._inherited: set[tuple[int, str]] = set()
+        """What has fallen to this instance, and of whom: once each. One that is wrongly taken for dead comes back."""
         self._alone_since: float | None = None
         self.alone = False
         """Whether no other active instance is there; known for sure."""
@@ -66,7 +66,8 @@ class Neighbours:
         if not self._peers.alone(time.monotonic()):
             self._alone_since = None
         elif self._alone_since is None:
-            self._alone_since = at
+            # Not `at`: the lanes' ends may have been waited for through the very election.
+            self._alone_since = time.monotonic()
         self.alone = self._alone_since is not None and at - self._alone_since >= SILENT_SECONDS
 
     def place(self) -> None:
@@ -98,15 +99,12 @@ class Neighbours:
         last = {p: runner.last for p, runner in self._runners.items()}
         orphaned = {p: runner.orphaned for p, runner in self._runners.items() if runner.orphaned >= 0}
         with self._lock:
-            found = {
-                partition: epoch
-                for partition, epoch in self._peers.inheritance(now, last, orphaned)
-                if epoch > self._inherited.get(partition, -1)
-            }
-            self._inherited |= found
-        for partition, epoch in found.items():
-            self._runners[partition].inherit(epoch)
-        return sorted(found)
+            fallen = self._peers.inheritance(now, last, orphaned)
+            found = [one for one in fallen if (one.partition, one.of) not in self._inherited]
+            self._inherited |= {(one.partition, one.of) for one in found}
+        for one in found:
+            self._runners[one.partition].inherit(one.epoch)
+        return sorted(one.partition for one in found)
 
     def close(self) -> None:
         self._lifelines.close()

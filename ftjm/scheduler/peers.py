@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from ftjm.core.messages import PartitionReport, SchedulerHeartbeat
 from ftjm.engine.placement import ranked, stands_by
@@ -17,6 +18,16 @@ _NONE: Mapping[int, int] = {}
 OWNS = frozenset({"owner", "taking-over"})
 EVERY_INTERFACE = frozenset({"0.0.0.0", "::"})  # noqa: S104  (recognised, not listened on)
 WARM = frozenset({"owner", "standby"})
+
+
+class Fallen(NamedTuple):
+    """A partition that nobody decides for."""
+
+    partition: int
+    epoch: int
+    """Of its newest batch."""
+    of: str
+    """The instance that has died, or another name for why it is nobody's: it falls to an heir once for each."""
 
 
 class Peers:
@@ -99,14 +110,14 @@ class Peers:
 
     def inheritance(
         self, now: float, last: Mapping[int, tuple[str, int]], orphaned: Mapping[int, int] = _NONE
-    ) -> Iterator[tuple[int, int]]:
-        """Partitions of instances that have died, and that fall to this one, each with the dead owner's epoch.
+    ) -> Iterator[Fallen]:
+        """Partitions of instances that have died, and that fall to this one.
 
         Args:
             last: who wrote the newest batch of a partition that was folded here, and its epoch: an owner that died at
                 once may never have told that it was one.
             orphaned: partitions that this instance led until somebody fenced it who has written nothing, and the
-                epoch of their newest batch: whoever has died lately will have been that somebody.
+                epoch of their newest batch: unless somebody claims one, it was whoever has died lately.
 
         Whoever has a warm store comes before others, active ones before passive ones, and among equals the
         partition's ranking decides. Two who differ in what they have heard may both think it theirs: then the fence
@@ -116,15 +127,18 @@ class Peers:
             dead = {name: beat for name, (_, beat) in self._dead.items()}
         present = self.present(now)
         claimed = {r.partition: r.owner_epoch for beat in present.values() for r in beat.partitions if owns(r)}
-        left = {p: epoch for p, (owner, epoch) in last.items() if owner in dead}
+        of_others = {r.partition for beat in self.others(now).values() for r in beat.partitions if owns(r)}
+        left = {p: Fallen(p, epoch, owner) for p, (owner, epoch) in last.items() if owner in dead}
         if dead:
-            left |= orphaned
-        for beat in dead.values():
+            left |= {p: Fallen(p, epoch, f"epoch {epoch}") for p, epoch in orphaned.items() if p not in of_others}
+        for name, beat in dead.items():
             for report in filter(owns, beat.partitions):
-                left[report.partition] = max(report.owner_epoch, left.get(report.partition, -1))
-        for partition, epoch in left.items():
-            if epoch >= claimed.get(partition, -1) and self._heir(partition, present) == self._me:
-                yield partition, epoch
+                known = left.get(report.partition)
+                if known is None or known.epoch < report.owner_epoch:
+                    left[report.partition] = Fallen(report.partition, report.owner_epoch, name)
+        for fallen in left.values():
+            if fallen.epoch >= claimed.get(fallen.partition, -1) and self._heir(fallen.partition, present) == self._me:
+                yield fallen
 
     def _heir(self, partition: int, present: dict[str, SchedulerHeartbeat]) -> str:
         warm = [

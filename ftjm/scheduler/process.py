@@ -40,6 +40,7 @@ TELL_SECONDS = 5.0
 POLL_SECONDS = 0.05
 LEAVE_SECONDS_MAX = 10.0
 """So long what is owned here is decided for until others have taken it over."""
+LOOK_SECONDS = 0.02
 END_SECONDS_MAX = 3.0
 WARM_SECONDS_MAX = 10.0
 """A store that needs longer is folded while others, or nobody, decide."""
@@ -250,7 +251,7 @@ class Scheduler:
             runner.revoke()
         deadline = time.monotonic() + LEAVE_SECONDS_MAX
         while time.monotonic() < deadline and self._owned_for_others():
-            self._context.changed.wait(0.02)
+            self._context.stopping.wait(LOOK_SECONDS)
 
     def _warm_up(self) -> None:
         """Let the stores catch up before the group may nominate us: a cold owner is a slow one."""

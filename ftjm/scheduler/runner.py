@@ -178,7 +178,7 @@ class Runner:
                 self.role = Role.STANDBY
                 self._context.metrics.replay_seconds.observe(time.monotonic() - opened)
             self._tell()
-            # Whoever is to be fenced decides until then, so all that was written before is folded first.
+            # Whoever is to be fenced decides until then, so all that there was when it was opened is folded first.
             if self._called and self._follower.caught_up and (writer := self._take_over()):
                 self._lead(writer)
             elif not folded:

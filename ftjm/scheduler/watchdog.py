@@ -13,6 +13,8 @@ from ftjm import logs
 log = logs.get(__name__)
 
 SAY_SECONDS = 30.0
+LOOK_SECONDS = 5.0
+"""Between looks at whether leaving would help."""
 FAILED_SECONDS_MAX = 5.0
 """A partition that stops with one fault after another is stuck sooner than one that is silent."""
 FRAMES = 12
@@ -59,6 +61,7 @@ class Watchdog:
         self._leads = leads
         self._warm = warm
         self._said: dict[int, float] = {}
+        self._looked: dict[int, float] = {}
 
     def stalled(self) -> int | None:
         """A partition for whose sake this instance should leave the group; None if there is none.
@@ -74,6 +77,9 @@ class Watchdog:
             if silent < (min(self._limit, FAILED_SECONDS_MAX) if runner.failed else self._limit):
                 self._said.pop(number, None)
                 continue
+            if now - self._looked.get(number, float("-inf")) < LOOK_SECONDS:
+                continue
+            self._looked[number] = now
             helps, todo = self._helps(number)
             if helps or now - self._said.get(number, 0.0) > SAY_SECONDS:
                 self._said[number] = now
@@ -85,8 +91,8 @@ class Watchdog:
                     where=_where(runner.thread_id),
                     todo=todo,
                 )
-            if helps:
-                return number
+            # The thread that asks belongs to the group: it may wait for one leader at a time.
+            return number if helps else None
         return None
 
     def _helps(self, number: int) -> tuple[bool, str]:

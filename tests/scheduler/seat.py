@@ -25,6 +25,8 @@ from integration.waiting import until
 from tests.engine.world import PARTITIONS, QUEUE
 
 PARTITION = 0
+AT_ONCE = 5
+"""Records that a channel hands out: less than the log has, as if it were long."""
 
 
 class Record:
@@ -47,7 +49,7 @@ class Record:
 
 
 class Lane:
-    """Records of the log from an offset on, as a channel hands them out. The test may hold them back."""
+    """Records of the log from an offset on, as a channel hands them out, some at a time."""
 
     trouble = None
 
@@ -56,7 +58,7 @@ class Lane:
         self._next = start
 
     def take(self, most: int) -> list[Record]:
-        found = [Record(r.offset, r.value) for r in self._read(self._next)[:most]]
+        found = [Record(r.offset, r.value) for r in self._read(self._next)[: min(most, AT_ONCE)]]
         if found:
             self._next = found[-1].offset() + 1
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ftjm.core.messages import PartitionReport, SchedulerHeartbeat
 from ftjm.scheduler.peers import DEAD_SECONDS, SILENT_SECONDS, Peers, lifelines
 
@@ -39,11 +41,18 @@ def among(*heartbeats: SchedulerHeartbeat) -> dict[str, Peers]:
     return known
 
 
+def fell(
+    peers: Peers, now: float, last: Mapping[int, tuple[str, int]], orphaned: Mapping[int, int] | None = None
+) -> dict[int, int]:
+    """What falls to this one, with its epoch."""
+    return {one.partition: one.epoch for one in peers.inheritance(now, last, orphaned or {})}
+
+
 def test_each_partition_of_a_dead_one_falls_to_exactly_one_with_a_warm_store():
     known = among(told("a", "oooott"), told("b", "ssssss"), told("c", "sscccc"))
     for peers in known.values():
         peers.bury("a@host:1", 1.0)
-    b, c = (dict(known[name].inheritance(1.0, {})) for name in "bc")
+    b, c = (fell(known[name], 1.0, {}) for name in "bc")
     assert {*b, *c} == set(range(6))
     assert not b.keys() & c.keys()
     assert c.keys() <= {0, 1}
@@ -54,17 +63,17 @@ def test_an_active_heir_comes_before_a_passive_one():
     known = among(told("a", "oooo"), told("b", "ssss"), told("p", "ssss", passive=True))
     for peers in known.values():
         peers.bury("a@host:1", 1.0)
-    assert set(dict(known["b"].inheritance(1.0, {}))) == set(range(4))
-    assert dict(known["p"].inheritance(1.0, {})) == {}
+    assert set(fell(known["b"], 1.0, {})) == set(range(4))
+    assert fell(known["p"], 1.0, {}) == {}
     known["p"].bury("b@host:1", 1.1)
-    assert set(dict(known["p"].inheritance(1.1, {}))) == set(range(4))
+    assert set(fell(known["p"], 1.1, {})) == set(range(4))
 
 
 def test_what_another_has_taken_since_is_left_to_it():
     known = among(told("a", "oo"), told("b", "ss"))
     known["b"].bury("a@host:1", 1.0)
     known["b"].hear(told("c", "oc", epoch=2), 1.0)
-    assert set(dict(known["b"].inheritance(1.0, {}))) == {1}
+    assert set(fell(known["b"], 1.0, {})) == {1}
 
 
 def test_a_late_heartbeat_does_not_revive_the_dead_but_a_new_process_is_another():
@@ -127,18 +136,20 @@ def test_one_that_died_before_it_told_is_known_by_its_batch():
     for peers in known.values():
         peers.bury("a@host:1", 1.0)
     last = {0: ("a@host:1", 2), 1: ("a@host:1", 5)}
-    heirs = {name: dict(known[name].inheritance(1.0, last)) for name in "bc"}
+    heirs = {name: fell(known[name], 1.0, last) for name in "bc"}
     assert heirs["b"] | heirs["c"] == {0: 2, 1: 5}, "the batch is newer than what b told of itself"
     assert not heirs["b"].keys() & heirs["c"].keys()
-    assert dict(known["b"].inheritance(1.0, {0: ("a@host:1", 0)})).keys() <= {1}, "b owns it since"
+    assert fell(known["b"], 1.0, {0: ("a@host:1", 0)}).keys() <= {1}, "b owns it since"
 
 
 def test_what_was_fenced_by_one_that_died_before_it_wrote_falls_back_to_whom_it_fenced():
     known = among(told("a", "oo"), told("b", "ss"))
-    assert dict(known["a"].inheritance(1.0, {}, {1: 1})) == {}, "nobody has died"
+    assert fell(known["a"], 1.0, {}, {1: 1}) == {}, "nobody has died"
     known["a"].bury("b@host:1", 1.0)
-    assert dict(known["a"].inheritance(1.0, {}, {1: 1})) == {1: 1}
-    assert dict(known["a"].inheritance(1.0, {}, {1: 0})) == {}, "it has been led again since"
+    assert fell(known["a"], 1.0, {}, {1: 1}) == {1: 1}
+    assert fell(known["a"], 1.0, {}, {1: 0}) == {}, "it has been led again since"
+    known["a"].hear(told("c", "ct"), 1.0)
+    assert fell(known["a"], 1.0, {}, {1: 1}) == {}, "a living one is about to lead it"
 
 
 def test_a_new_life_of_the_same_name_and_number_is_not_its_dead_one():
@@ -147,7 +158,7 @@ def test_a_new_life_of_the_same_name_and_number_is_not_its_dead_one():
     known["a"].bury("b@host:1", 1.0)
     known["a"].hear(told("b", "oo", lifeline="127.0.0.1:3"), 1.0)
     assert set(known["a"].others(1.0)) == {"b@host:1"}
-    assert dict(known["a"].inheritance(1.0, {0: ("b@host:1", 1)})) == {}
+    assert fell(known["a"], 1.0, {0: ("b@host:1", 1)}) == {}
 
 
 def test_passive_ones_take_no_standby_s_place():

@@ -56,6 +56,19 @@ def test_where_no_broker_leads_the_log_nobody_could_get_on():
     assert "does not answer" in said[0]["todo"]
 
 
+def test_leaders_that_are_away_are_asked_one_at_a_time_and_seldom():
+    asked: list[int] = []
+
+    def leads(partition: int) -> bool:
+        asked.append(partition)
+        return False
+
+    dog = Watchdog({n: stuck() for n in range(3)}, 30.0, lambda: True, leads, lambda _: True)
+    for count in (1, 2, 3, 3, 3):
+        assert dog.stalled() is None
+        assert len(asked) == count
+
+
 def test_one_that_stops_with_one_fault_after_another_is_stuck_soon():
     silent = Runner(alive_at=time.monotonic() - FAILED_SECONDS_MAX)
     assert watchdog({1: silent}).stalled() is None
