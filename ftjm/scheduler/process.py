@@ -41,6 +41,7 @@ POLL_SECONDS = 0.05
 LEAVE_SECONDS_MAX = 10.0
 """So long what is owned here is decided for until others have taken it over."""
 LOOK_SECONDS = 0.02
+DEAF_SECONDS = 10.0
 END_SECONDS_MAX = 3.0
 WARM_SECONDS_MAX = 10.0
 """A store that needs longer is folded while others, or nobody, decide."""
@@ -58,6 +59,8 @@ class Scheduler:
         self._passive = passive
         self._stop = threading.Event()
         self._runners: dict[int, Runner] = {}
+        self._deaf_since = time.monotonic()
+        """Since when Kafka has taken what this instance tells, and it does not hear itself."""
         self._fault: FtjmError | None = None
         """Why this instance leaves, though nobody has told it to."""
         self._inside = Inside()
@@ -237,6 +240,12 @@ class Scheduler:
         if (stalled := watchdog.stalled()) is not None:
             expected = f"partition {stalled} to be decided for here"
             return FtjmError(expected, "it was stuck", "look at partition_stalled in the log; start this process again")
+        if not (self._inside.answered and self._neighbours.deaf):
+            self._deaf_since = time.monotonic()
+        elif time.monotonic() - self._deaf_since > DEAF_SECONDS:
+            # Of two clients of one process that were there, one has lost its brokers for good: librdkafka's issue 5301.
+            log.error("scheduler_deaf", todo="leaving, so that others take over: start it again")
+            return FtjmError("to read heartbeats, as Kafka takes ours", "nothing", "start this process again")
         if (fault := self._context.outlet.fault) is not None:
             log.error("outlet_failed", error=fault.str(), todo="leaving, so that others take over: start it again")
             return FtjmError("to send what was decided", fault.str(), "start this process again")
