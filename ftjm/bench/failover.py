@@ -26,6 +26,8 @@ JOBS_PER_SECOND = 10.0
 SILENCES = 5
 """Schedulers that are stopped and not killed: as a host that is lost, they say nothing at all."""
 SCALE_TO = 5
+PLANS = 3
+"""So often the planned moves are made."""
 END_SECONDS_MAX = 60.0
 STEADY_SECONDS = 5.0
 """For comparison: the longest pauses of partitions that stay where they are."""
@@ -51,7 +53,7 @@ def run(cluster: Cluster) -> dict[str, Figure]:
             silent += _lose(cluster, moves, crew, number, signal.SIGSTOP)
             progress.move(number + 1, SILENCES)
         progress.step("restarting schedulers in order, scaling out and in")
-        planned = [pause for move in _plan(cluster, moves, crew) for pause in move]
+        planned = [pause for _ in range(PLANS) for move in _plan(cluster, moves, crew) for pause in move]
         progress.step("leaving all in peace")
         began = time.time_ns() // 1_000_000
         time.sleep(STEADY_SECONDS)

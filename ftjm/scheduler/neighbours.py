@@ -11,7 +11,7 @@ from ftjm import logs
 from ftjm.adapters.lifelines import Lifelines
 from ftjm.config import Settings
 from ftjm.core.messages import SchedulerHeartbeat
-from ftjm.scheduler.peers import SILENT_SECONDS, Peers, lifelines
+from ftjm.scheduler.peers import SILENT_SECONDS, Fallen, Peers, lifelines
 from ftjm.scheduler.runner import Role, Runner
 
 log = logs.get(__name__)
@@ -31,8 +31,8 @@ class Neighbours:
         self._lock = threading.Lock()
         self._peers = Peers(instance)
         self._unwanted: dict[int, float] = {}
-        self._inherited: set[tuple[int, str]] = set()
-        """What has fallen to this instance, and of whom: once each. One that is wrongly taken for dead comes back."""
+        self._inherited: dict[tuple[int, str], int] = {}
+        """What has fallen to this instance, of whom, and the epoch then."""
         self._alone_since: float | None = None
         self.alone = False
         """Whether no other active instance is there; known for sure."""
@@ -107,11 +107,17 @@ class Neighbours:
         orphaned = {p: runner.orphaned for p, runner in self._runners.items() if runner.orphaned >= 0}
         with self._lock:
             fallen = self._peers.inheritance(now, last, orphaned)
-            found = [one for one in fallen if (one.partition, one.of) not in self._inherited]
-            self._inherited |= {(one.partition, one.of) for one in found}
+            found = [one for one in fallen if self._falls(one)]
+            self._inherited |= {(one.partition, one.of): one.epoch for one in found}
         for one in found:
             self._runners[one.partition].inherit(one.epoch)
         return sorted(one.partition for one in found)
+
+    def _falls(self, fallen: Fallen) -> bool:
+        """Whether it has not fallen to this instance before: by a newer batch of the dead one only where this instance
+        has not led since, or else that one lives and has come back."""
+        before = self._inherited.get((fallen.partition, fallen.of))
+        return before is None or (fallen.epoch > before and self._runners[fallen.partition].led <= before)
 
     def close(self) -> None:
         self._lifelines.close()

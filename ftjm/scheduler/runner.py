@@ -49,6 +49,8 @@ class Runner:
         """Whether this instance stands by for it."""
         self.last = ("", -1)
         """Who wrote the newest batch that was folded here, and its epoch."""
+        self.led = -1
+        """Epoch of the newest batch that was written here."""
         self.orphaned = -1
         """Epoch of the newest batch, where we were fenced behind it by somebody who has not written yet; else -1."""
         self._heir_of = -1
@@ -337,6 +339,8 @@ class Runner:
         """Keep the report that heartbeats carry up to date."""
         state, owns, now = self._partition.state, self.role is Role.OWNER, boot_ms()
         self.last = (state.position.owner, state.position.owner_epoch)
+        if state.position.owner == self._context.instance:
+            self.led = state.position.owner_epoch
         if self.orphaned < state.position.owner_epoch or owns:
             self.orphaned = -1
         self.standing = self._survey.look(state, now) if owns else standing.Standing()

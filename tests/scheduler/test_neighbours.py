@@ -20,7 +20,7 @@ from tests.scheduler.test_peers import told
 class Runner:
     """As far as neighbours use one."""
 
-    role, followed, orphaned = Role.STANDBY, True, -1
+    role, followed, orphaned, led = Role.STANDBY, True, -1, -1
 
     def __init__(self) -> None:
         self.last = ("b@host:1", 1)
@@ -59,10 +59,23 @@ def test_one_that_was_wrongly_taken_for_dead_is_fenced_once(neighbours: Neighbou
     neighbours.hear(told("b", "o", lifeline="127.0.0.1:1"), 0)
     neighbours._died("b@host:1")
     for epoch in (3, 5):
-        # It lives, and has taken its partition back.
+        # It lives, and has taken its partition back from us.
+        runner.led = epoch - 1
         runner.last = ("b@host:1", epoch)
         neighbours.place()
     assert runner.inherited == [1]
+
+
+def test_what_the_dead_one_wrote_last_may_be_folded_after_its_death(neighbours: Neighbours, runner: Runner) -> None:
+    """It had taken over from us: of its own epoch we hear when it is dead already."""
+    runner.led, runner.last = 1, ("a@host:1", 1)
+    neighbours.hear(told("b", "t", lifeline="127.0.0.1:1"), 0)
+    neighbours._died("b@host:1")
+    assert runner.inherited == [1]
+    runner.last = ("b@host:1", 2)
+    neighbours.place()
+    neighbours.place()
+    assert runner.inherited == [1, 2]
 
 
 def test_an_orphan_is_taken_back_once(neighbours: Neighbours, runner: Runner) -> None:
