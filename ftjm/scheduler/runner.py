@@ -50,7 +50,7 @@ class Runner:
         self.last = ("", -1)
         """Who wrote the newest batch that was folded here, and its epoch."""
         self.led = -1
-        """Epoch of the newest batch that was written here."""
+        """Epoch of the newest batch as the last leadership here ended."""
         self.orphaned = -1
         """Epoch of the newest batch, where we were fenced behind it by somebody who has not written yet; else -1."""
         self._heir_of = -1
@@ -313,7 +313,7 @@ class Runner:
         finally:
             leader.close()
         self.role = Role.STANDBY
-        self.orphaned = self._partition.position.owner_epoch
+        self.led = self.orphaned = self._partition.position.owner_epoch
         self._follower.follow()
         self._tell()
 
@@ -339,8 +339,6 @@ class Runner:
         """Keep the report that heartbeats carry up to date."""
         state, owns, now = self._partition.state, self.role is Role.OWNER, boot_ms()
         self.last = (state.position.owner, state.position.owner_epoch)
-        if state.position.owner == self._context.instance:
-            self.led = state.position.owner_epoch
         if self.orphaned < state.position.owner_epoch or owns:
             self.orphaned = -1
         self.standing = self._survey.look(state, now) if owns else standing.Standing()
