@@ -132,14 +132,13 @@ def server_properties(node: Node) -> dict[str, str]:
         # What clients send at once must not fill the heap: one request (ours have up to 4 MiB), and all that wait.
         "socket.request.max.bytes": 32 * 1024 * 1024,
         "queued.max.request.bytes": 64 * 1024 * 1024,
+        # All are stopped together: there is nobody to leave partitions to. One that left all the same would name no
+        # broker at all to those who ask, and librdkafka 2.16 may forget for good by that where Kafka is (issue 5301).
+        "controlled.shutdown.enable": "false",
         "num.network.threads": 2,
         "num.io.threads": 4,
         "background.threads": 2,
     }
-    if node.nodes == 1:
-        # It has nobody to leave its partitions to. As it leaves all the same it names no broker at all to those who
-        # ask, and librdkafka 2.16 may forget for good by that where Kafka is (its issue 5301).
-        values["controlled.shutdown.enable"] = "false"
     _add_doors(values, node.doors)
     return {name: str(value) for name, value in values.items()}
 
