@@ -17,6 +17,7 @@ from ftjm.config import Settings
 from ftjm.embedded.kafka import EmbeddedKafka
 from ftjm.engine.snapshot import Manifest, manifest_key
 from ftjm.errors import FtjmError
+from ftjm.heard import listen_back
 from ftjm.jobhistory import from_snapshot, open_scan, read_jobs, view
 from ftjm.past import Past, repository
 from ftjm.replay import Until, replayed, verify
@@ -48,7 +49,7 @@ def test_a_trimmed_log_its_archive_and_its_snapshots_tell_the_same(
         first, second = cluster.scheduler("a"), cluster.scheduler("b")
         cluster.worker(queues=QUEUES)
         done = work(cluster, "qa")
-        until((cluster.store("b", 0) / "CURRENT").exists, "a store of the standby")
+        until(lambda: stands_by(settings, "b"), "the standby to have folded the log")
         assert second.stop() == 0
         story, before, before_at = read_jobs(settings, [JOB])[JOB], rows(settings, Until()), newest(settings)
         done += work(cluster, "qb")
@@ -93,6 +94,13 @@ def assert_the_api_goes_on(cluster: Cluster, done: list[tuple[str, str]]) -> Non
     assert api.stop() == 0
     with once.folded(settings) as (reader, _):
         assert {listed.key for listed in reader.jobs(Filter(), 1_000).jobs} == names
+
+
+def stands_by(settings: Settings, name: str) -> bool:
+    """Whether the scheduler of this name has said so of its only partition, and how far."""
+    heard, _ = listen_back(settings)
+    beats = [beat for instance, beat in heard.schedulers.items() if instance.startswith(f"{name}@")]
+    return any(report.role == "standby" and report.applied_offset > 0 for beat in beats for report in beat.partitions)
 
 
 def stores_come_back(cluster: Cluster, first: Process, second: Process, archive: str) -> None:

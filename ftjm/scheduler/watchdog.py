@@ -14,7 +14,7 @@ log = logs.get(__name__)
 
 SAY_SECONDS = 30.0
 LOOK_SECONDS = 5.0
-"""Between looks at whether leaving would help."""
+"""Between questions to a leader that did not answer."""
 FAILED_SECONDS_MAX = 5.0
 """A partition that stops with one fault after another is stuck sooner than one that is silent."""
 FRAMES = 12
@@ -77,10 +77,17 @@ class Watchdog:
             if silent < (min(self._limit, FAILED_SECONDS_MAX) if runner.failed else self._limit):
                 self._said.pop(number, None)
                 continue
-            if now - self._looked.get(number, float("-inf")) < LOOK_SECONDS:
+            warm = self._warm(number)
+            if warm and now - self._looked.get(number, float("-inf")) < LOOK_SECONDS:
                 continue
-            self._looked[number] = now
-            helps, todo = self._helps(number)
+            helps = warm and self._leads(number)
+            if helps:
+                todo = "leaving the group, so that others take over"
+            elif warm:
+                self._looked[number] = now
+                todo = "look at the broker that leads its log: it does not answer"
+            else:
+                todo = "look at it: nobody could take over"
             if helps or now - self._said.get(number, 0.0) > SAY_SECONDS:
                 self._said[number] = now
                 log.error(
@@ -91,17 +98,10 @@ class Watchdog:
                     where=_where(runner.thread_id),
                     todo=todo,
                 )
-            # The thread that asks belongs to the group: it may wait for one leader at a time.
-            return number if helps else None
+            if warm:
+                # The thread that asks belongs to the group: it may wait for one leader at a time.
+                return number if helps else None
         return None
-
-    def _helps(self, number: int) -> tuple[bool, str]:
-        """Whether leaving would help the partition, and what is to be done."""
-        if not self._warm(number):
-            return False, "look at it: nobody could take over"
-        if not self._leads(number):
-            return False, "look at the broker that leads its log: it does not answer"
-        return True, "leaving the group, so that others take over"
 
 
 def _where(thread_id: int | None) -> str:
