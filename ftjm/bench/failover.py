@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 
-from ftjm import checker
+from ftjm import checker, logs
 from ftjm.adapters import codec
 from ftjm.adapters.kafka_scan import Scan
 from ftjm.bench.cluster import Cluster
@@ -21,6 +21,8 @@ from ftjm.bench.report import Figure, percentile, significant
 from ftjm.checker import Entry, Kind
 from ftjm.core import events as e
 
+log = logs.get(__name__)
+
 JOBS_PER_SECOND = 10.0
 """For each partition."""
 SILENCES = 5
@@ -29,6 +31,8 @@ SCALE_TO = 5
 PLANS = 3
 """So often the planned moves are made."""
 END_SECONDS_MAX = 60.0
+TOLD_MAX = 10
+"""Violations that are told of in words."""
 STEADY_SECONDS = 5.0
 """For comparison: the longest pauses of partitions that stay where they are."""
 SETTLE_SECONDS = 2.0
@@ -125,6 +129,8 @@ def _judge(cluster: Cluster, jobs: list[checker.Name]) -> checker.Report:
     while True:
         report = checker.check(_history(cluster), jobs)
         if report.succeeded >= len(jobs) or time.monotonic() > deadline:
+            for violation in report.violations[:TOLD_MAX]:
+                log.error("violation", what=str(violation), todo="report it, with this run's settings")
             return report
 
 
