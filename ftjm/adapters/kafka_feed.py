@@ -90,12 +90,6 @@ class Channel:
             self._bytes -= _held(taken)
         return taken
 
-    def give_back(self, records: list[Message]) -> None:
-        """Put records that were taken, and not used, back to the front."""
-        with self._lock:
-            self._records.extendleft(reversed(records))
-            self._bytes += _held(records)
-
     @property
     def held_bytes(self) -> int:
         return self._bytes

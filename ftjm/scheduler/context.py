@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from structlog.stdlib import BoundLogger
+
 from ftjm import logs
 from ftjm.adapters.kafka import Outlet
 from ftjm.adapters.kafka_feed import Feed
@@ -17,7 +19,7 @@ from ftjm.metrics.scheduler import SchedulerMetrics
 from ftjm.repository import Repository
 from ftjm.scheduler.pressure import Pressure
 from ftjm.scheduler.snapshots import Snapshotter
-from ftjm.scheduler.steady import HostClock
+from ftjm.scheduler.steady import CLOCK_ERROR_MAX_MS, HostClock
 
 
 @dataclass
@@ -53,6 +55,15 @@ class Context:
     """For what each partition would say when it is the same for all."""
     changed: threading.Event = field(default_factory=threading.Event)
     """Something was changed that other processes should hear of soon."""
+
+    def clock_is_right(self, log: BoundLogger, todo: str) -> bool:
+        """Whether anything may be decided by this host's clock; where it is wrong, that is said now and then."""
+        if self.clock.right:
+            return True
+        if (error := self.clock.error_ms) is not None and self.seldom.due():
+            expected = f"a clock within {CLOCK_ERROR_MAX_MS} ms of the brokers'"
+            log.error("clock_wrong", expected=expected, found=f"{error} ms", todo=todo)
+        return False
 
     def send(self, parcel: Parcel, done: Callable[[], None]) -> None:
         """Hand a parcel of a partition's outbox to Kafka."""

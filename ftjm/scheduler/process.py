@@ -30,7 +30,6 @@ from ftjm.scheduler.neighbours import Neighbours
 from ftjm.scheduler.pressure import Pressure
 from ftjm.scheduler.runner import Role, Runner
 from ftjm.scheduler.snapshots import Snapshotter
-from ftjm.scheduler.steady import CLOCK_ERROR_MAX_MS
 from ftjm.scheduler.trimming import Trimmer
 from ftjm.scheduler.watchdog import Watchdog
 
@@ -220,14 +219,7 @@ class Scheduler:
 
     def _ready_to_join(self) -> bool:
         """Whether the group may nominate this instance: with a clock that is right, and active."""
-        if not self._context.clock.right:
-            if (error := self._context.clock.error_ms) is not None and self._context.seldom.due():
-                log.error(
-                    "clock_wrong",
-                    expected=f"a clock within {CLOCK_ERROR_MAX_MS} ms of the brokers'",
-                    found=f"{error} ms",
-                    todo="set the clock; until then this instance does not join the others",
-                )
+        if not self._context.clock_is_right(log, "set the clock; until then this instance does not join the others"):
             return False
         if self._passive and self._neighbours.alone:
             log.warning("standby_activated", reason="no active scheduler was heard", todo="nothing: it goes on so")

@@ -19,7 +19,6 @@ from ftjm.scheduler.faults import Faults
 from ftjm.scheduler.following import Follower
 from ftjm.scheduler.leader import TICK_SECONDS, Leader
 from ftjm.scheduler.opening import open_store
-from ftjm.scheduler.steady import CLOCK_ERROR_MAX_MS
 
 RETRY_SECONDS = 0.25
 PROOF_EVERY_SECONDS = 0.05
@@ -218,8 +217,7 @@ class Runner:
         Raises: LostPosition, Diverged.
         """
         context = self._context
-        if not context.clock.right:
-            self._say_clock()
+        if not context.clock_is_right(self._log, "set the clock; until then this instance takes nothing over"):
             self._wait(TICK_SECONDS)
             return None
         if self._prove and self.nominated and not self._still_member():
@@ -267,16 +265,6 @@ class Runner:
     def _leave_alone(self) -> None:
         self._context.feed.drop("commands", self.number)
         self.role = Role.STANDBY
-
-    def _say_clock(self) -> None:
-        error = self._context.clock.error_ms
-        if error is not None and self._context.seldom.due():
-            self._log.error(
-                "clock_wrong",
-                expected=f"a clock within {CLOCK_ERROR_MAX_MS} ms of the brokers'",
-                found=f"{error} ms",
-                todo="set the clock; until then this instance takes nothing over",
-            )
 
     def _still_member(self) -> bool:
         assert self._context.membership is not None
