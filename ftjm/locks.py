@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -24,9 +25,7 @@ class DirectoryLock:
             self._directory.mkdir(parents=True, exist_ok=True)
             file = self._path.open("a+")
         except OSError as error:
-            raise FtjmError(
-                f"a data directory {self._directory} that can be written", str(error), "name another with --data-dir"
-            ) from error
+            raise self._unusable(error) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -38,10 +37,19 @@ class DirectoryLock:
                 f"it in use by process {holder}",
                 "stop that process, or give this one a directory (--data-dir) and ports (--port) of its own",
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+        except OSError as error:
+            with suppress(OSError):  # it writes what is left
+                file.close()
+            raise self._unusable(error) from error
         self._file = file
+
+    def _unusable(self, error: OSError) -> FtjmError:
+        todo = "make room there, or name another with --data-dir"
+        return FtjmError(f"a data directory {self._directory} that can be written", str(error), todo)
 
     def release(self) -> None:
         """Drop the lock; again is fine."""

@@ -129,8 +129,8 @@ def nobody_decides_over_a_gap(cluster: Cluster, scheduler: Process) -> None:
         shutil.rmtree(cluster.store(name, 0))
     scheduler.start()
     (stopped, *_) = until(lambda: scheduler.said("partition_stopped"), "the partition to stop, loudly")
-    assert "a log that begins at offset" in str(stopped["exception"])
-    assert "snapshot import" in str(stopped["exception"])
+    assert "a log that begins at offset" in str(stopped["error"])
+    assert "snapshot import" in str(stopped["todo"])
     scheduler.kill()
     assert newest(cluster.settings) == end
 

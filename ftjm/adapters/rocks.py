@@ -88,10 +88,13 @@ class RocksStore:
         except Exception as error:
             if isinstance(failure := _failure(error), DamagedStore) and path.is_dir():
                 raise failure from error
+            full = "No space left" in str(error)
             raise FtjmError(
                 expected=f"to open the store {path}",
                 found=str(error),
-                todo="stop the process that has it open, or look at the directory's permissions",
+                todo="make room on the disk"
+                if full
+                else "stop the process that has it open, or look at the directory's permissions",
             ) from error
         self._flush_at = time.monotonic() + FLUSH_SECONDS
         self._held = threading.Lock()

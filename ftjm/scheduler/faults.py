@@ -11,6 +11,7 @@ from structlog.stdlib import BoundLogger
 from ftjm.adapters.rocks import DamagedStore
 from ftjm.core.errors import UndecodableError
 from ftjm.engine.partition import Diverged
+from ftjm.errors import FtjmError
 from ftjm.metrics.scheduler import SchedulerMetrics
 
 SUSPECT = "suspect-"
@@ -39,6 +40,12 @@ class Faults:
         elif isinstance(error, UndecodableError):
             # The log's, and none of the store's: it was decoded before anything was folded.
             todo = "run a version that knows this record, as the instance does that wrote it"
+        elif isinstance(error, FtjmError):
+            # One that says all there is to know: no traceback.
+            todo = f"{error.todo}; trying again"
+            what = f"expected {error.expected}, but found {error.found}"
+            self._log.error("partition_stopped", error=what, todo=todo, again_in_s=again_in_seconds)
+            return
         self._log.exception("partition_stopped", todo=todo, again_in_s=again_in_seconds)
 
     def _diverged(self, error: Diverged) -> str:

@@ -119,6 +119,12 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         DirectoryLock(tmp_path / "file", "lock").acquire()
 
 
+def test_a_lock_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to("/dev/full")
+    with pytest.raises(FtjmError, match="make room"):
+        DirectoryLock(tmp_path, "lock").acquire()
+
+
 class _Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
