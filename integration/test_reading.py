@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from ftjm.adapters.kafka import Outlet
 from ftjm.adapters.kafka_feed import Channel, Feed
@@ -61,6 +63,59 @@ def test_what_was_paused_or_kept_at_hand_is_read_from_its_beginning(feed: Feed, 
         feed.drop("commands", partition)
         until(lambda: not feed._channels, "it to be dropped")
     assert drained(follow(feed, partition)) == list(range(RECORDS))
+
+
+class Leaping:
+    """A consumer that does as it is told, but begins beyond where it should, so often."""
+
+    def __init__(self, real: Consumer, times: int) -> None:
+        self._real = real
+        self.times = times
+        self.places: list[TopicPartition] = []
+
+    def incremental_assign(self, places: list[TopicPartition]) -> None:
+        self.places += places
+        for place in places:
+            if place.partition == 3 and self.times:
+                self.times -= 1
+                place.offset = RECORDS - 1
+        self._real.incremental_assign(places)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def test_what_is_kept_at_hand_is_asked_for_no_end(feed: Feed, filled: None) -> None:
+    """The answer may come when the partition is being read, and moves its reader: commands were passed over by that,
+    acknowledged ones, for good."""
+    until(lambda: len(feed._spare) == 2, "two partitions to be at hand")
+    feed._consumer = spy = Leaping(feed._consumer, 0)  # type: ignore[assignment]
+    for partition in (0, 1):
+        assert drained(follow(feed, partition)) == list(range(RECORDS))
+        feed.drop("commands", partition)
+    until(lambda: len(feed._spare) == 2, "two partitions to be at hand again")
+    assert len(spy.places) >= 4
+    assert [place.offset for place in spy.places if place.offset < 0] == []
+
+
+def test_a_reader_that_leaps_is_told_to_begin_anew(feed: Feed, filled: None) -> None:
+    until(lambda: len(feed._spare) == 2, "two partitions to be at hand")
+    feed._consumer = Leaping(feed._consumer, 1)  # type: ignore[assignment]
+    assert drained(follow(feed, 3)) == list(range(RECORDS))
+
+
+def test_a_gap_in_the_log_itself_is_passed(cluster: Settings, feed: Feed) -> None:
+    """A transaction that was broken off, by a producer of a user's own."""
+    producer = Producer({**cluster.kafka_settings("test"), "transactional.id": cluster.cluster})
+    producer.init_transactions()
+    for act in (producer.abort_transaction, producer.commit_transaction):
+        producer.begin_transaction()
+        producer.produce(cluster.topic("commands"), b"%d" % RECORDS, partition=3)
+        producer.flush()
+        act()
+    channel = follow(feed, 3)
+    until(lambda: len(channel), "what was committed")
+    assert [m.offset() for m in channel.take(10)] == [2]
 
 
 def test_a_scan_ends_where_the_log_did_though_records_keep_coming(cluster: Settings, filled: None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ftjm import logs
 from ftjm.adapters.kafka import CONSUMER, LOST, arrived, offset_of, say_errors
@@ -53,6 +53,10 @@ class Channel:
         """The end of the log, as it was known a moment ago."""
         self.ended = False
         """Whether the end of the log was reached at least once."""
+        self.begun = False
+        """Whether what comes first was looked at: it begins where it should, or was asked for again."""
+        self.doubted = False
+        """Whether nothing that comes counts before it was asked for again."""
         self.fault: KafkaError | None = None
         """Why nothing more will come: the position is not in the log."""
         self.trouble: KafkaError | None = None
@@ -145,6 +149,7 @@ class Feed:
     def follow(self, kind: Kind, partition: int, start: int, wake: Callable[[], None]) -> Channel:
         """Read from `start` on; replaces what was read of this partition before."""
         channel = Channel(start, wake)
+        channel.begun = kind == "events"  # whose transactions' markers take offsets
         self._orders.append(lambda: self._follow((f"{self._cluster}.{kind}", partition), start, channel))
         return channel
 
@@ -157,12 +162,13 @@ class Feed:
 
         A topic of which nothing is assigned is forgotten, and whoever reads it first waits for up to half a second: a
         new owner for its commands. Two partitions are assigned and paused, unless they are read: one, in the moment in
-        which it begins to be read, is not.
+        which it begins to be read, is not. At a number: a broker that is asked for an end, and answers late, moves
+        whoever reads the partition by then over all that lies before it.
         """
         for partition in range(2 if self._at_hand else 0):
             key = (f"{self._cluster}.{self._at_hand}", partition)
             if key not in self._channels and key not in self._spare:
-                self._consumer.incremental_assign([TopicPartition(*key, OFFSET_END)])
+                self._consumer.incremental_assign([TopicPartition(*key, 0)])
                 self._consumer.pause([TopicPartition(*key)])
                 self._spare.add(key)
 
@@ -219,6 +225,7 @@ class Feed:
         """Read it anew from where it is: Kafka then says the same again, or that there is nothing new, which it says of
         the same end only once."""
         channel.asked_at = time.monotonic()
+        channel.doubted = False
         self._release(key, paused=key in self._paused)
         self._paused.discard(key)
         self._consumer.incremental_assign([TopicPartition(*key, channel.reached)])
@@ -236,9 +243,21 @@ class Feed:
         for key, records in arrived.items():
             self._put(key, records)
 
+    def _leapt(self, key: tuple[str, int], channel: Channel, offset: int) -> bool:
+        """Whether what comes first lies beyond what should. It is asked for again, and then taken for a gap in the log
+        (a user's own transactions make some): what is passed over here nobody would ever miss."""
+        if not channel.begun:
+            channel.begun = True
+            channel.doubted = offset > channel.reached
+            if channel.doubted:
+                found = f"offset {offset} first, in place of {channel.reached}"
+                log.warning("feed_leapt", topic=key[0], partition=key[1], found=found, todo="asking once more")
+                self._orders.append(lambda: self._ask(key, channel) if self._channels.get(key) is channel else None)
+        return channel.doubted
+
     def _put(self, key: tuple[str, int], records: Sequence[Message]) -> None:
         channel = self._channels.get(key)
-        if channel is None or not records:
+        if channel is None or not records or self._leapt(key, channel, offset_of(records[0])):
             return
         if channel.put(records) > self._share and key not in self._paused:
             self._paused.add(key)
@@ -250,7 +269,8 @@ class Feed:
         if channel is None or error is None:
             return
         if error.code() == KafkaError._PARTITION_EOF:
-            channel.at_end(message.offset() or 0)
+            if not self._leapt(key, channel, offset_of(message)):
+                channel.at_end(offset_of(message))
         elif error.code() in LOST:
             channel.fail(error)
         else:
