@@ -38,6 +38,9 @@ FLUSH_SECONDS = 30.0
 VERIFY_ROWS = 1_000
 """Read at a stretch: 0.4 ms."""
 CACHE_BYTES = 64 * 1024 * 1024
+UNCACHE = {"uncache_aggressiveness": "1000"}
+"""Blocks leave the cache with their file. RocksDB keeps them otherwise until others want the room, so that a process grew
+for hours, by far more than its stores hold."""
 
 
 @cache
@@ -62,6 +65,18 @@ def _options() -> Options:
     return options
 
 
+def _opened(path: Path, read_only: bool) -> Rdict:
+    access = AccessType.read_only() if read_only else AccessType.read_write()
+    db = Rdict(str(path), _options(), access_type=access)
+    try:
+        if not read_only:
+            db.set_options(UNCACHE)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
 class DamagedStore(StoreFailed):
     """The files are no sound database: the store has to be made anew from the log."""
 
@@ -80,22 +95,17 @@ class RocksStore:
         """Raises DamagedStore, and FtjmError if another process has it open or the directory cannot be used."""
         self.path = path
         self._read_only = read_only
-        access = AccessType.read_only() if read_only else AccessType.read_write()
         if not read_only:
             path.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = Rdict(str(path), _options(), access_type=access)
+            self._db = _opened(path, read_only)
         except Exception as error:
             if isinstance(failure := _failure(error), DamagedStore) and path.is_dir():
                 raise failure from error
-            full = "No space left" in str(error)
-            raise FtjmError(
-                expected=f"to open the store {path}",
-                found=str(error),
-                todo="make room on the disk"
-                if full
-                else "stop the process that has it open, or look at the directory's permissions",
-            ) from error
+            todo = "stop the process that has it open, or look at the directory's permissions"
+            if "No space left" in str(error):
+                todo = "make room on the disk"
+            raise FtjmError(f"to open the store {path}", str(error), todo) from error
         self._flush_at = time.monotonic() + FLUSH_SECONDS
         self._held = threading.Lock()
         """A checkpoint is made on another thread, and must not meet a close."""
@@ -190,7 +200,7 @@ class RocksStore:
             self._db.close()
         shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
-        self._db = Rdict(str(self.path), _options())
+        self._db = _opened(self.path, read_only=False)
 
     def close(self) -> None:
         """Let go of the files, whatever they can still take: rows that are not flushed are in the log."""

@@ -188,11 +188,15 @@ class Session:
             self._silent_known_at = now
 
     def accept(self, message: Dispatch) -> bool:
-        """Whether this message is for us and the next of its partition; repeats and gaps are not."""
-        source = message.partition
-        if message.session != self.name or source in self._closed_by:
+        """Whether this message is for us and the next of its partition; repeats are not.
+
+        Behind a gap, which only a lane leaves that has lost something, nothing is: the session ends, and its lease.
+        """
+        source, expected = message.partition, self._last.get(message.partition, 0) + 1
+        if message.session != self.name or source in self._closed_by or message.number < expected:
             return False
-        if message.number != self._last.get(source, 0) + 1:
+        if message.number > expected:
+            self.retire()
             return False
         self._last[source] = message.number
         return True

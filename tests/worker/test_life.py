@@ -69,12 +69,25 @@ def test_a_short_attempt_is_reported_once() -> None:
     assert (failed.reason, failed.exit_code) == (FailureReason.EXIT_CODE, 3)
 
 
-def test_repeats_gaps_and_messages_for_others_are_dropped() -> None:
+def test_behind_a_gap_nothing_is_taken_and_the_session_ends() -> None:
+    """A lane has lost something: all that follows would be dropped for as long as the session lives."""
+    world = World(slots=9)
+    first, second, third = world.order("a"), world.order("b"), world.order("c")
+    world.receive(first)
+    world.receive(third)
+    assert [run.key for run in world.take(Run)] == ["q/a/1"]
+    world.take(Listen)
+    world.tick(0)
+    assert [listen.session for listen in world.take(Listen)] == ["s2"]
+    world.receive(second)
+    assert world.take(Run) == []
+
+
+def test_repeats_and_messages_for_others_are_dropped() -> None:
     world = World(slots=9)
     first, second, third = world.order("a"), world.order("b"), world.order("c")
     world.receive(first)
     world.receive(first)
-    world.receive(third)
     assert [run.key for run in world.take(Run)] == ["q/a/1"]
     world.receive(second)
     world.receive(Skipped(session="s1", partition=0, number=3))
