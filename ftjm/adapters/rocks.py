@@ -39,8 +39,8 @@ VERIFY_ROWS = 1_000
 """Read at a stretch: 0.4 ms."""
 CACHE_BYTES = 64 * 1024 * 1024
 UNCACHE = {"uncache_aggressiveness": "1000"}
-"""Blocks leave the cache with their file. RocksDB keeps them otherwise until others want the room, so that a process grew
-for hours, by far more than its stores hold."""
+"""Blocks leave the cache with their file. RocksDB keeps them otherwise until others want the room: a process grew for
+hours, by far more than its stores hold."""
 
 
 @cache
