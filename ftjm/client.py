@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, Message
 
 from ftjm import logs
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import Outlet, offset_of
+from ftjm.adapters.kafka import FORGOTTEN, Outlet, offset_of
 from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.config import Settings
 from ftjm.core.commands import Command, SubmitJob
@@ -99,11 +99,12 @@ class Client:
         self._waiting: dict[str, Ticket] = {}
         self._sent = 0
         self._acknowledged = 0
-        self._failed = 0
         self._failure: KafkaError | None = None
         self._topic = settings.topic("commands")
-        kafka = {**QUIET, **settings.kafka_settings("client"), **(producer or {})}
-        self._outlet = Outlet(kafka, linger_ms=LINGER_MS)
+        self._unconfirmed: dict[int, Ticket] = {}
+        """What was sent and is under way, in order, by how many were before."""
+        self._kafka = {**QUIET, **settings.kafka_settings("client"), **(producer or {})}
+        self._outlet = Outlet(self._kafka, linger_ms=LINGER_MS)
         self._reader: LaneReader | None = None
         try:
             self._partitions = patiently(lambda: self._outlet.warm(self._topic, 5.0), settings, patience_seconds)
@@ -134,7 +135,7 @@ class Client:
     @property
     def under_way(self) -> int:
         """How many commands were sent of which it is not known yet whether the log has them."""
-        return self._sent - self._acknowledged - self._failed
+        return len(self._unconfirmed)
 
     # ---- sending
 
@@ -155,7 +156,28 @@ class Client:
         self._append(ticket)
 
     def _append(self, ticket: Ticket) -> None:
+        self._mend()
         self._sent += 1
+        self._unconfirmed[self._sent] = ticket
+        try:
+            self._produce(self._sent, ticket)
+        except BaseException:
+            del self._unconfirmed[self._sent]
+            self._sent -= 1
+            raise
+
+    def _mend(self) -> None:
+        """Connect anew where the client below knows no broker any more, and send what may not have arrived again, which
+        does nothing twice. Raises FtjmError for other faults."""
+        if (fault := self._outlet.fault) is not None:
+            if fault.code() != FORGOTTEN:
+                raise self._refusal(fault)
+            self._outlet.close(0)
+            self._outlet = Outlet(self._kafka, linger_ms=LINGER_MS)
+            for number, ticket in list(self._unconfirmed.items()):
+                self._produce(number, ticket)
+
+    def _produce(self, number: int, ticket: Ticket) -> None:
         command, headers = ticket.command, []
         if ticket.correlation:
             self._waiting[ticket.correlation] = ticket
@@ -167,7 +189,7 @@ class Client:
             partition=partition_for(key, self._partitions),
             key=key.encode(),
             headers=headers,
-            delivered=lambda error, message: self._delivered(ticket, error, message),
+            delivered=lambda error, message: self._delivered(number, error, message),
         )
 
     def forget(self, ticket: Ticket) -> None:
@@ -206,12 +228,9 @@ class Client:
                 self._changed.wait(0 if self.under_way <= under_way_max else TICK_SECONDS)
             if progress:
                 progress(self._acknowledged)
+            self._mend()
             if self._failure is not None:
-                raise FtjmError(
-                    "Kafka to take every command",
-                    f"{self._failure.str()}; {self._so_far()}",
-                    "mend the cause and run the same again: nothing is doubled",
-                )
+                raise self._refusal(self._failure)
             if self.under_way <= under_way_max:
                 return
             silent = time.monotonic() - since
@@ -223,19 +242,25 @@ class Client:
                 told = True
                 log.warning("kafka_silent", so_far=self._so_far(), todo=f"waiting for at most {self._patience:g} s")
 
+    def _refusal(self, error: KafkaError) -> FtjmError:
+        todo = "mend the cause and run the same again: nothing is doubled"
+        return FtjmError("Kafka to take every command", f"{error.str()}; {self._so_far()}", todo)
+
     def _so_far(self) -> str:
         return f"{self._acknowledged} of {self._sent} commands are in the log"
 
-    def _delivered(self, ticket: Ticket, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, number: int, error: KafkaError | None, message: Message) -> None:
         """Called from the outlet's thread."""
         with self._changed:
+            ticket = self._unconfirmed.pop(number, None)
+            if ticket is None:
+                return
             if error is None:
                 ticket.acknowledged = True
                 ticket.partition, ticket.offset = message.partition() or 0, offset_of(message)
                 self._acknowledged += 1
             else:
                 ticket.failure = error.str()
-                self._failed += 1
                 self._failure = error
             if error or not self.under_way or self._acknowledged % 500 == 0:
                 self._changed.notify_all()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka import LOOKS_MAX, Outlet, Sight
 from ftjm.adapters.kafka_feed import Channel, Feed
 from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.adapters.kafka_scan import Incomplete, Scan
@@ -102,6 +102,50 @@ def test_a_reader_that_leaps_is_told_to_begin_anew(feed: Feed, filled: None) -> 
     until(lambda: len(feed._spare) == 2, "two partitions to be at hand")
     feed._consumer = Leaping(feed._consumer, 1)  # type: ignore[assignment]
     assert drained(follow(feed, 3)) == list(range(RECORDS))
+
+
+def test_a_feed_that_has_forgotten_its_brokers_goes_on_where_it_was(
+    feed: Feed, filled: None, cluster: Settings
+) -> None:
+    until(lambda: len(feed._spare) == 2, "two partitions to be at hand")
+    channels = [follow(feed, partition) for partition in PARTITIONS]
+    until(lambda: feed._paused, "a partition to be paused")
+    for _ in range(3):
+        feed._sight.lost = True
+        until(lambda: not feed._sight.lost, "it to connect anew")
+    assert [drained(channel) for channel in channels] == [list(range(RECORDS))] * len(PARTITIONS)
+
+
+def test_a_lane_is_read_on_by_who_has_forgotten_the_brokers(cluster: Settings, filled: None) -> None:
+    reader = LaneReader(cluster.kafka_settings("test"), cluster.topic("commands"), [0], back_ms=60_000)
+    seen: list[int | None] = []
+
+    def all_there() -> bool:
+        reader._sight.lost = not reader._sight.lost
+        seen.extend(m.offset() for m in reader.read(0.05))
+        return len(seen) >= RECORDS
+
+    until(all_there, "all records")
+    reader.close()
+    assert seen == list(range(RECORDS))
+
+
+def test_a_client_in_sight_of_its_brokers_says_so(cluster: Settings) -> None:
+    sight, told = Sight("test"), []
+
+    def look(statistics: str) -> None:
+        told.append(statistics)
+        sight._look(statistics)
+
+    settings: Any = {**sight.settings, "statistics.interval.ms": 50, "stats_cb": look, **cluster.kafka_settings("test")}
+    producer = Producer(settings)
+
+    def told_enough() -> bool:
+        producer.poll(0.05)
+        return len(told) > 2 * LOOKS_MAX
+
+    until(told_enough, "some statistics")
+    assert not sight.lost
 
 
 def test_a_gap_in_the_log_itself_is_passed(cluster: Settings, feed: Feed) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ftjm import logs
-from ftjm.adapters.kafka import CONSUMER, LOST, arrived, offset_of, say_errors
+from ftjm.adapters.kafka import CONSUMER, LOST, Sight, arrived, offset_of
 
 log = logs.get(__name__)
 
@@ -126,16 +126,8 @@ class Feed:
         self._cluster = cluster
         self._at_hand = at_hand
         self._held_bytes_max = held_bytes_max
-        self._consumer = Consumer(
-            {
-                **CONSUMER,
-                "group.id": "unused",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "error_cb": say_errors("feed"),
-                **settings,
-            }
-        )
+        self._settings = settings
+        self._connect()
         self._orders: deque[Callable[[], None]] = deque()
         self._channels: dict[tuple[str, int], Channel] = {}
         self._paused: set[tuple[str, int]] = set()
@@ -145,6 +137,28 @@ class Feed:
         self._open = True
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._thread.start()
+
+    def _connect(self) -> None:
+        self._sight = Sight("feed")
+        self._consumer = Consumer(
+            {
+                **CONSUMER,
+                "group.id": "unused",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                **self._sight.settings,
+                **self._settings,
+            }
+        )
+
+    def _connect_anew(self) -> None:
+        """Go on with all that is read, where it is."""
+        self._consumer.close()
+        self._connect()
+        self._paused.clear()
+        self._spare.clear()
+        for key, channel in self._channels.items():
+            self._consumer.incremental_assign([TopicPartition(*key, channel.reached)])
 
     def follow(self, kind: Kind, partition: int, start: int, wake: Callable[[], None]) -> Channel:
         """Read from `start` on; replaces what was read of this partition before."""
@@ -203,6 +217,8 @@ class Feed:
                 time.sleep(FAULT_SECONDS)
 
     def _turn(self) -> None:
+        if self._sight.lost:
+            self._connect_anew()
         while self._orders:
             self._orders.popleft()()
         self._resume()

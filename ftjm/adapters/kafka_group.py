@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from ftjm import logs
-from ftjm.adapters.kafka import CONSUMER, say_errors
+from ftjm.adapters.kafka import CONSUMER, Sight
 
 log = logs.get(__name__)
 
@@ -38,6 +38,7 @@ class Membership:
         self._seldom = logs.Seldom()
         self.rebalances = 0
         """How many this member has taken part in."""
+        self._sight = Sight("membership")
         self._consumer = Consumer(
             {
                 **CONSUMER,
@@ -47,10 +48,15 @@ class Membership:
                 "session.timeout.ms": session_timeout_ms,
                 "heartbeat.interval.ms": heartbeat_interval_ms,
                 "max.poll.interval.ms": max(300_000, session_timeout_ms),
-                "error_cb": say_errors("membership"),
+                **self._sight.settings,
                 **settings,
             }
         )
+
+    @property
+    def lost(self) -> bool:
+        """Whether the client has forgotten all brokers, for good."""
+        return self._sight.lost
 
     def join(self) -> None:
         """Take part from the next `poll` on."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from ftjm.adapters.kafka import CONSUMER, arrived, bounds, offset_of, offsets_at, say_errors
+from ftjm.adapters.kafka import CONSUMER, Sight, arrived, bounds, offset_of, offsets_at
 
 
 class LaneReader:
@@ -28,17 +28,9 @@ class LaneReader:
         """With `proving`, `answered_at` is kept, which costs an event more for each that arrives."""
         self.answered_at: float | None = None
         """When a broker last answered a fetch, be it that there is nothing new (monotonic clock)."""
-        self._consumer = Consumer(
-            {
-                **CONSUMER,
-                "enable.partition.eof": proving,
-                "group.id": "unused",
-                # What was missed while cut off longer than the lane's retention is nobody's business any more.
-                "auto.offset.reset": "latest",
-                "error_cb": say_errors("reader"),
-                **settings,
-            }
-        )
+        self._settings = settings
+        self._proving = proving
+        self._connect()
         self.topic = topic
         self._next = {p: high for p, (_, high) in self._bounds(partitions).items()}
         if back_ms:
@@ -48,12 +40,30 @@ class LaneReader:
                     self._next[partition] = offset
         self.ask()
 
+    def _connect(self) -> None:
+        self._sight = Sight("reader")
+        self._consumer = Consumer(
+            {
+                **CONSUMER,
+                "enable.partition.eof": self._proving,
+                "group.id": "unused",
+                # What was missed while cut off longer than the lane's retention is nobody's business any more.
+                "auto.offset.reset": "latest",
+                **self._sight.settings,
+                **self._settings,
+            }
+        )
+
     def ask(self) -> None:
         """Begin to read anew behind what was handed out: the brokers then answer even if there is nothing new."""
         self._consumer.assign([TopicPartition(self.topic, p, offset) for p, offset in self._next.items()])
 
     def read(self, timeout_seconds: float) -> list[Message]:
         """Records that have arrived, waiting for the first one for at most `timeout_seconds`."""
+        if self._sight.lost:
+            self._consumer.close()
+            self._connect()
+            self.ask()
         every = arrived(self._consumer, timeout_seconds, 1_000)
         found = [m for m in every if m.error() is None]
         if found or any(_at_end(m) for m in every):

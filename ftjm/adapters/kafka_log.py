@@ -218,7 +218,14 @@ class KafkaLog:
         After a fence it is behind all that was committed before; else it may lag, since a commit is answered before its
         marker is written.
         """
-        return bounds(self._at_hand(), self._topic, partition, self._asking)[1]
+        asker = self._at_hand()
+        try:
+            return bounds(asker, self._topic, partition, self._asking)[1]
+        except KafkaException:
+            with self._asking:
+                if self._asker is asker:
+                    self._asker = None  # it may have forgotten all brokers, and is nobody's who polls it
+            raise
 
     def answers(self, partition: int) -> bool:
         """Whether the partition's leader answers a question, asked once."""

@@ -68,6 +68,9 @@ class Desk:
                 raise LogAway(f"no acknowledgement for {CONFIRM_SECONDS:g} s")
             if errand.ticket.failure:
                 raise LogAway(errand.ticket.failure)
+        except FtjmError as error:
+            errand.close()
+            raise LogAway(str(error)) from error
         except BaseException:
             errand.close()
             raise

@@ -16,7 +16,6 @@ from ftjm.scheduler.runner import Role, Runner
 
 log = logs.get(__name__)
 
-DEAF_SECONDS = 10.0
 UNFOLLOW_SECONDS = 10.0
 """A partition that should be followed no more still is for so long: instances that restart are missed briefly."""
 
@@ -49,12 +48,6 @@ class Neighbours:
     def active(self) -> bool:
         """Whether another instance that is no passive standby is there."""
         return self._peers.active(time.monotonic())
-
-    @property
-    def deaf(self) -> bool:
-        """Whether this instance has not heard itself for long: if it was heard by the log, it hears nobody."""
-        at = self._peers.heard_me_at()
-        return at is not None and time.monotonic() - at > DEAF_SECONDS
 
     def warm(self, partition: int) -> bool:
         """Whether another instance holds a store of the partition that is up to date, or owns it."""

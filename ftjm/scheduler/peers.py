@@ -80,12 +80,6 @@ class Peers:
         """Whether no other active instance is there, by one that hears itself: else it knows nothing of others."""
         return self._me in self.present(now) and not self.active(now)
 
-    def heard_me_at(self) -> float | None:
-        """When this instance last heard itself."""
-        with self._lock:
-            heard = self._heard.get(self._me)
-        return heard[0] if heard else None
-
     @property
     def mourning(self) -> bool:
         """Whether an instance has died lately."""

@@ -40,7 +40,6 @@ POLL_SECONDS = 0.05
 LEAVE_SECONDS_MAX = 10.0
 """So long what is owned here is decided for until others have taken it over."""
 LOOK_SECONDS = 0.02
-DEAF_SECONDS = 10.0
 END_SECONDS_MAX = 3.0
 WARM_SECONDS_MAX = 10.0
 """A store that needs longer is folded while others, or nobody, decide."""
@@ -58,8 +57,6 @@ class Scheduler:
         self._passive = passive
         self._stop = threading.Event()
         self._runners: dict[int, Runner] = {}
-        self._deaf_since = time.monotonic()
-        """Since when Kafka has taken what this instance tells, and it does not hear itself."""
         self._fault: FtjmError | None = None
         """Why this instance leaves, though nobody has told it to."""
         self._inside = Inside()
@@ -209,7 +206,7 @@ class Scheduler:
         while not self._stop.is_set() and self._fault is None:
             membership.poll(POLL_SECONDS)
             self._health.pulse()
-            self._fault = self._faulty(watchdog)
+            self._fault = self._faulty(watchdog, membership)
             if time.monotonic() - told > TELL_SECONDS:
                 told = time.monotonic()
                 owned = {p: r.report.next_command for p, r in self._runners.items() if r.role is Role.OWNER}
@@ -227,17 +224,13 @@ class Scheduler:
             self._context.changed.set()
         return not self._passive
 
-    def _faulty(self, watchdog: Watchdog) -> FtjmError | None:
+    def _faulty(self, watchdog: Watchdog, membership: Membership) -> FtjmError | None:
         """Why this instance should leave its partitions to others, and be started anew."""
         if (stalled := watchdog.stalled()) is not None:
             expected = f"partition {stalled} to be decided for here"
             return FtjmError(expected, "it was stuck", "look at partition_stalled in the log; start this process again")
-        if not (self._inside.answered and self._neighbours.deaf):
-            self._deaf_since = time.monotonic()
-        elif time.monotonic() - self._deaf_since > DEAF_SECONDS:
-            # Of two clients of one process that were there, one has lost its brokers for good: librdkafka's issue 5301.
-            log.error("scheduler_deaf", todo="leaving, so that others take over: start it again")
-            return FtjmError("to read heartbeats, as Kafka takes ours", "nothing", "start this process again")
+        if membership.lost:
+            return FtjmError("the group's coordinator to be there", "no broker, for good", "start this process again")
         if (fault := self._context.outlet.fault) is not None:
             log.error("outlet_failed", error=fault.str(), todo="leaving, so that others take over: start it again")
             return FtjmError("to send what was decided", fault.str(), "start this process again")

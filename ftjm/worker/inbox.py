@@ -86,6 +86,10 @@ class Wire(Protocol):
     """The log, as a worker needs it. Nothing here fails or blocks for long: while the log is out of reach, things
     wait. Answers come to the inbox."""
 
+    @property
+    def fault(self) -> str:
+        """Why nothing more will ever reach the log from here; empty as long as it may."""
+
     def report(self, session: str, command: AttemptReport) -> None:
         """Append a command; `Confirmed` follows."""
 

@@ -8,7 +8,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka import Delivered, Outlet
 from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.core.commands import AttemptReport
 from ftjm.core.errors import UndecodableError
@@ -68,6 +68,10 @@ class KafkaWire:
         self._schedulers = _Listener(settings, topics.heartbeats, range(topics.lanes), self._heard_scheduler)
         self._schedulers.start()
 
+    @property
+    def fault(self) -> str:
+        return "" if self._outlet.fault is None else self._outlet.fault.str()
+
     def report(self, session: str, command: AttemptReport) -> None:
         def delivered(error: KafkaError | None, _: Message) -> None:
             if error is None:
@@ -77,26 +81,24 @@ class KafkaWire:
                 log.error("report_refused", job=f"{command.queue}/{command.job_id}", error=error.str())
 
         key = command.shard_key or command.queue
-        self._outlet.send(
-            self._topics.commands,
-            codec.encode(command),
-            partition=partition_for(key, self._topics.partitions),
-            key=key.encode(),
-            delivered=delivered,
-        )
+        self._send(self._topics.commands, command, partition_for(key, self._topics.partitions), key, delivered)
 
     def beat(self, session: str, token: int, heartbeat: WorkerHeartbeat) -> None:
         def delivered(error: KafkaError | None, _: Message) -> None:
             if error is None:
                 self._inbox.put(Acknowledged(session, token))
 
-        self._outlet.send(
-            self._topics.heartbeats,
-            codec.encode(heartbeat),
-            partition=partition_for(session, self._topics.lanes),
-            key=session.encode(),
-            delivered=delivered,
-        )
+        lane = partition_for(session, self._topics.lanes)
+        self._send(self._topics.heartbeats, heartbeat, lane, session, delivered)
+
+    def _send(
+        self, topic: str, what: AttemptReport | WorkerHeartbeat, partition: int, key: str, delivered: Delivered
+    ) -> None:
+        try:
+            self._outlet.send(topic, codec.encode(what), partition=partition, key=key.encode(), delivered=delivered)
+        except KafkaException:
+            if not self.fault:  # of which it is told
+                raise
 
     def listen(self, session: str, lane: int) -> None:
         def dispatched(message: Message) -> Item | None:

@@ -12,6 +12,7 @@ import structlog
 from ftjm.clock import boot_ms, wall_ms
 from ftjm.core.messages import Dispatch, DrainWorker, SchedulerHeartbeat
 from ftjm.core.model import FailureReason
+from ftjm.errors import FtjmError
 from ftjm.worker.duties import Beat, Duty, Extend, Halt, Leave, Listen, Report, Run
 from ftjm.worker.inbox import Acknowledged, Asked, Confirmed, Deaf, GuardPort, Inbox, Item, Opened, Unreadable, Wire
 from ftjm.worker.life import Life
@@ -79,8 +80,14 @@ class Supervisor:
         self._selector.register(self._guard, selectors.EVENT_READ)
 
     def run(self) -> int:
-        """Until the worker has left. Returns 0 if all that it had to say is in the log, else 1."""
+        """Until the worker has left. Returns 0 if all that it had to say is in the log, else 1.
+
+        Raises FtjmError where nothing will ever reach the log again: what runs ends with this process.
+        """
         while not self._left():
+            if fault := self._wire.fault:
+                self._guard.leave()
+                raise FtjmError("the log to take what this worker says", fault, "start this process again")
             self.step()
         undelivered = self._wire.close(DELIVERY_SECONDS)
         self._guard.leave()

@@ -125,6 +125,8 @@ class Cluster:
 class FakeOutlet:
     """Stands for `ftjm.adapters.kafka.Outlet`."""
 
+    fault = None
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 

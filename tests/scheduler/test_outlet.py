@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from ftjm.adapters import kafka
-from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka import FORGOTTEN, Outlet, Sight
 from integration.waiting import until
 
 FATAL = KafkaException(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "lost its tail", fatal=True))
@@ -61,6 +62,28 @@ def test_what_is_fatal_is_known_once_nothing_can_be_sent(outlet: Any) -> None:
     with pytest.raises(KafkaException):
         outlet.send("topic", b"", partition=0)
     assert outlet.fault is not None
+
+
+def statistics(*sources: str) -> str:
+    return json.dumps({"name": "x", "brokers": {str(n): {"source": it, "rtt": {}} for n, it in enumerate(sources)}})
+
+
+def test_who_knows_of_no_broker_twice_in_turn_has_forgotten_them() -> None:
+    sight = Sight("test")
+    look: Any = sight.settings["stats_cb"]
+    for known in ((), ("configured",), ("logical",), ("learned", "logical"), ("logical",)):
+        look(statistics(*known))
+        assert not sight.lost
+    look(statistics())
+    assert sight.lost
+
+
+def test_an_outlet_that_has_forgotten_its_brokers_sends_nothing_any_more(outlet: Any) -> None:
+    outlet._sight.lost = True
+    until(lambda: outlet.fault, "the fault to be known")
+    assert outlet.fault.code() == FORGOTTEN
+    with pytest.raises(KafkaException):
+        outlet.send("topic", b"", partition=0)
 
 
 def test_who_stops_does_not_wait_for_room(producer: None) -> None:

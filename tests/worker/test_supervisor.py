@@ -13,6 +13,7 @@ import pytest
 from ftjm.core.commands import AttemptReport, CompleteAttempt, FailAttempt, StartAttempt
 from ftjm.core.messages import RunAttempt, SessionState, StopAttempt, WorkerHeartbeat
 from ftjm.core.model import FailureReason, JobSpec, StopReason
+from ftjm.errors import FtjmError
 from ftjm.worker import supervisor as module
 from ftjm.worker.guardlink import GuardLink
 from ftjm.worker.inbox import Acknowledged, Asked, Confirmed, Inbox, Opened
@@ -21,6 +22,7 @@ from ftjm.worker.processes import become_subreaper
 from ftjm.worker.scratch import Scratch
 from ftjm.worker.session import Identity
 from ftjm.worker.supervisor import Supervisor
+from integration.waiting import until
 from tests.worker.guarding import WAIT_SECONDS, alive, pid_in
 
 
@@ -34,6 +36,7 @@ class ListWire:
         self.beats: list[WorkerHeartbeat] = []
         self.listening: set[str] = set()
         self.closed = False
+        self.fault = ""
 
     def report(self, session: str, command: AttemptReport) -> None:
         self.reports.append(command)
@@ -240,6 +243,15 @@ def test_told_twice_it_leaves_although_the_log_is_away(rig: Rig, monkeypatch: py
     rig.inbox.put(Asked())
     rig.inbox.put(Asked())
     assert rig.supervisor.run() == 1
+
+
+def test_who_will_never_be_heard_again_leaves_with_what_it_runs(rig: Rig, tmp_path: Path) -> None:
+    rig.dispatch("sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    rig.until(lambda: any(isinstance(report, StartAttempt) for report in rig.wire.reports))
+    rig.wire.fault = "no broker is known any more"
+    with pytest.raises(FtjmError, match="no broker is known any more; start this process again"):
+        rig.supervisor.run()
+    until(lambda: not alive(pid_in(tmp_path / "pid")), "the attempt to be stopped")
 
 
 def test_scratch_removes_what_dead_workers_left(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""The client goes on where the one below it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from ftjm import client as module
+from ftjm import config
+from ftjm.adapters.kafka import FORGOTTEN
+from ftjm.client import Client
+from ftjm.core.commands import SubmitJob
+from ftjm.core.model import JobSpec
+from ftjm.errors import FtjmError
+
+
+class Silent:
+    """An outlet that tells of nothing that it has sent, unless it is asked to."""
+
+    made: list[Silent]
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.fault: KafkaError | None = None
+        self.sent: list[Any] = []
+        Silent.made.append(self)
+
+    def warm(self, *_: Any) -> int:
+        return 1
+
+    def send(self, _topic: str, _value: bytes, *, delivered: Any, **_: Any) -> None:
+        self.sent.append(delivered)
+
+    def close(self, _seconds: float) -> int:
+        return len(self.sent)
+
+
+class Delivered:
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return 7
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Client:
+    Silent.made = []
+    monkeypatch.setattr(module, "Outlet", Silent)
+    return Client(config.load(bootstrap="127.0.0.1:1"), listen=False, patience_seconds=0.1)
+
+
+def submit(client: Client, job_id: str) -> module.Ticket:
+    return client.send(SubmitJob(queue="q", job_id=job_id, spec=JobSpec(command=["true"])))
+
+
+def test_what_may_not_have_arrived_is_sent_again_by_the_next_outlet(client: Client) -> None:
+    tickets = [submit(client, job_id) for job_id in "abc"]
+    [first] = Silent.made
+    first.sent[0](None, Delivered())
+    first.fault = KafkaError(FORGOTTEN)
+    tickets.append(submit(client, "d"))
+    _, second = Silent.made
+    assert len(second.sent) == 3
+    first.sent[1](None, Delivered())
+    assert tickets[1].acknowledged, "late, and all the same"
+    for delivered in second.sent:
+        delivered(None, Delivered())
+    assert [(ticket.acknowledged, ticket.offset) for ticket in tickets] == [(True, 7)] * 4
+    assert client.under_way == 0
+    client.confirm()
+
+
+def test_who_waits_for_the_log_has_it_sent_again(client: Client) -> None:
+    ticket = submit(client, "a")
+    Silent.made[0].fault = KafkaError(FORGOTTEN)
+    with pytest.raises(FtjmError, match="no acknowledgement"):
+        client.confirm()
+    Silent.made[1].sent[0](None, Delivered())
+    client.confirm()
+    assert ticket.acknowledged
+
+
+def test_what_a_new_outlet_would_not_mend_is_told(client: Client) -> None:
+    submit(client, "a")
+    Silent.made[0].fault = KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+    with pytest.raises(FtjmError, match="0 of 1 commands are in the log"):
+        client.confirm()
+    assert len(Silent.made) == 1
