@@ -65,6 +65,9 @@ CONSUMER: dict[str, object] = {
     **SILENT,
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
+    # A leader that was, and is cut off from its successor, answers as if nothing had been written since: it is asked
+    # for as long as no other is known.
+    "topic.metadata.refresh.interval.ms": 10_000,
     # A position that fell off its log must fail loudly, never jump.
     "auto.offset.reset": "error",
     "fetch.wait.max.ms": 100,

@@ -80,14 +80,26 @@ class KafkaWriter:
         self._topic = topic
         self._partition = partition
         self._stopping = stopping
+        self._end: int | None = None
         self.seconds = 0.0
         """How long the last transaction took."""
         self.spent = 0.0
         """How long all of them took, seconds."""
 
+    def expect(self, end: int) -> None:
+        """The log was found to end at `end`: unless the next record comes to be just there, none is committed.
+
+        A leader that was, and does not know it yet, answers with an end that is long past; and what has lost its tail,
+        or was made anew, is no longer the log that was folded.
+        """
+        self._end = end
+
     def commit(self, records: Sequence[tuple[str, bytes]]) -> int:
         """One transaction. Waits for Kafka as long as it takes, or until the process stops."""
-        return self._transact(self._topic, records)
+        last = self._transact(self._topic, records)
+        if self._end is not None:
+            self._end = last + 2  # behind it is the transaction's marker
+        return last
 
     def publish(self, topic: str, records: Sequence[tuple[str, bytes | None]]) -> int:
         """The same to the partition of another topic, where None deletes what has the key: whoever was fenced cannot.
@@ -109,6 +121,8 @@ class KafkaWriter:
             for key, value in records[:-1]:
                 self._produce(topic, key, value, None)
             self._produce(topic, *records[-1], last)
+            if topic == self._topic and self._end is not None:
+                self._require(self._end + len(records) - 1, delivered)
             self._finish()
         except KafkaException as raised:
             error: KafkaError = raised.args[0]
@@ -130,6 +144,15 @@ class KafkaWriter:
                 self._producer.poll(PATIENCE_SECONDS)
                 if self._stopping():
                     raise CommitUnknown("stopped while Kafka takes no records") from None
+
+    def _require(self, offset: int, delivered: Sequence[int]) -> None:
+        """Wait until the brokers have the records, and see whether the last is at `offset`. (A failure is told by the
+        commit.) What is not committed, whoever fences next aborts."""
+        while self._producer.flush(PATIENCE_SECONDS):
+            if self._stopping():
+                raise CommitUnknown("stopped while Kafka takes no records")
+        if delivered and delivered[0] != offset:
+            raise CommitUnknown(f"expected a record to be at offset {offset} of the log, but it is at {delivered[0]}")
 
     def _finish(self) -> None:
         while True:

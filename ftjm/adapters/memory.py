@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from uuid import uuid4
 
 from ftjm.core.state import Changes
-from ftjm.engine.ports import CommandRecord, EventRecord, Fenced
+from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced
 
 
 class MemoryStore:
@@ -117,9 +117,20 @@ class MemoryWriter:
         self._log = log
         self._partition = partition
         self._epoch = epoch
+        self._end: int | None = None
+
+    def expect(self, end: int) -> None:
+        """As of `KafkaWriter`."""
+        self._end = end
 
     def commit(self, records: Sequence[tuple[str, bytes]]) -> int:
-        return self._log.append(self._partition, self._epoch, records)
+        end = self._log.end(self._partition)
+        if self._end not in {None, end}:
+            raise CommitUnknown(f"expected the log to end at offset {self._end}, but found {end}")
+        last = self._log.append(self._partition, self._epoch, records)
+        if self._end is not None:
+            self._end = self._log.end(self._partition)
+        return last
 
     def close(self) -> None:
         """Nothing is held."""

@@ -238,6 +238,7 @@ class Runner:
             self._wait(RETRY_SECONDS)
             return None
         try:
+            writer.expect(end)
             self._follower.require(end)
             self._fold_to(end)
         except BaseException:

@@ -7,15 +7,19 @@ from typing import Protocol
 
 import pytest
 
-from ftjm.engine.ports import EventRecord, Fenced, Writer
+from ftjm.engine.ports import CommitUnknown, EventRecord, Fenced, Writer
 
 Batch = Sequence[tuple[str, bytes]]
+
+
+class Expecting(Writer, Protocol):
+    def expect(self, end: int) -> None: ...
 
 
 class Log(Protocol):
     """One cluster's partitions."""
 
-    def fence(self, partition: int) -> Writer: ...
+    def fence(self, partition: int) -> Expecting: ...
 
     def end(self, partition: int) -> int: ...
 
@@ -35,6 +39,7 @@ class LogContract:
 
     @staticmethod
     def values(log: Log, start: int = 0, end: int | None = None, partition: int = 0) -> list[str]:
+        log.fence(partition)  # a commit is answered before its marker is there, which a fence waits for
         return [record.value.decode() for record in log.events(partition, start, end)]
 
     def test_an_empty_log_has_an_end_and_nothing_before_it(self, log: Log) -> None:
@@ -50,6 +55,7 @@ class LogContract:
     def test_commit_tells_the_offset_of_its_last_record(self, log: Log) -> None:
         writer = log.fence(0)
         last = [writer.commit(batch("a", "b")), writer.commit(batch("c"))]
+        log.fence(0)
         offsets = {record.value: record.offset for record in log.events(0, 0)}
         assert last == [offsets[b"b"], offsets[b"c"]]
 
@@ -57,6 +63,7 @@ class LogContract:
         writer = log.fence(0)
         for i in range(5):
             writer.commit(batch(*(f"{i}-{j}" for j in range(3))))
+        log.fence(0)
         offsets = [record.offset for record in log.events(0, 0)]
         assert offsets == sorted(set(offsets))
         for i in range(0, 15, 3):
@@ -79,6 +86,7 @@ class LogContract:
 
     def test_a_reader_that_stops_early_harms_nobody(self, log: Log) -> None:
         log.fence(0).commit(batch("a", "b", "c"))
+        log.fence(0)
         reading = log.events(0, 0)
         assert next(reading).value == b"a"
         del reading
@@ -106,6 +114,27 @@ class LogContract:
             old.commit(batch("zombie"))
         assert self.values(log) == ["a"]
         assert self.values(log, end) == []
+
+    def test_who_knows_the_end_goes_on_from_it(self, log: Log) -> None:
+        log.fence(0).commit(batch("a"))
+        writer = log.fence(0)
+        writer.expect(log.end(0))
+        for texts in (("b", "c"), ("d",), ("e", "f")):
+            writer.commit(batch(*texts))
+        assert self.values(log) == ["a", "b", "c", "d", "e", "f"]
+
+    def test_who_was_told_an_end_that_is_past_commits_nothing(self, log: Log) -> None:
+        """By a leader that was, and does not know it yet."""
+        log.fence(0).commit(batch("a"))
+        log.fence(0)
+        past = log.end(0)
+        log.fence(0).commit(batch("b"))
+        writer = log.fence(0)
+        writer.expect(past)
+        with pytest.raises(CommitUnknown):
+            writer.commit(batch("c", "d"))
+        log.fence(0).commit(batch("e"))
+        assert self.values(log) == ["a", "b", "e"]
 
     def test_a_fenced_writer_writes_nothing_ever_again(self, log: Log) -> None:
         old = log.fence(0)
@@ -145,6 +174,7 @@ class LogContract:
     def test_keys_may_be_empty_and_values_any_bytes(self, log: Log) -> None:
         value = bytes(range(256)) * 4
         log.fence(0).commit([("", value), ("ü/ä", b"\0")])
+        log.fence(0)
         assert [record.value for record in log.events(0, 0)] == [value, b"\0"]
 
     def test_a_large_batch_is_whole(self, log: Log) -> None:
