@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from ftjm.adapters.kafka import LOOKS_MAX, Outlet, Sight
-from ftjm.adapters.kafka_feed import Channel, Feed
+from ftjm.adapters.kafka_feed import Channel, Feed, LostPosition
 from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.adapters.kafka_scan import Incomplete, Scan
 from ftjm.adapters.kafka_trim import LogTrim
@@ -66,11 +66,12 @@ def test_what_was_paused_or_kept_at_hand_is_read_from_its_beginning(feed: Feed, 
 
 
 class Leaping:
-    """A consumer that does as it is told, but begins beyond where it should, so often."""
+    """A consumer that does as it is told, but begins elsewhere in partition 3, so often."""
 
-    def __init__(self, real: Consumer, times: int) -> None:
+    def __init__(self, real: Consumer, times: int, to: int = RECORDS - 1) -> None:
         self._real = real
         self.times = times
+        self._to = to
         self.places: list[TopicPartition] = []
 
     def incremental_assign(self, places: list[TopicPartition]) -> None:
@@ -78,7 +79,7 @@ class Leaping:
         for place in places:
             if place.partition == 3 and self.times:
                 self.times -= 1
-                place.offset = RECORDS - 1
+                place.offset = self._to
         self._real.incremental_assign(places)
 
     def __getattr__(self, name: str) -> Any:
@@ -146,6 +147,22 @@ def test_a_client_in_sight_of_its_brokers_says_so(cluster: Settings) -> None:
 
     until(told_enough, "some statistics")
     assert not sight.lost
+
+
+def test_a_place_that_was_trimmed_is_another_s_until_it_is_asked_for_again(
+    cluster: Settings, feed: Feed, filled: None
+) -> None:
+    """Kafka's word about what was kept at hand may come when the partition is read."""
+    LogTrim(cluster.kafka_settings("test"), cluster.topic("commands"), committed=False).delete_before(3, 5)
+    until(lambda: len(feed._spare) == 2, "two partitions to be at hand")
+    feed._consumer = Leaping(feed._consumer, 1, to=2)  # type: ignore[assignment]
+    channel = feed.follow("commands", 3, 7, lambda: None)
+    until(lambda: len(channel), "a record")
+    assert [message.offset() for message in channel.take(1)] == [7]
+    trimmed = feed.follow("commands", 3, 2, lambda: None)
+    until(lambda: trimmed.fault, "it to be found out")
+    with pytest.raises(LostPosition, match="offset 2"):
+        trimmed.take(1)
 
 
 def test_a_gap_in_the_log_itself_is_passed(cluster: Settings, feed: Feed) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from ftjm.clock import boot_ms
+from ftjm.config import Settings
 from ftjm.core import events as e
 from ftjm.embedded.kafka import EmbeddedKafka
 from ftjm.embedded.ports import free_base_port
@@ -230,3 +233,37 @@ def test_a_worker_that_waits_for_kafka_leaves_when_told(linked: Linked) -> None:
     assert worker.left(30) == 0
     told("SIGTERM to the end of a worker without Kafka", boot_ms() - at)
     assert boot_ms() - at < 5_000 + SLACK_MS
+
+
+def test_what_kafka_refuses_for_a_while_is_said_again(linked: Linked) -> None:
+    """A topic whose limit, or whose rights, somebody changed by mistake, and changed back."""
+    site, queue = linked.site, linked.site.queue()
+    owner, worker = site.owner, site.hire(queue, slots=2)
+    with _limited(site.settings, "dispatch"):
+        given = site.submit(queue, "given", ["true"])
+        until(lambda: owner.said("message_refused"), "the dispatch to be refused")
+    assert site.until_ended(given) == ["SUCCEEDED"]
+    told_of = site.probe(queue, "told-of", 1)
+    site.until_running(queue, "told-of")
+    with _limited(site.settings, "commands"):
+        until(lambda: worker.said("report_refused"), "the report to be refused")
+    assert site.until_ended(told_of) == ["SUCCEEDED"]
+    assert site.story(queue, "given").count("AttemptDispatched") == 1
+
+
+@contextmanager
+def _limited(settings: Settings, kind: str) -> Iterator[None]:
+    """Meanwhile Kafka takes no record of any size for the topic."""
+    admin = AdminClient({**settings.kafka_settings("test")})
+
+    def limit(size: int) -> None:
+        entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+        topic = ConfigResource(ResourceType.TOPIC, settings.topic(kind), incremental_configs=[entry])
+        for done in admin.incremental_alter_configs([topic]).values():
+            done.result()
+
+    limit(60)
+    try:
+        yield
+    finally:
+        limit(4 * 1024 * 1024)

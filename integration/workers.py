@@ -90,7 +90,7 @@ class Site(Cluster):
         return cls(cluster_on(kafka, folder / "data", **flags), folder)
 
     def __enter__(self) -> Self:
-        self.scheduler("s")
+        self.owner = self.scheduler("s")
         try:
             self.client = Client(self.settings)
         except BaseException:

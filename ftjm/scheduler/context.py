@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from confluent_kafka import KafkaError
 from structlog.stdlib import BoundLogger
 
 from ftjm import logs
@@ -20,6 +21,8 @@ from ftjm.repository import Repository
 from ftjm.scheduler.pressure import Pressure
 from ftjm.scheduler.snapshots import Snapshotter
 from ftjm.scheduler.steady import CLOCK_ERROR_MAX_MS, HostClock
+
+log = logs.get(__name__)
 
 
 @dataclass
@@ -65,15 +68,19 @@ class Context:
             log.error("clock_wrong", expected=expected, found=f"{error} ms", todo=todo)
         return False
 
-    def send(self, parcel: Parcel, done: Callable[[], None]) -> None:
-        """Hand a parcel of a partition's outbox to Kafka."""
+    def send(self, parcel: Parcel, done: Callable[[], None], refused: Callable[[], None]) -> None:
+        """Hand a parcel of a partition's outbox to Kafka, and hear once the log has it, or that it was not taken."""
         headers = forward_headers(parcel.reply_to, parcel.source, parcel.number) if parcel.source >= 0 else ()
 
-        def delivered(error: object, _message: object) -> None:
-            # With an endless delivery time-out an error is fatal to the producer: the number then stays
-            # undelivered, and the next owner sends it again.
+        def delivered(error: KafkaError | None, _message: object) -> None:
             if error is None:
                 done()
+                return
+            # The delivery time-out is endless, so this one's size or the topic's rights are against it.
+            if self.seldom.due():
+                todo = "mend that; it is sent again and again"
+                log.error("message_refused", topic=parcel.topic, error=error.str(), todo=todo)
+            refused()
 
         self.outlet.send(
             self.settings.topic(parcel.topic),

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -12,7 +13,7 @@ from ftjm.adapters.kafka_log import KafkaWriter, command_record
 from ftjm.clock import boot_ms
 from ftjm.engine.outbox import Outbox
 from ftjm.engine.partition import BATCH_BYTES_MAX, Partition
-from ftjm.engine.ports import CommandRecord
+from ftjm.engine.ports import CommandRecord, Parcel
 from ftjm.scheduler.context import Context
 from ftjm.scheduler.following import TAKE_MAX
 from ftjm.scheduler.publishing import Publishing
@@ -20,6 +21,8 @@ from ftjm.scheduler.steady import SteadyClock
 
 TICK_SECONDS = 0.1
 """Between looks at what nobody wakes us for: leases, offers that went stale."""
+AGAIN_SECONDS = 1.0
+"""After Kafka has refused a message, until it is sent once more."""
 SETTLE_MS = 200
 """After its last batch an idle partition records how far its outbox is."""
 
@@ -40,7 +43,8 @@ class Leader:
         position = partition.position
         self._commands = commands
         self._decided = position.next_command
-        self._outbox = Outbox(self._number, context.codec, context.send, position.outbox_sent)
+        self._outbox = Outbox(self._number, context.codec, self._send, position.outbox_sent)
+        self._refused_at: float | None = None
         self._waiting: deque[CommandRecord] = deque()
         self._declined: dict[str, int] = {}
         self._clock = SteadyClock(context.clock)
@@ -60,6 +64,7 @@ class Leader:
             # What the feed holds is bounded in bytes, so what is taken from it has to be, too.
             for message in self._commands.take(TAKE_MAX - len(self._waiting)):
                 if offset_of(message) >= self._decided:
+                    self._decided = offset_of(message) + 1
                     self._waiting.append(command_record(message, self._context.lanes))
         self._take_pressure()
         now, began = boot_ms(), time.monotonic()
@@ -93,8 +98,20 @@ class Leader:
         if why != partition.policy.overload:
             partition.policy = msgspec.structs.replace(partition.policy, overload=why)
 
+    def _send(self, parcel: Parcel, done: Callable[[], None]) -> None:
+        self._context.send(parcel, done, self._refuse)
+
+    def _refuse(self) -> None:
+        """Called by the outlet's thread."""
+        self._refused_at = time.monotonic()
+
     def _ship(self) -> None:
-        self._outbox.ship(self._partition.state, self._partition.to_ship)
+        messages = self._partition.to_ship
+        if self._refused_at is not None and time.monotonic() - self._refused_at > AGAIN_SECONDS:
+            # From the first one on, in order: receivers take nothing that overtakes another, and nothing twice.
+            self._refused_at = None
+            messages = list(self._partition.state.outbox(self._outbox.sent))
+        self._outbox.ship(self._partition.state, messages)
         self._partition.to_ship = []
         for alarm in self._partition.alarms:
             self._log.error("internal_error", text=alarm, todo="report it: the command was refused and skipped")

@@ -22,6 +22,8 @@ READ_SECONDS = 0.2
 """A reader that is told to stop notices within this."""
 ASK_SECONDS = 2.0
 """No signal is heeded while Kafka is being asked."""
+AGAIN_SECONDS = 1.0
+"""After Kafka has refused a report, until it is sent once more."""
 PROVE_SECONDS = 1.0
 """A silent lane is asked this often whether it can still be read."""
 RETRY_SECONDS_MIN = 0.1
@@ -77,8 +79,12 @@ class KafkaWire:
             if error is None:
                 self._inbox.put(Confirmed(session))
             else:
-                # Only what Kafka will never take comes here: the outlet tries again for ever.
-                log.error("report_refused", job=f"{command.queue}/{command.job_id}", error=error.str())
+                # The outlet tries for ever, so this one's size or the topic's rights are against it.
+                todo = "mend that; it is sent again and again"
+                log.error("report_refused", job=f"{command.queue}/{command.job_id}", error=error.str(), todo=todo)
+                again = threading.Timer(AGAIN_SECONDS, self.report, (session, command))
+                again.daemon = True
+                again.start()
 
         key = command.shard_key or command.queue
         self._send(self._topics.commands, command, partition_for(key, self._topics.partitions), key, delivered)

@@ -83,7 +83,7 @@ class Life:
         return []
 
     def received(self, message: Dispatch, now: int) -> list[Duty]:
-        """An owner's word; repeats and what is for others have no effect, and a gap ends the session."""
+        """An owner's word; repeats and what is for others have no effect."""
         session = self.sessions.get(message.session)
         if session is None or not session.accept(message):
             return []

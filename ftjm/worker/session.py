@@ -188,16 +188,16 @@ class Session:
             self._silent_known_at = now
 
     def accept(self, message: Dispatch) -> bool:
-        """Whether this message is for us and the next of its partition; repeats are not.
+        """Whether this message is for us and of a number that its partition has not used yet.
 
-        Behind a gap, which only a lane leaves that has lost something, nothing is: the session ends, and its lease.
+        Where one is missing, which only a lane leaves that has lost something, the session takes nothing new any more:
+        what was lost waits for its end.
         """
         source, expected = message.partition, self._last.get(message.partition, 0) + 1
         if message.session != self.name or source in self._closed_by or message.number < expected:
             return False
         if message.number > expected:
             self.retire()
-            return False
         self._last[source] = message.number
         return True
 

@@ -69,18 +69,25 @@ def test_a_short_attempt_is_reported_once() -> None:
     assert (failed.reason, failed.exit_code) == (FailureReason.EXIT_CODE, 3)
 
 
-def test_behind_a_gap_nothing_is_taken_and_the_session_ends() -> None:
-    """A lane has lost something: all that follows would be dropped for as long as the session lives."""
+def test_behind_a_gap_nothing_new_is_taken_and_the_session_ends() -> None:
+    """A lane has lost something. What comes behind it is declined; stops and closings hold all the same."""
     world = World(slots=9)
-    first, second, third = world.order("a"), world.order("b"), world.order("c")
+    first, lost, third = world.order("a"), world.order("b"), world.order("c")
     world.receive(first)
     world.receive(third)
     assert [run.key for run in world.take(Run)] == ["q/a/1"]
     world.take(Listen)
     world.tick(0)
     assert [listen.session for listen in world.take(Listen)] == ["s2"]
-    world.receive(second)
+    world.receive(lost)
     assert world.take(Run) == []
+    stop = StopAttempt(
+        **world.envelope("s1"), queue="q", job_id="a", attempt=1, reason=StopReason.CANCELLED, grace_ms=7
+    )
+    world.receive(stop)
+    assert [halt.key for halt in world.take(Halt)] == ["q/a/1"]
+    world.tick(SETTLE_MS + 1)
+    assert [(type(it), it.job_id) for it in world.commands()] == [(DeclineAttempt, "c")]
 
 
 def test_repeats_and_messages_for_others_are_dropped() -> None:
