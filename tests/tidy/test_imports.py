@@ -27,8 +27,10 @@ NO_CLIENTS = {f"confluent_kafka{name}" for name in ("", ".KafkaError", ".KafkaEx
 MEETS_KAFKA = {
     "ftjm/api/service.py": "a read of the log that Kafka does not answer is a problem document",
     "ftjm/api/following.py": "a projection that Kafka does not answer is tried again",
+    "ftjm/bench/soak.py": "a broker that a busy machine keeps from answering is waited for",
     "ftjm/chaos/run.py": "a broker that is just back is waited for",
     "ftjm/client.py": "delivery reports carry errors and offsets",
+    "ftjm/scheduler/context.py": "delivery reports carry errors",
     "ftjm/scheduler/opening.py": "a log that Kafka does not give is not a log that lacks its beginning",
     "ftjm/patience.py": "tells what passes from what does not",
     "ftjm/scheduler/heartbeats.py": "what the lanes deliver, and when they do not",
