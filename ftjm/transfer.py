@@ -87,7 +87,7 @@ def export(settings: Settings, url: str, progress: Progress) -> Head:
     with ExitStack() as stack:
         found = stack.enter_context(repository(settings))
         events = stack.enter_context(open_scan(settings, "events"))
-        commands = stack.enter_context(open_scan(settings, "commands", committed=False))
+        commands = stack.enter_context(open_scan(settings, "commands"))
         lanes = stack.enter_context(open_scan(settings, "replies", committed=False)).partitions
         ids = {"events": found.log_id, "commands": topic_id(kafka, commands.topic)}
         partitions = range(events.partitions)

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from ftjm.adapters.kafka import LOOKS_MAX, Outlet, Sight
-from ftjm.adapters.kafka_feed import Channel, Feed, LostPosition
+from ftjm.adapters.kafka_feed import Channel, Feed, Kind, LostPosition
 from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.adapters.kafka_scan import Incomplete, Scan
 from ftjm.adapters.kafka_trim import LogTrim
@@ -23,7 +23,8 @@ RECORDS = 20
 @pytest.fixture
 def feed(cluster: Settings) -> Iterator[Feed]:
     """One that holds little, so that whoever takes nothing is soon paused."""
-    made = Feed(cluster.kafka_settings("test"), cluster.cluster, held_bytes_max=1_000, at_hand="commands")
+    at_hand: list[tuple[Kind, int]] = [("commands", 0), ("commands", 1)]
+    made = Feed(cluster.kafka_settings("test"), cluster.cluster, held_bytes_max=1_000, at_hand=at_hand)
     yield made
     made.close()
 

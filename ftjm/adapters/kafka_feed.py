@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -120,11 +120,12 @@ class Feed:
         cluster: str,
         *,
         held_bytes_max: int = HELD_BYTES_MAX,
-        at_hand: Kind | None = None,
+        at_hand: Iterable[tuple[Kind, int]] = (),
     ) -> None:
-        """`at_hand`: what may have to be read at any moment, although nothing of it is now."""
+        """`at_hand`: two partitions (or the only one) of what may have to be read at any moment, although nothing of it
+        is now."""
         self._cluster = cluster
-        self._at_hand = at_hand
+        self._at_hand = [(f"{cluster}.{kind}", partition) for kind, partition in at_hand]
         self._held_bytes_max = held_bytes_max
         self._settings = settings
         self._connect()
@@ -179,8 +180,7 @@ class Feed:
         which it begins to be read, is not. At a number: a broker that is asked for an end, and answers late, moves
         whoever reads the partition by then over all that lies before it.
         """
-        for partition in range(2 if self._at_hand else 0):
-            key = (f"{self._cluster}.{self._at_hand}", partition)
+        for key in self._at_hand:
             if key not in self._channels and key not in self._spare:
                 self._consumer.incremental_assign([TopicPartition(*key, 0)])
                 self._consumer.pause([TopicPartition(*key)])

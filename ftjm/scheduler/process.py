@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 from ftjm import logs
 from ftjm.adapters import codec
 from ftjm.adapters.kafka import Outlet, topic_id
-from ftjm.adapters.kafka_feed import Feed
+from ftjm.adapters.kafka_feed import Feed, Kind
 from ftjm.adapters.kafka_group import Membership
 from ftjm.adapters.kafka_log import KafkaLog
 from ftjm.clock import boot_ms
@@ -120,6 +120,7 @@ class Scheduler:
         outlet.warm(topic("dispatch"))
         ids = {kind: topic_id(settings, topic(kind)) for kind in ("events", "commands")}
         stores, log_id = self._settings.data_dir / self._name, ids["events"]
+        at_hand: list[tuple[Kind, int]] = [("commands", partition) for partition in range(min(2, partitions))]
         repository = Repository(settings, self._settings.cluster, log_id, self._settings.snapshot_place)
         trimmer = Trimmer(self._settings, settings, ids)
         with ExitStack() as made:
@@ -129,7 +130,7 @@ class Scheduler:
                 stores=stores,
                 codec=codec,
                 log=made.enter_context(closing(KafkaLog(settings, self._settings.cluster, log_id, self._stop.is_set))),
-                feed=made.enter_context(closing(Feed(settings, self._settings.cluster, at_hand="commands"))),
+                feed=made.enter_context(closing(Feed(settings, self._settings.cluster, at_hand=at_hand))),
                 outlet=outlet,
                 liveness=Liveness(boot_ms()),
                 partitions=partitions,
