@@ -18,7 +18,7 @@ from ftjm.chaos.members import ON_FULL_DISK
 SEEDS, SECONDS = (1, 2), 40
 FAULTS_MIN = 100
 """Over all seeds."""
-LIMIT_SECONDS = 400
+LIMIT_SECONDS = 540
 
 
 def run(folder: Path, seed: int, seconds: int, *options: str, module: str = "ftjm") -> tuple[int, dict[str, Any], str]:

@@ -28,7 +28,7 @@ from ftjm.inputs import parse_job
 PER_SECOND = 12.0
 LOSSES_MAX = 10_000
 """No job may fail because its workers were lost: that is what is broken here."""
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 180.0
 AGAIN_SECONDS = 0.5
 """Between a wish and its repetition."""
 HTTP_SECONDS = 5.0

@@ -31,7 +31,7 @@ START_SECONDS_MAX = 120.0
 SETTLE_SECONDS_MAX = 180.0
 """For all jobs to end once everything is healed."""
 FOLLOW_SECONDS_MAX = 60.0
-"""For standbys to have what owners have."""
+"""For standbys to have what owners have, and owners to have decided what workers said last."""
 LOOK_SECONDS = 0.2
 SLACK_MS = 5_000
 
@@ -79,7 +79,7 @@ class _Chaos:
         over.set()
         watcher.join()
         self._cluster.stop_workers()
-        self._wait(self._watch.all_decided, SETTLE_SECONDS_MAX)
+        self._wait(self._watch.all_decided, time.monotonic() + FOLLOW_SECONDS_MAX)
         reached, missing = self._followed()
         self._cluster.stop_members()
         self._progress.step("judging")
@@ -115,13 +115,14 @@ class _Chaos:
             asked.update(asked or self._watch.commands())
             return self._watch.decided(asked)
 
-        self._wait(decided, SETTLE_SECONDS_MAX)
+        until = time.monotonic() + SETTLE_SECONDS_MAX
+        self._wait(decided, until)
 
         def ended() -> bool:
             self._watch.look()
             return wanted <= self._watch.ended
 
-        self._wait(ended, SETTLE_SECONDS_MAX)
+        self._wait(ended, until)
         return round(time.monotonic() - healed, 2)
 
     def _followed(self) -> tuple[dict[Store, int], list[str]]:
@@ -133,15 +134,14 @@ class _Chaos:
                 followers.look()
                 return not followers.missing(self._watch.last)
 
-            self._wait(caught_up, FOLLOW_SECONDS_MAX)
+            self._wait(caught_up, time.monotonic() + FOLLOW_SECONDS_MAX)
             missing = [f"expected {each}, but found none" for each in followers.missing(self._watch.last)]
             return followers.reached, missing
 
     @staticmethod
-    def _wait(condition: Callable[[], bool], limit_seconds: float) -> None:
+    def _wait(condition: Callable[[], bool], until: float) -> None:
         """What is not there by then, the judge will name. A broker that is just back may not answer yet."""
-        deadline = time.monotonic() + limit_seconds
-        while time.monotonic() < deadline:
+        while time.monotonic() < until:
             with contextlib.suppress(KafkaException):
                 if condition():
                     return
