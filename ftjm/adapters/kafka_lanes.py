@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -32,7 +32,7 @@ class LaneReader:
         self._proving = proving
         self._connect()
         self.topic = topic
-        self._next = {p: high for p, (_, high) in self._bounds(partitions).items()}
+        self._next = {p: bounds(self._consumer, topic, p)[1] for p in partitions}
         if back_ms:
             since = time.time_ns() // 1_000_000 - back_ms
             for partition, offset in offsets_at(self._consumer, topic, dict.fromkeys(partitions, since)).items():
@@ -71,17 +71,6 @@ class LaneReader:
         for message in found:
             self._next[message.partition() or 0] = offset_of(message) + 1
         return found
-
-    def ends(self) -> dict[int, int]:
-        """The end offset of each lane now, asked of the brokers. What it lost before it was read is passed over."""
-        found = self._bounds(self._next)
-        if lost := {p: low for p, (low, _) in found.items() if low > self._next[p]}:
-            self._next |= lost
-            self.ask()
-        return {p: high for p, (_, high) in found.items()}
-
-    def _bounds(self, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
-        return {p: bounds(self._consumer, self.topic, p) for p in partitions}
 
     def reached(self, ends: Mapping[int, int]) -> bool:
         """Whether everything before `ends` has been handed out (lanes hold no transactions, so no gaps)."""

@@ -24,7 +24,7 @@ FRESH_PART = 0.6
 """Of its lease: a session that was silent for longer gets no new work."""
 STALL_MS = 1_000
 """A pause of our own that makes all silences start again."""
-CONFIRM_EVERY_MS = 500
+CONFIRM_EVERY_MS = 1_000
 """For sessions that a new owner has never heard."""
 SESSIONS_MAX = 1_000
 FORGET_MS = 600_000
@@ -87,12 +87,12 @@ class Liveness:
                 self._heard = {name: h for name, h in self._heard.items() if now - h.at < FORGET_MS}
 
     def confirm(self, now: int) -> None:
-        """All lanes have been read to the ends that were fetched at `now`."""
+        """All that was told before `now` has been heard."""
         with self._lock:
             self._confirmed = max(self._confirmed, now)
 
     def suspects(self, now: int) -> bool:
-        """Whether the lanes should be read to their ends now: a lease has run out since that was done last."""
+        """Whether it should be confirmed now: a lease has run out since that was done last."""
         with self._lock:
             if now - self._confirmed >= CONFIRM_EVERY_MS:
                 return True

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from ftjm import logs
 from ftjm.adapters import codec
+from ftjm.adapters.kafka import offset_of
 from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.clock import boot_ms, wall_ms
 from ftjm.core.errors import UndecodableError
@@ -33,6 +34,10 @@ BACK_MS = 2_000
 PLACE_SECONDS = 0.25
 FAULT_SECONDS = 0.5
 """Before hearing is tried again."""
+MARK_SECONDS = 1.0
+"""A mark that was not read by then is followed by another."""
+MARK = codec.encode(TakeSnapshot(partitions=[]))
+"""A wish for nothing: who hears it has nothing to do."""
 
 
 class Heartbeats:
@@ -80,8 +85,7 @@ class Heartbeats:
         liveness, placed_at, seldom = self._context.liveness, 0.0, logs.Seldom()
         while not self._context.stopping.is_set():
             try:
-                self._hear(self._reader.read(0.05))
-                liveness.tick(boot_ms())
+                self._go_on_hearing()
                 if time.monotonic() - placed_at > PLACE_SECONDS:
                     placed_at = time.monotonic()
                     self._neighbours.place()
@@ -96,14 +100,39 @@ class Heartbeats:
                 self._context.stopping.wait(FAULT_SECONDS)
 
     def _confirm(self) -> None:
-        """Read the lanes to the ends that they have now: then silence is known, and not only assumed."""
+        """Put a mark into each lane, and read all to it: then silence is known, and not only assumed.
+
+        A mark that is acknowledged lies behind all that was, whereas an end that is asked for may be told by a leader
+        that was, and does not know it yet. A lane that lost what was to be read next (its retention) is read on from
+        its end, which may be behind a mark: there are more.
+        """
         now, at = boot_ms(), time.monotonic()
-        ends = self._reader.ends()
-        while not self._reader.reached(ends) and not self._context.stopping.is_set():
-            self._hear(self._reader.read(0.05))
-            self._context.liveness.tick(boot_ms())
-        self._context.liveness.confirm(now)
-        self._neighbours.confirm(at)
+        while not self._context.stopping.is_set():
+            marks, due = self._marked(), time.monotonic() + MARK_SECONDS
+            while not self._reader.reached(marks) and time.monotonic() < due:
+                self._go_on_hearing()
+            if self._reader.reached(marks):
+                self._context.liveness.confirm(now)
+                self._neighbours.confirm(at)
+                return
+
+    def _marked(self) -> dict[int, int]:
+        """How far each lane goes with a mark of ours, once the log has all of them (or this process stops)."""
+        marks: dict[int, int] = {}
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                marks[message.partition() or 0] = offset_of(message) + 1
+
+        for lane in range(self._lanes):
+            self._context.outlet.send(self._topic, MARK, partition=lane, delivered=delivered)
+        while len(marks) < self._lanes and not self._context.stopping.is_set():
+            self._go_on_hearing()
+        return marks
+
+    def _go_on_hearing(self) -> None:
+        self._hear(self._reader.read(0.05))
+        self._context.liveness.tick(boot_ms())
 
     def _hear(self, messages: Iterable[Message]) -> None:
         before = self._context.liveness.changed
