@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 import uuid_utils
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from ftjm import logs
+from ftjm.actor import actor
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import FORGOTTEN, Outlet, offset_of
+from ftjm.adapters.kafka import Outlet, offset_of
 from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.config import Settings
 from ftjm.core.commands import Command, SubmitJob
@@ -156,22 +155,24 @@ class Client:
         self._append(ticket)
 
     def _append(self, ticket: Ticket) -> None:
-        self._mend()
+        self.mend()
         self._sent += 1
         self._unconfirmed[self._sent] = ticket
         try:
             self._produce(self._sent, ticket)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KafkaException) and self._outlet.forgotten:
+                return self.mend()  # which sends this one as well
             del self._unconfirmed[self._sent]
             self._sent -= 1
             raise
 
-    def _mend(self) -> None:
+    def mend(self) -> None:
         """Connect anew where the client below knows no broker any more, and send what may not have arrived again, which
         does nothing twice. Raises FtjmError for other faults."""
-        if (fault := self._outlet.fault) is not None:
-            if fault.code() != FORGOTTEN:
-                raise self._refusal(fault)
+        if self._outlet.fault is not None:
+            if not self._outlet.forgotten:
+                raise self._refusal(self._outlet.fault)
             self._outlet.close(0)
             self._outlet = Outlet(self._kafka, linger_ms=LINGER_MS)
             for number, ticket in list(self._unconfirmed.items()):
@@ -228,7 +229,7 @@ class Client:
                 self._changed.wait(0 if self.under_way <= under_way_max else TICK_SECONDS)
             if progress:
                 progress(self._acknowledged)
-            self._mend()
+            self.mend()
             if self._failure is not None:
                 raise self._refusal(self._failure)
             if self.under_way <= under_way_max:
@@ -336,15 +337,3 @@ class Client:
         lanes = self._outlet.warm(topic, 5.0)
         self._lane = partition_for(self.session, lanes)
         return LaneReader(settings, topic, [self._lane])
-
-
-def actor() -> str:
-    """Who commands, as events tell: user@host."""
-    return f"{_user()}@{socket.gethostname()}"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in many containers
-        return "unknown"

@@ -140,7 +140,7 @@ class Cluster:
         self._owner.settle(self.now_ms, self._outbox.sent)
         return self._owner.position.batch_no > before
 
-    def _deliver(self, parcel: Parcel, delivered: Callable[[], None]) -> None:
+    def _deliver(self, parcel: Parcel, told: Callable[[bool], None]) -> None:
         message = codec.decode(parcel.value)
         if isinstance(message, CommandReply | JobOutcome):
             self._memory.hear(message)
@@ -148,7 +148,7 @@ class Cluster:
             self._orders.append(message)
         elif isinstance(message, StopAttempt):
             self._stop(message)
-        delivered()
+        told(True)
 
     # -- the worker
 

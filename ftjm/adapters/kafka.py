@@ -116,7 +116,7 @@ def say_errors(role: str) -> Callable[[KafkaError], None]:
 
 
 FORGOTTEN = KafkaError._ALL_BROKERS_DOWN
-"""The code of a fault that a new client would not have: see `Sight`."""
+"""The code of the fault of who has: see `Sight`."""
 
 
 class _Broker(msgspec.Struct):
@@ -152,7 +152,7 @@ class Sight:
         self._without = 0 if known else self._without + 1
         if self._without >= LOOKS_MAX and not self.lost:
             self.lost = True
-            log.error("brokers_forgotten", role=self._role, todo="connecting anew")
+            log.error("brokers_forgotten", role=self._role, todo="connecting anew, or ending where that is not enough")
 
 
 class Outlet:
@@ -173,6 +173,11 @@ class Outlet:
         self._open = True
         self._thread = threading.Thread(target=self._collect, name="outlet", daemon=True)
         self._thread.start()
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether it is at fault for having forgotten all brokers, as another one would not be."""
+        return self.fault is not None and self.fault.code() == FORGOTTEN
 
     def _collect(self) -> None:
         while self._open:
@@ -201,9 +206,9 @@ class Outlet:
 
         Raises KafkaException once there is a `fault`.
         """
-        if self.fault is not None:
-            raise KafkaException(self.fault)
         while True:
+            if self.fault is not None:
+                raise KafkaException(self.fault)
             try:
                 self._producer.produce(
                     topic, value, key, partition, headers=list(headers) or None, on_delivery=delivered
@@ -276,8 +281,8 @@ def offset_of(message: Message) -> int:
 def asked(client: Consumer, topic: str, question: Callable[[float], T]) -> T:
     """What the leaders of the topic's partitions answer to a question, which is given the seconds that it may take.
 
-    The client sends it to the leaders that it knows of, for up to `topic.metadata.refresh.interval.ms` (5 minutes)
-    after these are gone; so it learns of the new ones before it asks again. There are many codes for what one lacks
+    The client sends it to the leaders that it knows of, for up to `topic.metadata.refresh.interval.ms` (10 s) after
+    these are gone; so it learns of the new ones before it asks again. There are many codes for what one lacks
     that was elected a moment ago, or has just come back, and will soon have.
 
     Raises KafkaException where there is no answer within `ADMIN_TIMEOUT_SECONDS`.

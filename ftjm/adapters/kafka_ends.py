@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from ftjm.adapters.kafka import say_errors
 
 PATIENCE_SECONDS = 3.0
-SILENCE = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
-"""All other errors may come of what the client has cached (a leader's old epoch, a topic without leaders), with which
-it goes on asking until its metadata is refreshed, for minutes."""
 
 
 class Broker(NamedTuple):
@@ -59,9 +56,9 @@ class Observer:
         )
         try:
             return {place.partition: int(answer.result().offset) for place, answer in asked.items()}
-        except KafkaException as error:
-            if error.args[0].code() not in SILENCE:
-                self._admin = AdminClient(self._settings)
+        except KafkaException:
+            # It may come of what the client has cached (a leader's old epoch, a topic without leaders), or forgotten.
+            self._admin = AdminClient(self._settings)
             raise
 
     def brokers(self) -> list[Broker]:

@@ -140,17 +140,18 @@ class Feed:
         self._thread.start()
 
     def _connect(self) -> None:
-        self._sight = Sight("feed")
+        sight = Sight("feed")
         self._consumer = Consumer(
             {
                 **CONSUMER,
                 "group.id": "unused",
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
-                **self._sight.settings,
+                **sight.settings,
                 **self._settings,
             }
         )
+        self._sight = sight
 
     def _connect_anew(self) -> None:
         """Go on with all that is read, where it is."""

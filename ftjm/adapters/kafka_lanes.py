@@ -41,7 +41,7 @@ class LaneReader:
         self.ask()
 
     def _connect(self) -> None:
-        self._sight = Sight("reader")
+        sight = Sight("reader")
         self._consumer = Consumer(
             {
                 **CONSUMER,
@@ -49,10 +49,11 @@ class LaneReader:
                 "group.id": "unused",
                 # What was missed while cut off longer than the lane's retention is nobody's business any more.
                 "auto.offset.reset": "latest",
-                **self._sight.settings,
+                **sight.settings,
                 **self._settings,
             }
         )
+        self._sight = sight
 
     def ask(self) -> None:
         """Begin to read anew behind what was handed out: the brokers then answer even if there is nothing new."""

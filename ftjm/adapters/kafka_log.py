@@ -245,9 +245,7 @@ class KafkaLog:
         try:
             return bounds(asker, self._topic, partition, self._asking)[1]
         except KafkaException:
-            with self._asking:
-                if self._asker is asker:
-                    self._asker = None  # it may have forgotten all brokers, and is nobody's who polls it
+            self._drop(asker)
             raise
 
     def answers(self, partition: int) -> bool:
@@ -257,8 +255,15 @@ class KafkaLog:
             with self._asking:
                 asker.get_watermark_offsets(place, timeout=ASK_ONCE_SECONDS, cached=False)
         except KafkaException:
+            self._drop(asker)
             return False
         return True
+
+    def _drop(self, asker: Consumer) -> None:
+        """It may have forgotten all brokers, and nobody polls it, who would see that."""
+        with self._asking:
+            if self._asker is asker:
+                self._asker = None
 
     def _at_hand(self) -> Consumer:
         with self._asking:

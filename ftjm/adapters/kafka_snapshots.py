@@ -100,8 +100,12 @@ class SnapshotTopic:
                 self._finder = self._consumer("read_committed")
             try:
                 yield self._finder
+            except KafkaException:
+                self._finder = None  # another one may know of a broker that answers
+                raise
             finally:
-                self._finder.unassign()
+                if self._finder is not None:
+                    self._finder.unassign()
 
     def _find(self, consumer: Consumer, partition: int) -> tuple[list[Published], list[str]]:
         low, end = bounds(consumer, self.topic, partition)
@@ -153,15 +157,30 @@ class SnapshotTopic:
 
         Raises KafkaException where one is refused.
         """
+        try:
+            return self._put(self._connected(), partition, chunks, stopped)
+        except KafkaException:
+            # After some errors a producer takes nothing more.
+            if self._outlet is not None:
+                self._outlet.close(0)
+                self._outlet = None
+            raise
+
+    def _connected(self) -> Outlet:
         if self._outlet is None:
             # Files of the store are compressed already; the outlet of the owners must not wait behind these.
             compact: dict[str, Any] = {"compression.type": "none", "queue.buffering.max.kbytes": 64 * 1024}
             self._outlet = Outlet({**self._settings, **compact})
+        return self._outlet
+
+    def _put(
+        self, outlet: Outlet, partition: int, chunks: Iterable[tuple[str, bytes]], stopped: Callable[[], bool]
+    ) -> dict[str, int]:
         offsets: dict[str, int] = {}
         refused: list[KafkaError] = []
         room = threading.Semaphore(UNDER_WAY_MAX)
         for name, data in chunks:
-            _acquire(room, stopped)
+            _acquire(room, outlet, stopped)
             if refused:
                 break
 
@@ -173,14 +192,11 @@ class SnapshotTopic:
                 room.release()
 
             key = chunk_key(partition, name).encode()
-            self._outlet.send(self.topic, data, partition=partition, key=key, delivered=delivered)
+            outlet.send(self.topic, data, partition=partition, key=key, delivered=delivered)
         else:
             for _ in range(UNDER_WAY_MAX):
-                _acquire(room, stopped)
+                _acquire(room, outlet, stopped)
         if refused:
-            # After some errors a producer takes nothing more.
-            self._outlet.close(0)
-            self._outlet = None
             raise KafkaException(refused[0])
         return offsets
 
@@ -229,8 +245,10 @@ class SnapshotTopic:
         )
 
 
-def _acquire(room: threading.Semaphore, stopped: Callable[[], bool]) -> None:
+def _acquire(room: threading.Semaphore, outlet: Outlet, stopped: Callable[[], bool]) -> None:
     while True:
+        if outlet.fault is not None:
+            raise KafkaException(outlet.fault)
         if stopped():
             raise TimeoutError("stopped before all chunks were there")
         if room.acquire(timeout=0.1):

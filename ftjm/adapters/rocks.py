@@ -8,7 +8,6 @@ import shutil
 import threading
 import time
 from collections.abc import Generator, Iterator
-from functools import cache
 from itertools import count
 from pathlib import Path
 from weakref import WeakSet
@@ -43,15 +42,13 @@ UNCACHE = {"uncache_aggressiveness": "1000"}
 hours, by far more than its stores hold."""
 
 
-@cache
-def _cache() -> Cache:
-    """One for all stores of the process, indexes and filters included: each its own would be 32 MB a partition."""
-    return Cache(CACHE_BYTES)
+CACHE = Cache(CACHE_BYTES)
+"""One for all stores of the process, indexes and filters included: each its own would be 32 MB a partition."""
 
 
 def _options() -> Options:
     tables = BlockBasedOptions()
-    tables.set_block_cache(_cache())
+    tables.set_block_cache(CACHE)
     tables.set_cache_index_and_filter_blocks(True)
     options = Options(raw_mode=True)
     options.set_block_based_table_factory(tables)

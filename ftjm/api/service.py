@@ -129,9 +129,12 @@ class Service:
             kafka = QUIET | self.settings.kafka_settings("api")
             reader = PointReader(kafka, self.settings.topic("events"))
         try:
-            return reader.read(partition, offsets)
-        finally:
-            self._points.put(reader)
+            found = reader.read(partition, offsets)
+        except BaseException:
+            reader.close()  # another one may know of a broker that answers
+            raise
+        self._points.put(reader)
+        return found
 
     async def heard_everyone(self) -> None:
         """Wait, where this process has just begun to listen, until who is there has been heard."""

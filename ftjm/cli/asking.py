@@ -68,13 +68,6 @@ def gap(partition: int, begin: int) -> None:
     )
 
 
-def actor() -> str:
-    """Who asks, as the log will tell."""
-    from ftjm.client import actor
-
-    return actor()
-
-
 def row(ticket: Ticket) -> dict[str, Any]:
     """What is known of a command, for printing."""
     command, reply, outcome = ticket.command, ticket.reply, ticket.outcome

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ftjm.actor import actor
 from ftjm.cli import asking, common, roles, watching
 from ftjm.cli.common import Output
 from ftjm.errors import FtjmError
@@ -167,7 +168,7 @@ def drain(
 
     settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
     seconds = asking.seconds("--timeout", timeout) if wait else 0.0
-    found = ask(settings, name, asking.actor(), wait_seconds=seconds)
+    found = ask(settings, name, actor(), wait_seconds=seconds)
     common.emit(worker_rows(found), output, columns=WORKER_COLUMNS)
     if wait and any(worker.state != SessionState.CLOSED for worker in found):
         typer.echo(f"error: expected {name} to leave within {timeout}, but it has not", err=True)

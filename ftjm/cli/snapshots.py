@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ftjm.actor import actor
 from ftjm.cli import asking, common, replaying
 from ftjm.cli.common import Output
 
@@ -76,7 +77,7 @@ def create(
             settings,
             _partitions(settings, partition),
             full=full,
-            actor=asking.actor(),
+            actor=actor(),
             within_seconds=asking.seconds("--timeout", timeout),
             progress=tell,
         )

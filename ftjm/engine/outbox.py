@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from ftjm.core import messages as m
@@ -14,7 +15,7 @@ class Outbox:
     """Sends messages in order, and knows up to which number all of them were delivered.
 
     One for each leadership: what an earlier one still has under way must not count for this one. Sending again
-    after a takeover is harmless, since receivers take only the next number of each partition.
+    after a takeover is harmless, since receivers take no number of a partition twice.
     """
 
     def __init__(self, partition: int, codec: Codec, send: Send, sent: int) -> None:
@@ -23,7 +24,13 @@ class Outbox:
         self._send = send
         self._lock = threading.Lock()
         self._ahead: set[int] = set()
+        self._refused: set[int] = set()
         self._sent = sent
+
+    @property
+    def refused(self) -> bool:
+        """Whether the log has refused some of them."""
+        return bool(self._refused)
 
     @property
     def sent(self) -> int:
@@ -33,11 +40,29 @@ class Outbox:
     def ship(self, state: State, messages: Iterable[tuple[int, Message]]) -> None:
         """Send committed messages; `state` is the partition's, as of their commit or later."""
         for number, message in messages:
-            self._send(self._parcel(state, message), lambda number=number: self._delivered(number))  # type: ignore[misc]
+            self._send(self._parcel(state, message), partial(self._told, number))
 
-    def _delivered(self, number: int) -> None:
+    def ship_refused(self, state: State) -> None:
+        """Send again what was refused; and behind it all that went to the same partition, which took nothing that
+        overtook another. (A worker's session declines that.)"""
         with self._lock:
-            self._ahead.add(number)
+            refused = set(self._refused)
+            self._refused.clear()
+        again, waiting = [], set[str]()
+        for number, message in state.outbox(min(refused, default=1) - 1) if refused else ():
+            if number in refused or (message.kind is MessageKind.FORWARD and message.destination in waiting):
+                again.append((number, message))
+                if message.kind is MessageKind.FORWARD:
+                    waiting.add(message.destination)
+        self.ship(state, again)
+
+    def _told(self, number: int, taken: bool) -> None:
+        with self._lock:
+            if not taken:
+                self._refused.add(number)
+                return
+            if number > self._sent:
+                self._ahead.add(number)
             while self._sent + 1 in self._ahead:
                 self._sent += 1
                 self._ahead.remove(self._sent)

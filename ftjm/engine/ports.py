@@ -84,5 +84,5 @@ class Parcel(msgspec.Struct, frozen=True):
     number: int = 0
 
 
-Send = Callable[[Parcel, Callable[[], None]], None]
-"""Sends a parcel; the callback is called, from any thread, once the log has it."""
+Send = Callable[[Parcel, Callable[[bool], None]], None]
+"""Sends a parcel; the callback is told, from any thread, whether the log has it, or has refused it."""

@@ -68,19 +68,16 @@ class Context:
             log.error("clock_wrong", expected=expected, found=f"{error} ms", todo=todo)
         return False
 
-    def send(self, parcel: Parcel, done: Callable[[], None], refused: Callable[[], None]) -> None:
-        """Hand a parcel of a partition's outbox to Kafka, and hear once the log has it, or that it was not taken."""
+    def send(self, parcel: Parcel, told: Callable[[bool], None]) -> None:
+        """Hand a parcel of a partition's outbox to Kafka; `told` whether the log has it, or has refused it."""
         headers = forward_headers(parcel.reply_to, parcel.source, parcel.number) if parcel.source >= 0 else ()
 
         def delivered(error: KafkaError | None, _message: object) -> None:
-            if error is None:
-                done()
-                return
-            # The delivery time-out is endless, so this one's size or the topic's rights are against it.
-            if self.seldom.due():
+            # The delivery time-out is endless, so where there is one, a size or a topic's rights are against it.
+            if error is not None and self.seldom.due():
                 todo = "mend that; it is sent again and again"
                 log.error("message_refused", topic=parcel.topic, error=error.str(), todo=todo)
-            refused()
+            told(error is None)
 
         self.outlet.send(
             self.settings.topic(parcel.topic),

@@ -2,7 +2,6 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
 
 import msgspec
 
@@ -13,7 +12,7 @@ from ftjm.adapters.kafka_log import KafkaWriter, command_record
 from ftjm.clock import boot_ms
 from ftjm.engine.outbox import Outbox
 from ftjm.engine.partition import BATCH_BYTES_MAX, Partition
-from ftjm.engine.ports import CommandRecord, Parcel
+from ftjm.engine.ports import CommandRecord
 from ftjm.scheduler.context import Context
 from ftjm.scheduler.following import TAKE_MAX
 from ftjm.scheduler.publishing import Publishing
@@ -22,7 +21,7 @@ from ftjm.scheduler.steady import SteadyClock
 TICK_SECONDS = 0.1
 """Between looks at what nobody wakes us for: leases, offers that went stale."""
 AGAIN_SECONDS = 1.0
-"""After Kafka has refused a message, until it is sent once more."""
+"""Between tries to send what Kafka has refused."""
 SETTLE_MS = 200
 """After its last batch an idle partition records how far its outbox is."""
 
@@ -43,8 +42,8 @@ class Leader:
         position = partition.position
         self._commands = commands
         self._decided = position.next_command
-        self._outbox = Outbox(self._number, context.codec, self._send, position.outbox_sent)
-        self._refused_at: float | None = None
+        self._outbox = Outbox(self._number, context.codec, context.send, position.outbox_sent)
+        self._again_at = 0.0
         self._waiting: deque[CommandRecord] = deque()
         self._declined: dict[str, int] = {}
         self._clock = SteadyClock(context.clock)
@@ -98,21 +97,12 @@ class Leader:
         if why != partition.policy.overload:
             partition.policy = msgspec.structs.replace(partition.policy, overload=why)
 
-    def _send(self, parcel: Parcel, done: Callable[[], None]) -> None:
-        self._context.send(parcel, done, self._refuse)
-
-    def _refuse(self) -> None:
-        """Called by the outlet's thread."""
-        self._refused_at = time.monotonic()
-
     def _ship(self) -> None:
-        messages = self._partition.to_ship
-        if self._refused_at is not None and time.monotonic() - self._refused_at > AGAIN_SECONDS:
-            # From the first one on, in order: receivers take nothing that overtakes another, and nothing twice.
-            self._refused_at = None
-            messages = list(self._partition.state.outbox(self._outbox.sent))
-        self._outbox.ship(self._partition.state, messages)
+        self._outbox.ship(self._partition.state, self._partition.to_ship)
         self._partition.to_ship = []
+        if self._outbox.refused and time.monotonic() > self._again_at:
+            self._again_at = time.monotonic() + AGAIN_SECONDS
+            self._outbox.ship_refused(self._partition.state)
         for alarm in self._partition.alarms:
             self._log.error("internal_error", text=alarm, todo="report it: the command was refused and skipped")
         self._partition.alarms.clear()

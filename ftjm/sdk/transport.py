@@ -97,12 +97,15 @@ class KafkaTransport:
                 at += 1
             return at == len(tickets)
 
-        before = -1
-        while not self.wait(confirmed, self._patience):
-            if at == before:
+        before, since = -1, time.monotonic()
+        while not self.wait(confirmed, LOOK_SECONDS):
+            with self._sending:
+                self._client.mend()
+            if at != before:
+                before, since = at, time.monotonic()
+            elif time.monotonic() - since > self._patience:
                 found = f"no acknowledgement for {self._patience:g} s; {at} of {len(tickets)} commands are in the log"
                 raise unreachable(self._settings, found)
-            before = at
         if failure := next((ticket.failure for ticket in tickets if ticket.failure), ""):
             raise FtjmError("Kafka to take every command", failure, "mend that and submit again: nothing is doubled")
 

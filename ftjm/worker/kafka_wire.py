@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from ftjm.adapters import codec
 from ftjm.adapters.kafka import Delivered, Outlet
 from ftjm.adapters.kafka_lanes import LaneReader
-from ftjm.core.commands import AttemptReport
+from ftjm.core.commands import AttemptReport, CheckpointAttempt
 from ftjm.core.errors import UndecodableError
 from ftjm.core.identity import partition_for
 from ftjm.core.messages import DISPATCHES, DrainWorker, SchedulerHeartbeat, WorkerHeartbeat
@@ -76,7 +76,8 @@ class KafkaWire:
 
     def report(self, session: str, command: AttemptReport) -> None:
         def delivered(error: KafkaError | None, _: Message) -> None:
-            if error is None:
+            if error is None or isinstance(command, CheckpointAttempt):
+                # A checkpoint that comes late would take the place of one that is newer.
                 self._inbox.put(Confirmed(session))
             else:
                 # The outlet tries for ever, so this one's size or the topic's rights are against it.

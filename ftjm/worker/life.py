@@ -154,8 +154,7 @@ class Life:
 
     def unreadable(self, name: str) -> list[Duty]:
         """A message of the session cannot be decoded (a newer owner's, by its schema), or none can be read. What it
-        asked for will not happen here, and all that follows it would be taken for a gap: the session ends, so that its
-        lease does too.
+        asked for will not happen here, and the session takes nothing new, so that it ends, and its lease.
         """
         if session := self.sessions.get(name):
             session.retire()

@@ -21,6 +21,7 @@ LINGER_MS = 2_000
 it just before, and an attempt that nobody declines waits for a whole lease."""
 LINGER_DRAINING_MS = 500
 """The same for a process that wants to leave."""
+MISSING_MAX = 1_000
 SETTLE_MS = 250
 """How long after that an owner may still dispatch to it: declining sooner would bring the same job back at once."""
 
@@ -86,6 +87,8 @@ class Session:
         """Reports that are sent, and not yet in the log."""
         self.offers = Offers(partition_for(queue, identity.partitions) for queue in identity.queues)
         self._last: dict[int, int] = {}
+        self._missing: set[tuple[int, int]] = set()
+        """Partitions and numbers that others have overtaken."""
         self._closed_by: set[int] = set()
         self._acknowledged: int | None = None
         self._first_sent: int | None = None
@@ -188,16 +191,22 @@ class Session:
             self._silent_known_at = now
 
     def accept(self, message: Dispatch) -> bool:
-        """Whether this message is for us and of a number that its partition has not used yet.
+        """Whether this message is for us, and did not come before.
 
-        Where one is missing, which only a lane leaves that has lost something, the session takes nothing new any more:
-        what was lost waits for its end.
+        Where one is missing, because its lane has lost it or it comes later, the session takes nothing new any more:
+        what is lost waits for its end.
         """
         source, expected = message.partition, self._last.get(message.partition, 0) + 1
-        if message.session != self.name or source in self._closed_by or message.number < expected:
+        if message.session != self.name or source in self._closed_by:
             return False
+        if message.number < expected:
+            late = (source, message.number) in self._missing
+            self._missing.discard((source, message.number))
+            return late
         if message.number > expected:
             self.retire()
+            lacking = range(max(expected, message.number - MISSING_MAX), message.number)
+            self._missing.update((source, number) for number in lacking)
         self._last[source] = message.number
         return True
 

@@ -100,7 +100,7 @@ class Cluster:
             self.replies.append(FakeMessage(parcel.key.encode(), parcel.value))
         elif parcel.topic == "dispatch" and type(codec.decode(parcel.value)).__name__ == "RunAttempt":
             self._run(codec.decode(parcel.value))
-        done()
+        done(True)
 
     def _run(self, run: Any) -> None:
         status, out, err = self.outcomes.pop(0) if self.outcomes else (0, b"", b"")

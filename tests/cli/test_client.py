@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from ftjm.client import Client
 from ftjm.core.commands import SubmitJob
 from ftjm.core.model import JobSpec
 from ftjm.errors import FtjmError
+from ftjm.sdk.transport import KafkaTransport
+from integration.waiting import until
 
 
 class Silent:
@@ -25,6 +29,10 @@ class Silent:
         self.fault: KafkaError | None = None
         self.sent: list[Any] = []
         Silent.made.append(self)
+
+    @property
+    def forgotten(self) -> bool:
+        return self.fault is not None and self.fault.code() == FORGOTTEN
 
     def warm(self, *_: Any) -> int:
         return 1
@@ -88,3 +96,30 @@ def test_what_a_new_outlet_would_not_mend_is_told(client: Client) -> None:
     with pytest.raises(FtjmError, match="0 of 1 commands are in the log"):
         client.confirm()
     assert len(Silent.made) == 1
+
+
+class NoReader:
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """Nothing is heard."""
+
+    def read(self, seconds: float) -> list[Any]:
+        time.sleep(seconds)
+        return []
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_a_session_that_waits_has_it_sent_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    Silent.made.clear()
+    monkeypatch.setattr(module, "LaneReader", NoReader)
+    transport = KafkaTransport(config.load(bootstrap="127.0.0.1:1"), 60.0)
+    ticket = transport.send(SubmitJob(queue="q", job_id="a", spec=JobSpec(command=["true"])))
+    Silent.made[0].fault = KafkaError(FORGOTTEN)
+    waiting = threading.Thread(target=transport.confirm, args=[[ticket]])
+    waiting.start()
+    until(lambda: len(Silent.made) == 2 and Silent.made[1].sent, "it to be sent again")
+    Silent.made[1].sent[0](None, Delivered())
+    waiting.join()
+    transport.close()
+    assert ticket.acknowledged

@@ -25,6 +25,7 @@ class Refusing:
     """An outlet that is refused what it sends."""
 
     made = 0
+    fault = None
 
     def __init__(self, *_: object, **__: object) -> None:
         Refusing.made += 1

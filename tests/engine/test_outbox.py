@@ -19,14 +19,18 @@ class Wire:
     """Keeps what is sent, and delivers it when told."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[Parcel, Callable[[], None]]] = []
+        self.sent: list[tuple[Parcel, Callable[[bool], None]]] = []
 
-    def send(self, parcel: Parcel, delivered: Callable[[], None]) -> None:
-        self.sent.append((parcel, delivered))
+    def send(self, parcel: Parcel, told: Callable[[bool], None]) -> None:
+        self.sent.append((parcel, told))
 
     def deliver(self, *which: int) -> None:
         for i in which:
-            self.sent[i][1]()
+            self.sent[i][1](True)
+
+    def refuse(self, *which: int) -> None:
+        for i in which:
+            self.sent[i][1](False)
 
     def messages(self) -> list[Any]:
         return [codec.decode(parcel.value) for parcel, _ in self.sent]
@@ -154,6 +158,46 @@ def test_sent_moves_over_what_is_delivered_without_a_gap():
     wire.deliver(2, 1)
     assert outbox.sent == 0
     wire.deliver(0)
+    assert outbox.sent == 3
+
+
+def test_what_was_refused_is_sent_again_and_nothing_else():
+    world = World()
+    for name in "abcd":
+        world.submit(name, reply_to="0/client/1")
+    world.work_all()
+    wire = Wire()
+    outbox = Outbox(0, codec, wire.send, 0)
+    outbox.ship(world.owner.state, world.owner.state.outbox(0))
+    wire.deliver(0, 2)
+    for _ in range(3):
+        wire.refuse(1)
+    assert outbox.refused
+    outbox.ship_refused(world.owner.state)
+    assert not outbox.refused
+    assert [message.job_id for message in wire.messages()] == ["a", "b", "c", "d", "b"]
+    outbox.ship_refused(world.owner.state)
+    assert len(wire.sent) == 5
+    wire.deliver(4, 1)
+    assert outbox.sent == 3
+    wire.deliver(3)
+    assert outbox.sent == 4
+
+
+def test_behind_a_command_that_was_refused_its_partition_gets_the_others_again():
+    """It took none of them: it takes the next number only."""
+    world = World()
+    for name in "abc":
+        world.submit(name, queue=OTHER_QUEUE)
+    world.work_all()
+    wire = Wire()
+    outbox = Outbox(0, codec, wire.send, 0)
+    outbox.ship(world.owner.state, world.owner.state.outbox(0))
+    wire.deliver(0, 2)
+    wire.refuse(1)
+    outbox.ship_refused(world.owner.state)
+    assert [parcel.number for parcel, _ in wire.sent] == [1, 2, 3, 2, 3]
+    wire.deliver(3, 4)
     assert outbox.sent == 3
 
 

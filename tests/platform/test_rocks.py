@@ -13,7 +13,7 @@ KEYS = 10_000
 
 def test_blocks_of_files_that_are_gone_are_forgotten(tmp_path: Path) -> None:
     """Kept, they would be six times as much here, and so much as the cache takes in the end."""
-    before, draw = rocks._cache().get_usage(), Random(1)
+    before, draw = rocks.CACHE.get_usage(), Random(1)
     stores = [RocksStore(tmp_path / name) for name in "ab"]
     for _ in range(40):
         for store in stores:
@@ -22,7 +22,7 @@ def test_blocks_of_files_that_are_gone_are_forgotten(tmp_path: Path) -> None:
             for _ in range(200):
                 store.get(b"%06d" % draw.randrange(KEYS))
     held = sum(int(store._db.property_value("rocksdb.total-sst-files-size") or 0) for store in stores)
-    used = rocks._cache().get_usage() - before
+    used = rocks.CACHE.get_usage() - before
     for store in stores:
         store.close()
     assert 0 < used < 1.5 * held, "one cache for both"

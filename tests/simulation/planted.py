@@ -100,8 +100,8 @@ def the_outbox_is_not_sent_again_after_a_takeover() -> list[Patch]:
 def the_outbox_counts_as_sent_before_it_is_delivered() -> list[Patch]:
     def ship(self: Outbox, state: State, messages: Any) -> None:
         for number, message in messages:
-            self._send(self._parcel(state, message), lambda: None)
-            self._delivered(number)
+            self._send(self._parcel(state, message), lambda _: None)
+            self._told(number, True)
 
     return [patch.object(Outbox, "ship", ship)]
 

@@ -71,7 +71,7 @@ class Instance(Process):
         for p in sorted(partitions):
             self.seats[p].nominate()
 
-    def send(self, parcel: Parcel, delivered: Callable[[], None]) -> None:
+    def send(self, parcel: Parcel, told: Callable[[bool], None]) -> None:
         """The plain producer of the outbox."""
         self.maybe_crash("within the outbox")
         sender = parcel.source if parcel.topic == "commands" else None
@@ -83,10 +83,10 @@ class Instance(Process):
                 "commands",
                 parcel.partition,
                 lambda: self._forward(parcel),
-                delivered,
+                lambda: told(True),
             )
         else:
-            self.broker.to_lane(self, parcel.topic, parcel.partition, parcel.value, delivered)
+            self.broker.to_lane(self, parcel.topic, parcel.partition, parcel.value, lambda: told(True))
 
     def _forward(self, parcel: Parcel) -> None:
         self.broker.log.send(

@@ -70,7 +70,7 @@ def test_a_short_attempt_is_reported_once() -> None:
 
 
 def test_behind_a_gap_nothing_new_is_taken_and_the_session_ends() -> None:
-    """A lane has lost something. What comes behind it is declined; stops and closings hold all the same."""
+    """A lane has lost something, or brings it later. What comes then is declined; stops and closings hold."""
     world = World(slots=9)
     first, lost, third = world.order("a"), world.order("b"), world.order("c")
     world.receive(first)
@@ -80,6 +80,7 @@ def test_behind_a_gap_nothing_new_is_taken_and_the_session_ends() -> None:
     world.tick(0)
     assert [listen.session for listen in world.take(Listen)] == ["s2"]
     world.receive(lost)
+    world.receive(lost)
     assert world.take(Run) == []
     stop = StopAttempt(
         **world.envelope("s1"), queue="q", job_id="a", attempt=1, reason=StopReason.CANCELLED, grace_ms=7
@@ -87,7 +88,7 @@ def test_behind_a_gap_nothing_new_is_taken_and_the_session_ends() -> None:
     world.receive(stop)
     assert [halt.key for halt in world.take(Halt)] == ["q/a/1"]
     world.tick(SETTLE_MS + 1)
-    assert [(type(it), it.job_id) for it in world.commands()] == [(DeclineAttempt, "c")]
+    assert [(type(it), it.job_id) for it in world.commands()] == [(DeclineAttempt, "c"), (DeclineAttempt, "b")]
 
 
 def test_repeats_and_messages_for_others_are_dropped() -> None:
