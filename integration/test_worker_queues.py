@@ -28,7 +28,7 @@ def site(shared: Site) -> Iterator[Site]:
 
 def test_one_slot_serves_queues_on_all_partitions_in_turn(site: Site) -> None:
     queues = [queue_on(p) for p in range(4)]
-    jobs = [(queue, f"turn-{n}") for n in range(10) for queue in queues]
+    jobs = [(queue, f"turn-{n}") for n in range(25) for queue in queues]  # for several turns each
     tickets = site.submit_all({"queue": q, "job_id": j, "command": site.probing(0.15)} for q, j in jobs)
     site.hire(*queues, slots=1)
     assert site.until_ended(*tickets) == ["SUCCEEDED"] * len(jobs)
