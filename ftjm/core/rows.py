@@ -42,6 +42,7 @@ class Drafts(dict[str, Row | None]):
         self._prefix = prefix
         self._decode: Callable[[bytes], Row] = decoders[kind]
         self.changed: set[str] = set()
+        self._gone: set[str] = set()
 
     def __missing__(self, name: str) -> Row | None:
         raw = self._rows.get(self._prefix + name.encode())
@@ -51,11 +52,13 @@ class Drafts(dict[str, Row | None]):
     def save(self, name: str, row: Row) -> None:
         self[name] = row
         self.changed.add(name)
+        self._gone.discard(name)
 
     def drop(self, name: str) -> bytes:
         """The key that is no more."""
         self[name] = None
         self.changed.discard(name)
+        self._gone.add(name)
         return self._prefix + name.encode()
 
     def seal(self, changes: dict[bytes, bytes | None]) -> None:
@@ -64,5 +67,8 @@ class Drafts(dict[str, Row | None]):
 
     def written(self) -> None:
         self.changed.clear()
+        for name in self._gone:
+            self.pop(name, None)  # the rows have none either
+        self._gone.clear()
         if len(self) > CACHE_ROWS_MAX:
             self.clear()

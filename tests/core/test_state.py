@@ -202,6 +202,19 @@ def test_the_cache_is_bounded_and_forgets_nothing(monkeypatch):
     assert state.pushed[0][0] == 4
 
 
+def test_a_row_that_is_gone_is_not_remembered_either():
+    state, store = fresh()
+    for name in "ab":
+        state.save_job(f"q/{name}", Job(JobState.READY))
+    write(state, store)
+    state.drop_job("q/a")
+    state.drop_job("q/b")
+    state.save_job("q/b", Job(JobState.HELD))
+    write(state, store)
+    assert list(state._jobs) == ["q/b"]
+    assert state.job("q/a") is None
+
+
 def test_the_hash_tells_batches_apart_by_every_row():
     def hash_of(*changes: tuple[bytes, bytes | None]) -> bytes:
         state, _ = fresh()
