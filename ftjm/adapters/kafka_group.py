@@ -120,5 +120,6 @@ class Membership:
         )
 
     def leave(self) -> None:
-        """Leave the group; its partitions are nominated elsewhere at once."""
-        self._consumer.close()
+        """Leave the group; its partitions are nominated elsewhere at once. Who has lost all brokers is missed later."""
+        if not self.lost:
+            self._consumer.close()

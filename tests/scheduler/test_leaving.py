@@ -1,0 +1,32 @@
+"""Why a scheduler leaves though nobody has told it to."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from ftjm.adapters.kafka import FORGOTTEN
+from ftjm.scheduler.process import Scheduler
+
+
+@pytest.mark.parametrize(
+    ("stalled", "lost", "fault", "found"),
+    [
+        (None, False, None, None),
+        (3, False, None, "it was stuck"),
+        (None, True, None, "no broker, for good"),
+        (None, False, KafkaError(FORGOTTEN, "the client has forgotten all brokers"), "forgotten all brokers"),
+    ],
+)
+def test_each_fault_is_told_in_its_words(stalled: int | None, lost: bool, fault: Any, found: str | None) -> None:
+    scheduler: Any = object.__new__(Scheduler)
+    scheduler._context = SimpleNamespace(outlet=SimpleNamespace(fault=fault))
+    error = scheduler._faulty(SimpleNamespace(stalled=lambda: stalled), SimpleNamespace(lost=lost))
+    if found is None:
+        assert error is None
+    else:
+        assert found in error.found
+        assert "start this process again" in error.todo
