@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
@@ -40,6 +41,20 @@ MARK = codec.encode(TakeSnapshot(partitions=[]))
 """A wish for nothing: who hears it has nothing to do."""
 
 
+@dataclass
+class Marks:
+    """One in each lane."""
+
+    now: int
+    """When they were sent, by the clock of leases."""
+    at: float
+    """The same, by the monotonic clock."""
+    ends: dict[int, int] = field(default_factory=dict)
+    """How far each lane goes with its mark, where the log has it."""
+    read_by: float = 0.0
+    """When they should have been read, monotonic clock; 0 before the log has all."""
+
+
 class Heartbeats:
     """Two threads, until the process stops; the last heartbeat says so."""
 
@@ -64,6 +79,7 @@ class Heartbeats:
         self._lanes = context.outlet.warm(self._topic)
         kafka = context.settings.kafka_settings(context.instance.partition("@")[0])
         self._reader = LaneReader(kafka, self._topic, range(self._lanes), back_ms=BACK_MS)
+        self._marks: Marks | None = None
         self._threads = [
             threading.Thread(target=self._listen, name="listener", daemon=True),
             threading.Thread(target=self._tell, name="teller", daemon=True),
@@ -85,12 +101,12 @@ class Heartbeats:
         liveness, placed_at, seldom = self._context.liveness, 0.0, logs.Seldom()
         while not self._context.stopping.is_set():
             try:
-                self._go_on_hearing()
+                self._hear(self._reader.read(0.05))
+                liveness.tick(boot_ms())
                 if time.monotonic() - placed_at > PLACE_SECONDS:
                     placed_at = time.monotonic()
                     self._neighbours.place()
-                if liveness.suspects(boot_ms()):
-                    self._confirm()
+                self._confirm()
             except KafkaException as error:
                 if seldom.due():
                     log.warning("heartbeats_unreadable", error=str(error.args[0]), todo="waiting, and trying again")
@@ -100,39 +116,36 @@ class Heartbeats:
                 self._context.stopping.wait(FAULT_SECONDS)
 
     def _confirm(self) -> None:
-        """Put a mark into each lane, and read all to it: then silence is known, and not only assumed.
+        """Put a mark into each lane, and once all were read back, silence is known, and not only assumed.
 
         A mark that is acknowledged lies behind all that was, whereas an end that is asked for may be told by a leader
         that was, and does not know it yet. A lane that lost what was to be read next (its retention) is read on from
         its end, which may be behind a mark: there are more.
         """
-        now, at = boot_ms(), time.monotonic()
-        while not self._context.stopping.is_set():
-            marks, due = self._marked(), time.monotonic() + MARK_SECONDS
-            while not self._reader.reached(marks) and time.monotonic() < due:
-                self._go_on_hearing()
-            if self._reader.reached(marks):
-                self._context.liveness.confirm(now)
-                self._neighbours.confirm(at)
-                return
+        marks, liveness = self._marks, self._context.liveness
+        if marks is None:
+            if liveness.suspects(boot_ms()):
+                self._mark()
+        elif len(marks.ends) == self._lanes:
+            marks.read_by = marks.read_by or time.monotonic() + MARK_SECONDS
+            if self._reader.reached(marks.ends):
+                liveness.confirm(marks.now)
+                self._neighbours.confirm(marks.at)
+                self._marks = None
+            elif time.monotonic() > marks.read_by:
+                self._mark()
 
-    def _marked(self) -> dict[int, int]:
-        """How far each lane goes with a mark of ours, once the log has all of them (or this process stops)."""
-        marks: dict[int, int] = {}
+    def _mark(self) -> None:
+        marks = self._marks = Marks(boot_ms(), time.monotonic())
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is None:
-                marks[message.partition() or 0] = offset_of(message) + 1
+                marks.ends[message.partition() or 0] = offset_of(message) + 1
+            elif self._marks is marks:
+                self._marks = None  # refused: others are sent
 
         for lane in range(self._lanes):
             self._context.outlet.send(self._topic, MARK, partition=lane, delivered=delivered)
-        while len(marks) < self._lanes and not self._context.stopping.is_set():
-            self._go_on_hearing()
-        return marks
-
-    def _go_on_hearing(self) -> None:
-        self._hear(self._reader.read(0.05))
-        self._context.liveness.tick(boot_ms())
 
     def _hear(self, messages: Iterable[Message]) -> None:
         before = self._context.liveness.changed
