@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from confluent_kafka import KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient
 
+from ftjm.adapters.kafka_scan import Scan
 from ftjm.embedded import settings
 from ftjm.embedded.kafka import EmbeddedKafka
 from ftjm.embedded.ports import free_base_port
@@ -145,5 +146,6 @@ def _cluster_id(kafka: EmbeddedKafka) -> str:
 
 
 def _end(kafka: EmbeddedKafka, topic: str) -> int:
-    admin, partition = _admin(kafka), TopicPartition(topic, 0)
-    return int(admin.list_offsets({partition: OffsetSpec.latest()})[partition].result().offset)
+    """Asked until it is told: a broker that has just come back may not know its own epoch yet."""
+    with Scan({"bootstrap.servers": kafka.bootstrap}, topic, committed=False) as scan:
+        return scan.bounds(0)[1]
