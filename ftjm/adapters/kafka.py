@@ -37,6 +37,9 @@ SILENT: dict[str, object] = {
     "socket.timeout.ms": 6_000,
     "socket.connection.setup.timeout.ms": 3_000,
     "socket.keepalive.enable": True,
+    # A leader that was, and is cut off from its successor, answers as if nothing had been written since, for as long as
+    # no other is known; and who asked a broker that had just come back may wait for so long until it knows of a topic.
+    "topic.metadata.refresh.interval.ms": 10_000,
 }
 PRODUCER: dict[str, object] = {
     **SILENT,
@@ -65,9 +68,6 @@ CONSUMER: dict[str, object] = {
     **SILENT,
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
-    # A leader that was, and is cut off from its successor, answers as if nothing had been written since: it is asked
-    # for as long as no other is known.
-    "topic.metadata.refresh.interval.ms": 10_000,
     # A position that fell off its log must fail loudly, never jump.
     "auto.offset.reset": "error",
     "fetch.wait.max.ms": 100,
