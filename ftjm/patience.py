@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ from ftjm.errors import FtjmError, Unreachable
 
 Made = TypeVar("Made")
 
+TOPIC_SECONDS = 1.0
+"""A topic that was just made is not known to all brokers at once."""
 QUIET = {"log_level": 2}
 """For Kafka clients of people's commands: the library writes a line for every attempt to connect, many a second,
 and our own callback says the same once in a while."""
@@ -24,10 +27,11 @@ def patiently(make: Callable[[], Made], settings: Settings, patience_seconds: fl
 
     Raises:
         Unreachable: when patience is over.
-        FtjmError: at once, where Kafka answers that it will not.
+        FtjmError: where Kafka answers that it will not: at once, or once a topic has been unknown for a second.
     """
+    known_by = time.monotonic() + TOPIC_SECONDS
     trying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_is_away),
+        retry=tenacity.retry_if_exception(lambda e: _is_away(e) or (_is_unknown(e) and time.monotonic() < known_by)),
         wait=tenacity.wait_random_exponential(0.1, max=2.0),
         stop=tenacity.stop_after_delay(patience_seconds),
         reraise=True,
@@ -38,7 +42,7 @@ def patiently(make: Callable[[], Made], settings: Settings, patience_seconds: fl
         cause: KafkaError = error.args[0]
         if _is_away(error):
             raise unreachable(settings, cause.str()) from error
-        if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        if _is_unknown(error):
             todo = "make them with `ftjm topics create`, or name the right --cluster"
             raise FtjmError(f"the topics of the cluster {settings.cluster}", cause.str(), todo) from error
         todo = "see the settings under kafka.*, and the brokers' access rules"
@@ -49,6 +53,10 @@ def unreachable(settings: Settings, found: str) -> Unreachable:
     """The error for a Kafka that was away for too long."""
     todo = "see that it runs (`ftjm up`), then run the same again"
     return Unreachable(f"Kafka to answer at {settings.bootstrap}", found, todo)
+
+
+def _is_unknown(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
 def _is_away(error: BaseException) -> bool:

@@ -34,5 +34,10 @@ def test_patience_ends(settings):
 def test_a_no_is_told_at_once(settings):
     with pytest.raises(FtjmError, match="Kafka to let this client in"):
         patiently(failing(KafkaError._AUTHENTICATION), settings, 30.0)
+
+
+def test_a_topic_is_asked_for_again_before_it_is_missed(settings):
+    """One that was just made: not all brokers know it yet."""
+    assert patiently(failing(KafkaError.UNKNOWN_TOPIC_OR_PART), settings, 30.0) == "made"
     with pytest.raises(FtjmError, match="ftjm topics create"):
-        patiently(failing(KafkaError.UNKNOWN_TOPIC_OR_PART), settings, 30.0)
+        patiently(failing(*[KafkaError.UNKNOWN_TOPIC_OR_PART] * 1_000), settings, 30.0)
