@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
@@ -30,11 +31,21 @@ class Observer:
         self._admin = AdminClient(self._settings)
         """Whoever asks holds on to it until it has answered: another thread may put a new one here meanwhile."""
 
+    @contextmanager
+    def _asking(self) -> Iterator[AdminClient]:
+        """The connection for a question, and another one behind a failure: it may come of what the client has cached (a
+        leader's old epoch, a topic without leaders), or forgotten."""
+        try:
+            yield self._admin
+        except KafkaException:
+            self._admin = AdminClient(self._settings)
+            raise
+
     def topic(self, name: str) -> tuple[str, int]:
         """The id that Kafka gave the topic at its birth, and its number of partitions."""
-        admin = self._admin
-        asked = admin.describe_topics(TopicCollection([name]), request_timeout=PATIENCE_SECONDS)
-        found = asked[name].result()
+        with self._asking() as admin:
+            asked = admin.describe_topics(TopicCollection([name]), request_timeout=PATIENCE_SECONDS)
+            found = asked[name].result()
         return str(found.topic_id), len(found.partitions)
 
     def ends(self, topic: str, partitions: int, *, committed: bool) -> dict[int, int]:
@@ -48,22 +59,17 @@ class Observer:
         return self._offsets(topic, partitions, spec, IsolationLevel.READ_UNCOMMITTED)
 
     def _offsets(self, topic: str, partitions: int, spec: OffsetSpec, level: IsolationLevel) -> dict[int, int]:
-        admin = self._admin
-        asked = admin.list_offsets(
-            {TopicPartition(topic, p): spec for p in range(partitions)},
-            isolation_level=level,
-            request_timeout=PATIENCE_SECONDS,
-        )
-        try:
+        with self._asking() as admin:
+            asked = admin.list_offsets(
+                {TopicPartition(topic, p): spec for p in range(partitions)},
+                isolation_level=level,
+                request_timeout=PATIENCE_SECONDS,
+            )
             return {place.partition: int(answer.result().offset) for place, answer in asked.items()}
-        except KafkaException:
-            # It may come of what the client has cached (a leader's old epoch, a topic without leaders), or forgotten.
-            self._admin = AdminClient(self._settings)
-            raise
 
     def brokers(self) -> list[Broker]:
         """The brokers that are there."""
-        admin = self._admin
-        found = admin.describe_cluster(request_timeout=PATIENCE_SECONDS).result()
+        with self._asking() as admin:
+            found = admin.describe_cluster(request_timeout=PATIENCE_SECONDS).result()
         controller = found.controller.id if found.controller else -1
         return sorted(Broker(node.id, node.host, node.port, node.id == controller) for node in found.nodes)

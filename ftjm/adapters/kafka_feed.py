@@ -263,14 +263,15 @@ class Feed:
     def _leapt(self, key: tuple[str, int], channel: Channel, offset: int) -> bool:
         """Whether what comes first lies beyond what should. It is asked for again, and then taken for a gap in the log
         (a user's own transactions make some): what is passed over here nobody would ever miss."""
-        if not channel.begun and offset > channel.reached:
-            self._doubt(key, channel, f"offset {offset}")
-        channel.begun = True
+        if not channel.begun:
+            channel.begun = True
+            if offset > channel.reached:
+                self._doubt(key, channel, f"offset {offset}")
         return channel.doubted
 
     def _doubt(self, key: tuple[str, int], channel: Channel, found: str) -> None:
         """Ask once more for what should come first, and leave out all that comes before."""
-        channel.begun = channel.doubted = True
+        channel.doubted = True
         text = f"{found} in place of offset {channel.reached}"
         log.warning("feed_leapt", topic=key[0], partition=key[1], found=text, todo="asking once more")
         self._orders.append(lambda: self._ask(key, channel) if self._channels.get(key) is channel else None)
@@ -294,6 +295,7 @@ class Feed:
         elif error.code() in LOST:
             if not channel.begun:
                 # Perhaps of what was kept at hand, at an offset that was trimmed: librdkafka tells of it late, too.
+                channel.begun = True
                 self._doubt(key, channel, error.str())
             elif not channel.doubted:
                 channel.fail(error)

@@ -96,7 +96,7 @@ class KafkaWriter:
 
     def commit(self, records: Sequence[tuple[str, bytes]]) -> int:
         """One transaction. Waits for Kafka as long as it takes, or until the process stops."""
-        last = self._transact(self._topic, records)
+        last = self._transact(self._topic, records, self._end)
         if self._end is not None:
             self._end = last + 2  # behind it is the transaction's marker
         return last
@@ -108,7 +108,7 @@ class KafkaWriter:
         """
         return self._transact(topic, records)
 
-    def _transact(self, topic: str, records: Sequence[tuple[str, bytes | None]]) -> int:
+    def _transact(self, topic: str, records: Sequence[tuple[str, bytes | None]], begin: int | None = None) -> int:
         delivered: list[int] = []
         began = time.monotonic()
 
@@ -121,8 +121,8 @@ class KafkaWriter:
             for key, value in records[:-1]:
                 self._produce(topic, key, value, None)
             self._produce(topic, *records[-1], last)
-            if topic == self._topic and self._end is not None:
-                self._require(self._end + len(records) - 1, delivered)
+            if begin is not None:
+                self._require(begin + len(records) - 1, delivered)
             self._finish()
         except KafkaException as raised:
             error: KafkaError = raised.args[0]

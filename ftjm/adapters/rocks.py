@@ -40,8 +40,6 @@ CACHE_BYTES = 64 * 1024 * 1024
 UNCACHE = {"uncache_aggressiveness": "1000"}
 """Blocks leave the cache with their file. RocksDB keeps them otherwise until others want the room: a process grew for
 hours, by far more than its stores hold."""
-
-
 CACHE = Cache(CACHE_BYTES)
 """One for all stores of the process, indexes and filters included: each its own would be 32 MB a partition."""
 

@@ -68,11 +68,10 @@ class Desk:
                 raise LogAway(f"no acknowledgement for {CONFIRM_SECONDS:g} s")
             if errand.ticket.failure:
                 raise LogAway(errand.ticket.failure)
-        except FtjmError as error:
+        except BaseException as error:
             errand.close()
-            raise LogAway(str(error)) from error
-        except BaseException:
-            errand.close()
+            if isinstance(error, FtjmError):
+                raise LogAway(str(error)) from error
             raise
         return errand
 

@@ -38,10 +38,14 @@ class Wire:
 
 def ship(world: World) -> Wire:
     """All that the outbox holds, as a new owner sends it."""
+    return shipped(world)[0]
+
+
+def shipped(world: World) -> tuple[Wire, Outbox]:
     wire = Wire()
     outbox = Outbox(0, codec, wire.send, world.owner.position.outbox_sent)
     outbox.ship(world.owner.state, world.owner.state.outbox(outbox.sent))
-    return wire
+    return wire, outbox
 
 
 def dispatched(**fields: Any) -> World:
@@ -151,9 +155,7 @@ def test_sent_moves_over_what_is_delivered_without_a_gap():
     for name in "abc":
         world.submit(name, reply_to="0/client/1")
     world.work_all()
-    wire = Wire()
-    outbox = Outbox(0, codec, wire.send, 0)
-    outbox.ship(world.owner.state, world.owner.state.outbox(0))
+    wire, outbox = shipped(world)
     assert outbox.sent == 0
     wire.deliver(2, 1)
     assert outbox.sent == 0
@@ -166,9 +168,7 @@ def test_what_was_refused_is_sent_again_and_nothing_else():
     for name in "abcd":
         world.submit(name, reply_to="0/client/1")
     world.work_all()
-    wire = Wire()
-    outbox = Outbox(0, codec, wire.send, 0)
-    outbox.ship(world.owner.state, world.owner.state.outbox(0))
+    wire, outbox = shipped(world)
     wire.deliver(0, 2)
     for _ in range(3):
         wire.refuse(1)
@@ -190,9 +190,7 @@ def test_behind_a_command_that_was_refused_its_partition_gets_the_others_again()
     for name in "abc":
         world.submit(name, queue=OTHER_QUEUE)
     world.work_all()
-    wire = Wire()
-    outbox = Outbox(0, codec, wire.send, 0)
-    outbox.ship(world.owner.state, world.owner.state.outbox(0))
+    wire, outbox = shipped(world)
     wire.deliver(0, 2)
     wire.refuse(1)
     outbox.ship_refused(world.owner.state)
