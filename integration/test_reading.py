@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from ftjm.adapters.kafka import LOOKS_MAX, Outlet, Sight, offset_of
 from ftjm.adapters.kafka_feed import Channel, Feed, Kind, LostPosition
@@ -197,6 +197,36 @@ def test_a_scan_ends_where_the_log_did_though_records_keep_coming(cluster: Setti
             assert outlet.flush(30) == 0
     outlet.close(30)
     assert sorted(seen) == [(partition, offset) for partition in PARTITIONS for offset in range(RECORDS)]
+
+
+def test_a_scan_that_has_forgotten_its_brokers_goes_on_where_it_was(cluster: Settings, filled: None) -> None:
+    """A history that is followed (`--follow`) would stand still for ever."""
+    outlet = Outlet(cluster.kafka_settings("test"))
+    with Scan(cluster.kafka_settings("test"), cluster.topic("commands")) as scan:
+        records = scan.read({0: 0}, follow=True)
+        seen = [next(records).offset for _ in range(RECORDS)]
+        for _ in range(3):
+            forgetful = scan._consumer
+            scan._sight.lost = True
+            outlet.send(cluster.topic("commands"), b"one more", partition=0)
+            assert outlet.flush(30) == 0
+            seen.append(next(records).offset)
+            assert scan._consumer is not forgetful
+    outlet.close()
+    assert seen == list(range(RECORDS + 3))
+
+
+def test_a_scan_that_was_not_answered_asks_with_another_client(
+    cluster: Settings, filled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Scan(cluster.kafka_settings("test"), cluster.topic("commands")) as scan:
+        scan._consumer.close()
+        scan._consumer = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "unused"})  # nobody is there
+        with monkeypatch.context() as impatient:
+            impatient.setattr("ftjm.adapters.kafka.ADMIN_TIMEOUT_SECONDS", 0.0)
+            with pytest.raises(KafkaException):
+                scan.bounds(0)
+        assert scan.bounds(0) == (0, RECORDS)
 
 
 def test_a_scan_of_the_whole_passes_over_nothing(cluster: Settings, filled: None) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -11,15 +11,16 @@ from ftjm.adapters.kafka import (
     AWAY,
     CONSUMER,
     LOST,
+    Sight,
     arrived,
     bounds,
     offset_of,
     offsets_at,
     partition_count,
-    say_errors,
 )
 from ftjm.errors import FtjmError
 
+T = TypeVar("T")
 BATCH = 1_000
 WAIT_SECONDS = 0.2
 
@@ -47,26 +48,37 @@ class Incomplete(FtjmError):
 class Scan:
     """A look at one topic. A context manager.
 
-    Raises KafkaException where Kafka does not answer within `ADMIN_TIMEOUT_SECONDS`, or has no such topic.
+    Raises KafkaException where Kafka does not answer within `ADMIN_TIMEOUT_SECONDS`, or has no such topic. It may be
+    asked again then: it has connected anew.
     """
 
     def __init__(self, settings: Mapping[str, object], topic: str, *, committed: bool = True) -> None:
         self.topic = topic
-        self._consumer = Consumer(
-            {
-                **CONSUMER,
-                "group.id": "unused",
-                "isolation.level": "read_committed" if committed else "read_uncommitted",
-                "enable.partition.eof": True,
-                "error_cb": say_errors("reader"),
-                **settings,
-            }
-        )
+        self._settings = settings
+        self._committed = committed
+        self._connect()
         try:
             self.partitions = partition_count(self._consumer, topic)
         except BaseException:
             self._consumer.close()
             raise
+
+    def _connect(self) -> None:
+        self._sight = Sight("reader")
+        self._consumer = Consumer(
+            {
+                **CONSUMER,
+                "group.id": "unused",
+                "isolation.level": "read_committed" if self._committed else "read_uncommitted",
+                "enable.partition.eof": True,
+                **self._sight.settings,
+                **self._settings,
+            }
+        )
+
+    def _connect_anew(self) -> None:
+        self._consumer.close()
+        self._connect()
 
     def __enter__(self) -> Scan:
         return self
@@ -76,12 +88,19 @@ class Scan:
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset that the partition still has, and its end (of committed records, if only those are read)."""
-        return bounds(self._consumer, self.topic, partition)
+        return self._asked(lambda: bounds(self._consumer, self.topic, partition))
 
     def offset_at(self, partition: int, time_ms: int) -> int:
         """The first offset whose record the log took at or after `time_ms`; the end if there is none."""
-        offset = offsets_at(self._consumer, self.topic, {partition: time_ms})[partition]
+        offset = self._asked(lambda: offsets_at(self._consumer, self.topic, {partition: time_ms}))[partition]
         return offset if offset >= 0 else self.bounds(partition)[1]
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        try:
+            return question()
+        except KafkaException:  # it may have forgotten all brokers, and nobody polls it, who would see that
+            self._connect_anew()
+            raise
 
     def read(
         self,
@@ -102,15 +121,19 @@ class Scan:
             if whole and bounds[p][0] > start:
                 raise Incomplete(self.topic, p, start, f"a log that begins at {bounds[p][0]}")
         # A start behind the end would never see it, and one before the log's beginning would be an error.
-        begin = {p: min(max(start, bounds[p][0]), bounds[p][1]) for p, start in starts.items()}
+        places = {p: min(max(start, bounds[p][0]), bounds[p][1]) for p, start in starts.items()}
         stops = {p: high for p, (_, high) in bounds.items()} if ends is None else ends
-        open_partitions = {p for p, start in begin.items() if follow or start < stops[p]}
-        self._consumer.assign([TopicPartition(self.topic, p, begin[p]) for p in open_partitions])
+        open_partitions = {p for p, start in places.items() if follow or start < stops[p]}
+        self._assign(places, open_partitions)
         while open_partitions:
+            if self._sight.lost:
+                self._connect_anew()
+                self._assign(places, open_partitions)
             for message in arrived(self._consumer, WAIT_SECONDS, BATCH):
                 error, partition = message.error(), message.partition() or 0
                 if error is None:
                     offset = offset_of(message)
+                    places[partition] = offset + 1
                     if follow or offset < stops[partition]:
                         yield _record(message)
                     if not follow and offset + 1 >= stops[partition]:
@@ -124,6 +147,9 @@ class Scan:
                     raise Incomplete(self.topic, partition, starts[partition], error.str())
                 elif error.code() not in AWAY:
                     raise KafkaException(error)
+
+    def _assign(self, places: Mapping[int, int], partitions: Iterable[int]) -> None:
+        self._consumer.assign([TopicPartition(self.topic, p, places[p]) for p in partitions])
 
 
 def _record(message: Message) -> Record:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import tenacity
 from confluent_kafka import KafkaException
 
 from ftjm import logs
@@ -34,29 +35,48 @@ FOLLOW_SECONDS_MAX = 60.0
 """For standbys to have what owners have, and owners to have decided what workers said last."""
 LOOK_SECONDS = 0.2
 SLACK_MS = 5_000
+LOOK = "look at the logs in the directory"
 
 log = logs.get(__name__)
 
+answered = tenacity.retry(
+    retry=tenacity.retry_if_exception_type(KafkaException),
+    wait=tenacity.wait_fixed(LOOK_SECONDS),
+    stop=tenacity.stop_after_delay(FOLLOW_SECONDS_MAX),
+    reraise=True,
+)
+"""A broker that is just back may not answer yet."""
+
 
 def run(seed: int, duration_seconds: float, shape: Shape, folder: Path, progress: Progress) -> Run:
-    """Break a cluster in `folder` (which must not exist) for so long. Raises FtjmError if it cannot be started."""
+    """Break a cluster in `folder` (which must not exist) for so long.
+
+    Raises FtjmError where it cannot be started, or Kafka does not answer at the end.
+    """
     about = machine()
     progress.step("starting")
     with Cluster(folder, shape) as cluster:
         watch = Watch(cluster.settings)
         try:
-            _until(watch.all_owned, START_SECONDS_MAX, "schedulers to own all partitions")
+            if not _wait(watch.all_owned, START_SECONDS_MAX):
+                what = f"schedulers to own all partitions within {START_SECONDS_MAX:g} s"
+                raise FtjmError(what, "they do not", LOOK)
             return _Chaos(cluster, watch, seed, duration_seconds, progress).run(about)
+        except KafkaException as error:
+            raise FtjmError("the brokers to answer", str(error), LOOK) from error
         finally:
             watch.close()
 
 
-def _until(condition: Callable[[], bool], limit_seconds: float, what: str) -> None:
-    deadline = time.monotonic() + limit_seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise FtjmError(f"{what} within {limit_seconds:g} s", "they do not", "look at the logs in the directory")
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether it comes to be true. What is not there by then, the judge will name."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with contextlib.suppress(KafkaException):  # a broker that is just back may not answer yet
+            if condition():
+                return True
         time.sleep(LOOK_SECONDS)
+    return False
 
 
 class _Chaos:
@@ -69,6 +89,8 @@ class _Chaos:
         self._planned = jobs(seed, seconds, cluster.queues, cluster.marks)
         self._load = Load(cluster.settings, self._planned, cluster.api_port)
         self._breaker = Breaker(cluster, plan(seed, seconds, cluster.shape))
+        self._problems: list[str] = []
+        """What went wrong beside what the topics tell."""
 
     def run(self, about: dict[str, object]) -> Run:
         over = threading.Event()
@@ -79,14 +101,13 @@ class _Chaos:
         over.set()
         watcher.join()
         self._cluster.stop_workers()
-        self._wait(self._watch.all_decided, time.monotonic() + FOLLOW_SECONDS_MAX)
-        reached, missing = self._followed()
+        _wait(self._watch.all_decided, FOLLOW_SECONDS_MAX)
+        reached = self._followed()
         self._cluster.stop_members()
         self._progress.step("judging")
         verdict = self._judge()
-        self._watch.look()
-        compared, wrong = compare(self._cluster.settings, self._watch.last, reached, self._breaker.left_damaged)
-        verdict.violations += missing + wrong
+        compared, wrong = self._compare(reached)
+        verdict.violations += self._problems + wrong
         found = takeovers(self._watch.owners, self._breaker.happened)
         report = self._report(about, verdict, found, settle_s, compared)
         return Run(report, self._breaker.happened, found, dict(self._watch.ends), began_ms)
@@ -107,7 +128,10 @@ class _Chaos:
     def _settle(self, healed: float) -> float:
         """Wait for all jobs to end; how long it took since everything was healed, s."""
         self._progress.step("healed; waiting for all jobs to end")
-        self._load.finish()
+        try:
+            self._load.finish()
+        except (FtjmError, KafkaException) as error:
+            self._problems.append(f"the load was not done: {error}")
         wanted, asked = self._load.acknowledged, dict[int, int]()
 
         def decided() -> bool:
@@ -116,37 +140,35 @@ class _Chaos:
             return self._watch.decided(asked)
 
         until = time.monotonic() + SETTLE_SECONDS_MAX
-        self._wait(decided, until)
+        _wait(decided, SETTLE_SECONDS_MAX)
 
         def ended() -> bool:
             self._watch.look()
             return wanted <= self._watch.ended
 
-        self._wait(ended, until)
+        _wait(ended, until - time.monotonic())
         return round(time.monotonic() - healed, 2)
 
-    def _followed(self) -> tuple[dict[Store, int], list[str]]:
+    def _followed(self) -> dict[Store, int]:
         """Wait until each partition has an owner and a standby that hold all of it; how far each store is."""
-        with Followers(self._cluster.settings) as followers:
+        with answered(Followers)(self._cluster.settings) as followers:
 
             def caught_up() -> bool:
                 self._watch.look()
                 followers.look()
                 return not followers.missing(self._watch.last)
 
-            self._wait(caught_up, time.monotonic() + FOLLOW_SECONDS_MAX)
-            missing = [f"expected {each}, but found none" for each in followers.missing(self._watch.last)]
-            return followers.reached, missing
+            _wait(caught_up, FOLLOW_SECONDS_MAX)
+            missing = followers.missing(self._watch.last)
+            self._problems += [f"expected {each}, but found none" for each in missing]
+            return followers.reached
 
-    @staticmethod
-    def _wait(condition: Callable[[], bool], until: float) -> None:
-        """What is not there by then, the judge will name. A broker that is just back may not answer yet."""
-        while time.monotonic() < until:
-            with contextlib.suppress(KafkaException):
-                if condition():
-                    return
-            time.sleep(LOOK_SECONDS)
+    @answered
+    def _compare(self, reached: dict[Store, int]) -> tuple[int, list[str]]:
+        self._watch.look()
+        return compare(self._cluster.settings, self._watch.last, reached, self._breaker.left_damaged)
 
+    @answered
     def _judge(self) -> Report:
         executions = marks.executions(self._cluster.marks)
         self._executions = len(executions)

@@ -68,7 +68,7 @@ def chaos(
     try:
         with Screen() as screen:
             found = run(seed, length, shape, folder, screen)
-    except FtjmError:
+    except BaseException:
         typer.echo(f"kept: {folder}", err=True)
         raise
     if picture is not None:
