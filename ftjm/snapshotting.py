@@ -17,7 +17,7 @@ from ftjm.adapters.kafka_scan import Scan
 from ftjm.config import Settings
 from ftjm.core.messages import TakeSnapshot
 from ftjm.durations import format_time
-from ftjm.engine.partition import lineage
+from ftjm.engine.lineage import lineage
 from ftjm.engine.ports import EventRecord
 from ftjm.engine.snapshot import DamagedSnapshot, Manifest
 from ftjm.errors import FtjmError

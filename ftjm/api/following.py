@@ -27,7 +27,8 @@ from ftjm.clock import wall_ms
 from ftjm.config import Settings
 from ftjm.core.errors import UndecodableError
 from ftjm.core.model import Position
-from ftjm.engine.partition import Diverged, lineage
+from ftjm.engine.lineage import lineage
+from ftjm.engine.partition import Diverged
 from ftjm.engine.ports import EventRecord
 from ftjm.engine.snapshot import DamagedSnapshot
 from ftjm.patience import QUIET

@@ -22,7 +22,8 @@ from ftjm.clock import wall_ms
 from ftjm.config import Settings
 from ftjm.core.decide import Policy
 from ftjm.core.state import load_position
-from ftjm.engine.partition import Partition, lineage
+from ftjm.engine.lineage import lineage
+from ftjm.engine.partition import Partition
 from ftjm.engine.snapshot import Manifest
 from ftjm.past import repository
 from ftjm.sending import send

@@ -6,7 +6,7 @@ outbox, after the commit.
 
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,11 +17,12 @@ from ftjm.core import events as e
 from ftjm.core.decide import Events, Policy, Rejected, decide, decide_lapse, decide_timer, home
 from ftjm.core.errors import UndecodableError
 from ftjm.core.evolve import evolve
-from ftjm.core.keys import POSITION_KEY, Rows
+from ftjm.core.keys import POSITION_KEY
 from ftjm.core.matching import Offer, match
 from ftjm.core.model import STATE_VERSION, Message, Position, job_key
 from ftjm.core.rows import encode
-from ftjm.core.state import Changes, State, load_position
+from ftjm.core.state import Changes, State
+from ftjm.engine.lineage import position_of
 from ftjm.engine.ports import Codec, CommandRecord, EventRecord, Store, StoreFailed, Writer
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024
@@ -130,7 +131,7 @@ class Partition:
 
     def _apply(self, closed: e.BatchClosed, offset: int, changes: Changes) -> None:
         """Rows and position in one write: a crash leaves both, or neither."""
-        position = _position(closed, offset, self.log_id)
+        position = position_of(closed, offset, self.log_id)
         self.store.write([*changes, (POSITION_KEY, encode(position))])
         self.state.position = position
         self.state.written()
@@ -306,41 +307,3 @@ class _Batch:
             self.records.append((job_key(event.queue, event.job_id) if event.job_id else "", value))
             self.events.append(event)
             self._bytes += len(value)
-
-
-def _position(closed: e.BatchClosed, offset: int, log_id: str) -> Position:
-    """Where a store stands once it has applied the batch."""
-    return Position(
-        log_id=log_id,
-        applied_offset=offset,
-        next_command=closed.next_command,
-        batch_no=closed.batch_no,
-        now=closed.now,
-        owner_epoch=closed.owner_epoch,
-        owner=closed.owner,
-        outbox_sent=closed.outbox_sent,
-        state_hash=closed.state_hash,
-    )
-
-
-def lineage(store: Rows, log_id: str, read: Iterator[EventRecord], codec: Codec) -> str | None:
-    """Why `store` is not a child of the log, or None if it is.
-
-    Args:
-        read: the records of the log from the store's applied offset on; empty if there are none.
-    """
-    position = load_position(store)
-    if position.applied_offset < 0:
-        return None
-    if position.state_version != STATE_VERSION:
-        return f"its rows are of version {position.state_version}, and this program's of {STATE_VERSION}"
-    if position.log_id != log_id:
-        return f"it was made from another log ({position.log_id})"
-    record = next(read, None)
-    if record is None or record.offset != position.applied_offset:
-        return f"it is ahead of the log: there is no record at its offset {position.applied_offset}"
-    closed = codec.decode(record.value)
-    if not isinstance(closed, e.BatchClosed) or _position(closed, record.offset, log_id) != position:
-        # All of it: two batches may lead to the same rows by other owners, at other times.
-        return f"the log has another record at its offset {position.applied_offset}"
-    return None

@@ -14,7 +14,7 @@ from ftjm.adapters.kafka import LOST
 from ftjm.adapters.rocks import RocksStore
 from ftjm.core.keys import Rows
 from ftjm.core.state import load_position
-from ftjm.engine.partition import lineage
+from ftjm.engine.lineage import lineage
 from ftjm.errors import FtjmError
 from ftjm.repository import Progress
 from ftjm.scheduler.context import Context

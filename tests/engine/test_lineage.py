@@ -11,7 +11,7 @@ from ftjm.core import commands as c
 from ftjm.core.keys import POSITION_KEY
 from ftjm.core.model import Position
 from ftjm.core.rows import encode
-from ftjm.engine.partition import lineage
+from ftjm.engine.lineage import lineage
 from ftjm.engine.ports import Store
 from tests.core.consistency import all_rows
 from tests.engine.world import QUEUE, World

@@ -11,6 +11,7 @@ from ftjm.adapters import codec
 from ftjm.adapters.memory import MemoryLog
 from ftjm.core.keys import POSITION_KEY
 from ftjm.core.state import State
+from ftjm.engine import lineage
 from ftjm.engine import partition as engine
 from ftjm.engine.outbox import Outbox
 from ftjm.engine.ports import CommandRecord, CommitUnknown
@@ -108,7 +109,7 @@ def the_outbox_counts_as_sent_before_it_is_delivered() -> list[Patch]:
 
 @planted
 def the_store_is_not_checked_for_its_lineage() -> list[Patch]:
-    return [patch.object(engine, "lineage", lambda *_: None)]
+    return [patch.object(lineage, "lineage", lambda *_: None)]
 
 
 # -- one batch

@@ -9,6 +9,7 @@ from ftjm.core.decide import Policy
 from ftjm.core.messages import OfferTaken, PartitionReport, QueueDemand
 from ftjm.core.model import JobState
 from ftjm.core.state import Changes, load_position
+from ftjm.engine import lineage
 from ftjm.engine import partition as engine
 from ftjm.engine.outbox import Outbox
 from ftjm.engine.ports import CommitUnknown, Fenced
@@ -53,7 +54,7 @@ class Seat:
         log = self.broker.log
         store = SimStore(instance.disk[number], instance.maybe_crash)
         position = load_position(store)
-        why = engine.lineage(store, log.log_id, log.events(number, max(0, position.applied_offset)), codec)
+        why = lineage.lineage(store, log.log_id, log.events(number, max(0, position.applied_offset)), codec)
         if why is not None:
             instance.say("discards store", number, why)
             store.clear()
