@@ -43,7 +43,7 @@ def _row(
         "owner": owner or None,
         "alive": said is not None and said.role == OWNER,
         "epoch": closed.owner_epoch if closed else 0,
-        "lag": commands_end - (closed.next_command if closed else 0),
+        "lag": max(0, commands_end - (closed.next_command if closed else 0)),
         "commands": commands_end,
         "events": events_end,
         "batch": closed.batch_no if closed else 0,

@@ -23,6 +23,7 @@ from ftjm.adapters.kafka import Outlet, topic_id
 from ftjm.adapters.kafka_log import KafkaLog, KafkaWriter
 from ftjm.adapters.kafka_scan import Scan
 from ftjm.adapters.kafka_snapshots import manifest_records
+from ftjm.adapters.kafka_tail import goes_on_at
 from ftjm.adapters.kafka_trim import LogTrim
 from ftjm.adapters.rocks import RocksStore
 from ftjm.clock import wall_ms
@@ -30,7 +31,7 @@ from ftjm.config import Settings
 from ftjm.core.decide import Policy
 from ftjm.core.model import Position
 from ftjm.engine.partition import Partition
-from ftjm.engine.ports import EventRecord
+from ftjm.engine.ports import EventRecord, Place
 from ftjm.engine.snapshot import DamagedSnapshot, Manifest, foreign
 from ftjm.errors import FtjmError, UsageError
 from ftjm.jobhistory import open_scan
@@ -96,7 +97,10 @@ def export(settings: Settings, url: str, progress: Progress) -> Head:
             _kept(archive, events, ids, p, one.applied_offset + 1 if one else 0) for p, one in enumerate(manifests)
         ]
         # Commands last: what one partition has sent to another before its events were read is among them.
-        sent = [_kept(archive, commands, ids, p, one.next_command if one else 0) for p, one in enumerate(manifests)]
+        sent = [
+            _kept(archive, commands, ids, p, goes_on_at(kafka, commands.topic, p, _decided(one)).offset)
+            for p, one in enumerate(manifests)
+        ]
         progress("the list of all")
         parts = [Part(*part) for part in zip(manifests, tails, sent, strict=True)]
         head = Head(settings.cluster, wall_ms(), ids, lanes, parts)
@@ -121,6 +125,10 @@ def _copied(found: Repository, chunks: ChunkFolder, partition: int, progress: Pr
 
 def _newest(found: Repository, partition: int) -> Manifest | None:
     return next((one for one in found.manifests(partition) if not foreign(one, found.log_id)), None)
+
+
+def _decided(manifest: Manifest | None) -> Place:
+    return Place(manifest.next_command, manifest.command_epoch) if manifest else Place(0, -1)
 
 
 def _kept(archive: Archive, scan: Scan, ids: dict[str, str], partition: int, start: int) -> tuple[int, int]:
@@ -268,7 +276,7 @@ class _Importing:
         partition = self._made(store, self._found.log_id)
         # Of the new log nothing was applied, and its commands begin with those that were not consumed.
         partition.position.applied_offset = -1
-        partition.position.next_command = 0
+        partition.position.next_command, partition.position.command_epoch = 0, -1
         for _ in range(2):
             # The second is what the log begins with once the first is trimmed.
             partition.lead(self._writer, OWNER)

@@ -100,7 +100,7 @@ AWAY = frozenset(
     }
 )
 """Errors that pass. (`KafkaError.retriable()` says so of transactions only.)"""
-LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE})
 """The log has no such offset: it was trimmed, or is shorter than thought."""
 
 
@@ -276,6 +276,12 @@ def offset_of(message: Message) -> int:
     offset = message.offset()
     assert offset is not None
     return offset
+
+
+def epoch_of(message: Message) -> int:
+    """Of the leader that took the record; -1 where it is not known."""
+    epoch = message.leader_epoch()
+    return -1 if epoch is None else epoch
 
 
 def asked(client: Consumer, topic: str, question: Callable[[float], T]) -> T:

@@ -10,7 +10,8 @@ from typing import Literal
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ftjm import logs
-from ftjm.adapters.kafka import CONSUMER, LOST, Sight, arrived, offset_of
+from ftjm.adapters.kafka import CONSUMER, LOST, Sight, arrived, epoch_of, offset_of
+from ftjm.adapters.kafka_channel import Channel
 
 log = logs.get(__name__)
 
@@ -30,81 +31,6 @@ partition is paused.
 A partition that was paused gets nothing for up to a second after it is resumed, since librdkafka throws away what it
 had fetched, and has to notice: half of what is held should keep a fold busy for longer than that.
 """
-
-MESSAGE_BYTES = 200
-"""That a message takes beside its value, in Python and librdkafka: 145 to 180 were measured."""
-
-
-class LostPosition(Exception):
-    """The log does not hold what would have to be read next."""
-
-
-class Channel:
-    """What has arrived of one partition of one topic since it was opened, in order."""
-
-    def __init__(self, start: int, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self._records: deque[Message] = deque()
-        self._bytes = 0
-        self._lock = threading.Lock()
-        self.reached = start
-        """Everything before this offset has arrived (or will never: markers and gaps)."""
-        self.end = start
-        """The end of the log, as it was known a moment ago."""
-        self.ended = False
-        """Whether the end of the log was reached at least once."""
-        self.begun = False
-        """Whether what comes first was looked at: it begins where it should, or was asked for again."""
-        self.doubted = False
-        """Whether nothing that comes counts before it was asked for again."""
-        self.fault: KafkaError | None = None
-        """Why nothing more will come: the position is not in the log."""
-        self.trouble: KafkaError | None = None
-        """What Kafka has said since something came: perhaps nothing will come for as long as that is so."""
-        self.asked_at = time.monotonic()
-        """When it was begun to be read, the last time."""
-
-    def put(self, messages: Sequence[Message]) -> int:
-        """Add records; returns how many bytes wait."""
-        with self._lock:
-            self._records.extend(messages)
-            self._bytes += _held(messages)
-            self.reached = offset_of(messages[-1]) + 1
-            held = self._bytes
-        self.trouble = None
-        self._wake()
-        return held
-
-    def at_end(self, offset: int) -> None:
-        self.reached = max(self.reached, offset)
-        self.ended = True
-        self.trouble = None
-        self._wake()
-
-    def fail(self, error: KafkaError) -> None:
-        self.fault = error
-        self._wake()
-
-    def take(self, most: int) -> list[Message]:
-        """Up to `most` records, oldest first. Raises LostPosition where nothing more will come."""
-        if self.fault is not None and not self._records:
-            raise LostPosition(f"expected offset {self.reached} to be in the log, but {self.fault.str()}")
-        with self._lock:
-            taken = [self._records.popleft() for _ in range(min(most, len(self._records)))]
-            self._bytes -= _held(taken)
-        return taken
-
-    @property
-    def held_bytes(self) -> int:
-        return self._bytes
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-
-def _held(messages: Sequence[Message]) -> int:
-    """Bytes that they take in memory: a message of no bytes is one as well."""
-    return sum(map(len, messages)) + MESSAGE_BYTES * len(messages)
 
 
 class Feed:
@@ -160,13 +86,20 @@ class Feed:
         self._paused.clear()
         self._spare.clear()
         for key, channel in self._channels.items():
-            self._consumer.incremental_assign([TopicPartition(*key, channel.reached)])
+            channel.begun = not channel.proves
+            self._assign(key, channel)
 
-    def follow(self, kind: Kind, partition: int, start: int, wake: Callable[[], None]) -> Channel:
-        """Read from `start` on; replaces what was read of this partition before."""
-        channel = Channel(start, wake)
-        channel.begun = kind == "events"  # whose transactions' markers take offsets
-        self._orders.append(lambda: self._follow((f"{self._cluster}.{kind}", partition), start, channel))
+    def _assign(self, key: tuple[str, int], channel: Channel) -> None:
+        """librdkafka looks itself whether the log has lost what was read where the leader changes (KIP-320), and only
+        there: not where somebody begins to read behind what another has read."""
+        channel.proving = channel.reached > 0 and channel.epoch >= 0
+        self._consumer.incremental_assign([TopicPartition(*key, channel.reached - channel.proving)])
+
+    def follow(self, kind: Kind, partition: int, start: int, wake: Callable[[], None], epoch: int = -1) -> Channel:
+        """Read from `start` on, behind a record of this leader's epoch (-1 where that is not known); replaces what was
+        read of this partition before."""
+        channel = Channel(start, wake, proves=kind == "commands", epoch=epoch)
+        self._orders.append(lambda: self._follow((f"{self._cluster}.{kind}", partition), channel))
         return channel
 
     def drop(self, kind: Kind, partition: int) -> None:
@@ -187,13 +120,13 @@ class Feed:
                 self._consumer.pause([TopicPartition(*key)])
                 self._spare.add(key)
 
-    def _follow(self, key: tuple[str, int], start: int, channel: Channel) -> None:
+    def _follow(self, key: tuple[str, int], channel: Channel) -> None:
         self._drop(key)
         if key in self._spare:
             self._spare.remove(key)
             self._release(key, paused=True)
         self._channels[key] = channel
-        self._consumer.incremental_assign([TopicPartition(*key, start)])
+        self._assign(key, channel)
 
     def _drop(self, key: tuple[str, int]) -> None:
         if self._channels.pop(key, None) is not None:
@@ -233,6 +166,7 @@ class Feed:
         """How far the logs go, by what the brokers said with the last records: no question is asked."""
         for key, channel in self._channels.items():
             if channel.trouble is not None and time.monotonic() - channel.asked_at > ASK_SECONDS:
+                channel.begun = not channel.proves
                 self._ask(key, channel)
             with suppress(KafkaException):
                 _, end = self._consumer.get_watermark_offsets(TopicPartition(*key), cached=True)
@@ -245,7 +179,7 @@ class Feed:
         channel.doubted = False
         self._release(key, paused=key in self._paused)
         self._paused.discard(key)
-        self._consumer.incremental_assign([TopicPartition(*key, channel.reached)])
+        self._assign(key, channel)
 
     def _sort(self, messages: Sequence[Message]) -> None:
         """Hand out what came together: one lock and one wake-up a partition, not a record."""
@@ -265,7 +199,7 @@ class Feed:
         (a user's own transactions make some): what is passed over here nobody would ever miss."""
         if not channel.begun:
             channel.begun = True
-            if offset > channel.reached:
+            if offset > channel.reached - channel.proving:
                 self._doubt(key, channel, f"offset {offset}")
         return channel.doubted
 
@@ -278,11 +212,31 @@ class Feed:
 
     def _put(self, key: tuple[str, int], records: Sequence[Message]) -> None:
         channel = self._channels.get(key)
-        if channel is None or not records or self._leapt(key, channel, offset_of(records[0])):
+        if channel is None or channel.fault is not None or not records:
             return
+        if self._leapt(key, channel, offset_of(records[0])):
+            return
+        if channel.proving and not (records := self._proved(channel, records)):
+            return
+        if channel.proves:
+            channel.epoch = epoch_of(records[-1])
         if channel.put(records) > self._share and key not in self._paused:
             self._paused.add(key)
             self._consumer.pause([TopicPartition(*key)])
+
+    @staticmethod
+    def _proved(channel: Channel, records: Sequence[Message]) -> Sequence[Message]:
+        """Those behind the one that proves that the log has what was read."""
+        first = records[0]
+        channel.proving = False
+        if offset_of(first) >= channel.reached:
+            return records  # it was asked for twice, and is not there: trimmed
+        if epoch_of(first) != channel.epoch:
+            found = f"its record at offset {offset_of(first)} is of epoch {epoch_of(first)}, and not of {channel.epoch}"
+            channel.fail(KafkaError(KafkaError._LOG_TRUNCATION, found))
+            return ()
+        channel.trouble = None
+        return records[1:]
 
     def _notice(self, key: tuple[str, int], message: Message) -> None:
         """Something that is no record: the end of a partition, or an error."""
@@ -290,12 +244,15 @@ class Feed:
         if channel is None or error is None:
             return
         if error.code() == KafkaError._PARTITION_EOF:
-            if not self._leapt(key, channel, offset_of(message)):
+            # Before what would prove it: a leader who was just elected may not know yet how far the log goes.
+            early = channel.proving and offset_of(message) < channel.reached
+            if early or not self._leapt(key, channel, offset_of(message)):
                 channel.at_end(offset_of(message))
         elif error.code() in LOST:
             if not channel.begun:
                 # Perhaps of what was kept at hand, at an offset that was trimmed: librdkafka tells of it late, too.
-                channel.begun = True
+                # Or what would prove it was trimmed.
+                channel.begun, channel.epoch = True, -1
                 self._doubt(key, channel, error.str())
             elif not channel.doubted:
                 channel.fail(error)

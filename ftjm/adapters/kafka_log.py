@@ -15,10 +15,12 @@ from ftjm.adapters.kafka import (
     Headers,
     arrived,
     bounds,
+    epoch_of,
     offset_of,
     say_errors,
 )
-from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced
+from ftjm.adapters.kafka_tail import goes_on_at
+from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced, Place
 
 FENCED = frozenset(
     {
@@ -57,6 +59,7 @@ def command_record(message: Message, lanes: int) -> CommandRecord:
         reply_to=reply_to if found and int(found[1]) < lanes else "",
         source=-1 if source is None else source,
         number=_number(headers.get("ftjm-number")) or 0,
+        epoch=epoch_of(message),
     )
 
 
@@ -284,6 +287,10 @@ class KafkaLog:
             return bounds(consumer, self._topic, partition)[0]
         finally:
             consumer.close()
+
+    def goes_on_at(self, partition: int, read: Place) -> Place:
+        """Where `commands[partition]` goes on for who has decided up to `read`. Raises as `kafka_tail` does."""
+        return goes_on_at(self._settings, f"{self._cluster}.commands", partition, read)
 
     def events(self, partition: int, start: int, end: int | None = None) -> Iterator[EventRecord]:
         """Committed records with start <= offset < end; to the end of the log by default.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from uuid import uuid4
 
 from ftjm.core.state import Changes
-from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced
+from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced, Place
 
 
 class MemoryStore:
@@ -64,6 +64,8 @@ class MemoryLog:
         self._markers: list[list[int]] = [[-1] for _ in range(partitions)]
         self._epochs = [0] * partitions
         self._commands: list[list[CommandRecord]] = [[] for _ in range(partitions)]
+        self._leaders = [0] * partitions
+        """The epochs of who leads `commands`."""
 
     def fence(self, partition: int) -> "MemoryWriter":
         """Take the right to extend `events[partition]` from whoever has it."""
@@ -94,11 +96,24 @@ class MemoryLog:
     def send(self, partition: int, value: bytes, *, reply_to: str = "", source: int = -1, number: int = 0) -> int:
         """Append a command; returns its offset."""
         records = self._commands[partition]
-        records.append(CommandRecord(len(records), value, reply_to, source, number))
+        records.append(CommandRecord(len(records), value, reply_to, source, number, self._leaders[partition]))
         return len(records) - 1
 
     def commands(self, partition: int, start: int) -> list[CommandRecord]:
         return self._commands[partition][start:]
+
+    def goes_on_at(self, partition: int, read: Place) -> Place:
+        """As of `KafkaLog`."""
+        if read.epoch < 0:
+            return read
+        records = self._commands[partition][: read.offset]
+        offset = next((r.offset for r in records if r.epoch > read.epoch), min(read.offset, len(records)))
+        return Place(offset, records[offset - 1].epoch if offset else -1)
+
+    def lose_commands(self, partition: int, end: int) -> None:
+        """As `truncate` of `events`: lose those from `end` on. Who leads afterwards was elected."""
+        del self._commands[partition][end:]
+        self._leaders[partition] += 1
 
     def truncate(self, partition: int, end: int) -> None:
         """Lose the records from `end` on, as an unclean election after a power loss would.

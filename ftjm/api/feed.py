@@ -16,7 +16,8 @@ from aiohttp import web
 
 from ftjm.adapters import codec
 from ftjm.adapters.kafka import offset_of
-from ftjm.adapters.kafka_feed import Channel, Feed, LostPosition
+from ftjm.adapters.kafka_channel import Channel, LostPosition
+from ftjm.adapters.kafka_feed import Feed
 from ftjm.api import problems, requests, views
 from ftjm.api.operations import Asked, Operation
 from ftjm.api.problems import ProblemError

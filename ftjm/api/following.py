@@ -15,8 +15,9 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from ftjm import logs
 from ftjm.adapters import codec
 from ftjm.adapters.kafka import offset_of
+from ftjm.adapters.kafka_channel import Channel
 from ftjm.adapters.kafka_ends import Observer
-from ftjm.adapters.kafka_feed import Channel, Feed
+from ftjm.adapters.kafka_feed import Feed
 from ftjm.adapters.kafka_points import PointReader
 from ftjm.adapters.kafka_scan import Scan
 from ftjm.api.loading import load

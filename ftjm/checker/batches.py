@@ -41,7 +41,7 @@ class Chain:
         if event.now - time_ms > AHEAD_MAX_MS:
             text = f"expected batch {event.batch_no}, which the log took at {time_ms}, to be at most {AHEAD_MAX_MS} ms"
             yield Found(Kind.TIMER, f"{text} ahead of that, but found it of {event.now}")
-        yield from self._answers(self.before.next_command, event.next_command)
+        yield from self._answers(self._begin(event), event.next_command)
         self.before, self.open_events = event, 0
         self._answered, self._times = {}, set()
 
@@ -51,9 +51,10 @@ class Chain:
         if closed.events != self.open_events:
             found = f"expected {closed.events} events in batch {closed.batch_no}, but found {self.open_events}"
             yield Found(Kind.CHAIN, found)
-        for field in ("next_command", "owner_epoch", "outbox_sent", "now"):
+        elected = closed.command_epoch > before.command_epoch >= 0
+        for field in ("next_command", "command_epoch", "owner_epoch", "outbox_sent", "now"):
             was, now = getattr(before, field), getattr(closed, field)
-            if now < was:
+            if now < was and not (field == "next_command" and elected):
                 text = f"expected {field} of batch {closed.batch_no} never to go back from {was}, but found {now}"
                 yield Found(Kind.CHAIN, text)
         if closed.owner_epoch == before.owner_epoch and closed.owner != before.owner:
@@ -62,6 +63,14 @@ class Chain:
         if strange := self._times - {closed.now}:
             text = f"expected events of the time {closed.now} in batch {closed.batch_no}, but found {min(strange)}"
             yield Found(Kind.CHAIN, text)
+
+    def _begin(self, closed: e.BatchClosed) -> int:
+        """The first command that it consumed. Where `commands` has lost its tail, that came by a leader who was elected
+        since, and lies in the place of one that was consumed before."""
+        begin = self.before.next_command
+        if closed.command_epoch > self.before.command_epoch >= 0:
+            return min({begin, *(int(ref) for ref in self._answered if ref.isdecimal())})
+        return begin
 
     def _answers(self, start: int, end: int) -> Iterator[Found]:
         wanted = {str(offset) for offset in range(start, end) if self._commands is None or offset in self._commands}

@@ -62,7 +62,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     partitions: int = 0
     """How many there are; 0 where that is not known."""
     commands: Mapping[int, Asked] | None = None
-    """All records of `commands`, by partition."""
+    """All records of `commands`, by partition; not where it has lost some: others lie in their place."""
     heard: Heard | None = None
     executions: Sequence[Execution] | None = None
     """Of all jobs."""

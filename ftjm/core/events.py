@@ -221,6 +221,9 @@ class BatchClosed(msgspec.Struct, kw_only=True):
     now: int
     next_command: int
     """Offset of the last command consumed, plus one."""
+    command_epoch: int = -1
+    """Kafka's leader epoch of that command; -1 before the first. In a log that has lost its tail, what comes to lie in
+    its place is of a later one."""
     owner_epoch: int
     owner: str
     outbox_sent: int

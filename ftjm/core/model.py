@@ -276,6 +276,7 @@ class Position(msgspec.Struct, array_like=True):
     owner: str = ""
     outbox_sent: int = 0
     state_hash: bytes = bytes(16)
+    command_epoch: int = -1
 
 
 def job_key(queue: str, job_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether a store is a child of its log: what a batch says of where it stands, and what proves that it does."""
+"""What a store's position says of the logs: whether it is this one's child, and which commands are decided."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ftjm.core import events as e
 from ftjm.core.keys import Rows
 from ftjm.core.model import STATE_VERSION, Position
 from ftjm.core.state import load_position
-from ftjm.engine.ports import Codec, EventRecord
+from ftjm.engine.ports import Codec, EventRecord, Place
 
 
 def position_of(closed: e.BatchClosed, offset: int, log_id: str) -> Position:
@@ -22,8 +22,16 @@ def position_of(closed: e.BatchClosed, offset: int, log_id: str) -> Position:
         owner_epoch=closed.owner_epoch,
         owner=closed.owner,
         outbox_sent=closed.outbox_sent,
+        command_epoch=closed.command_epoch,
         state_hash=closed.state_hash,
     )
+
+
+def decided(position: Position, command: Place) -> bool:
+    """Whether a command that lies there is decided: where `commands` has lost its tail, new ones come to lie in the
+    place of decided ones, but by a leader of a later epoch (where any is known)."""
+    newer = command.epoch > position.command_epoch >= 0
+    return command.offset < position.next_command and not newer
 
 
 def lineage(store: Rows, log_id: str, read: Iterator[EventRecord], codec: Codec) -> str | None:

@@ -23,7 +23,7 @@ from ftjm.core.model import STATE_VERSION, Message, Position, job_key
 from ftjm.core.rows import encode
 from ftjm.core.state import Changes, State
 from ftjm.engine.lineage import position_of
-from ftjm.engine.ports import Codec, CommandRecord, EventRecord, Store, StoreFailed, Writer
+from ftjm.engine.ports import Codec, CommandRecord, EventRecord, Place, Store, StoreFailed, Writer
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 BATCH_ROWS_MAX = 1_000
@@ -165,23 +165,27 @@ class Partition:
         batch = _Batch(self, max(now, self.position.now))
         consumed = batch.take(commands, lapses, offers)
         new_owner = self.position.owner_epoch != self.leadership.epoch
-        next_command = commands[consumed - 1].offset + 1 if consumed else self.position.next_command
+        done = Place(self.position.next_command, self.position.command_epoch)
+        if consumed:
+            done = Place(commands[consumed - 1].offset + 1, commands[consumed - 1].epoch)
         if batch.records or new_owner or outbox_sent >= self.position.outbox_sent + DISPATCHES_MAX:
-            self._commit(batch, next_command, max(outbox_sent, self.position.outbox_sent))
+            self._commit(batch, done, max(outbox_sent, self.position.outbox_sent))
         return consumed
 
     def settle(self, now: int, outbox_sent: int) -> None:
         """Record how far the outbox is, where nothing else is to be recorded."""
         if outbox_sent > self.position.outbox_sent:
-            self._commit(_Batch(self, max(now, self.position.now)), self.position.next_command, outbox_sent)
+            done = Place(self.position.next_command, self.position.command_epoch)
+            self._commit(_Batch(self, max(now, self.position.now)), done, outbox_sent)
 
-    def _commit(self, batch: "_Batch", next_command: int, outbox_sent: int) -> None:
+    def _commit(self, batch: "_Batch", done: Place, outbox_sent: int) -> None:
         assert self.leadership is not None
         changes, state_hash = self._seal(outbox_sent)
         closed = e.BatchClosed(
             batch_no=self.position.batch_no + 1,
             now=batch.now,
-            next_command=next_command,
+            next_command=done.offset,
+            command_epoch=done.epoch,
             owner_epoch=self.leadership.epoch,
             owner=self.leadership.owner,
             outbox_sent=outbox_sent,

@@ -1,7 +1,7 @@
 """What the engine needs from the world. `adapters.memory` and the Kafka and RocksDB adapters pass one suite."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -21,6 +21,15 @@ class StoreFailed(Exception):
     """The store cannot be read or written: nothing may be decided by what it seems to hold."""
 
 
+class Place(NamedTuple):
+    """How far a topic's partition was read."""
+
+    offset: int
+    """The next one."""
+    epoch: int
+    """Of the leader that took the record before it; -1 where that is not known."""
+
+
 class EventRecord(msgspec.Struct, frozen=True):
     """A committed record of `events[p]`."""
 
@@ -37,6 +46,8 @@ class CommandRecord(msgspec.Struct, frozen=True):
     source: int = -1
     """The partition that forwarded it; -1 if it came from a client."""
     number: int = 0
+    epoch: int = 0
+    """Of the leader that took it: every later one is higher."""
 
 
 class Codec(Protocol):

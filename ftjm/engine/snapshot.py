@@ -63,6 +63,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     applied_offset: int
     batch_no: int
     next_command: int
+    command_epoch: int = -1
     owner_epoch: int
     state_hash: str
     state_version: int
@@ -146,6 +147,7 @@ def about(position: Position, partition: int, taken_at: int, place: str, previou
         applied_offset=position.applied_offset,
         batch_no=position.batch_no,
         next_command=position.next_command,
+        command_epoch=position.command_epoch,
         owner_epoch=position.owner_epoch,
         state_hash=position.state_hash.hex(),
         state_version=position.state_version,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from ftjm.adapters.kafka import offset_of
-from ftjm.adapters.kafka_feed import Channel, LostPosition
+from ftjm.adapters.kafka_channel import Channel, LostPosition
 from ftjm.adapters.kafka_log import event_record
 from ftjm.engine.partition import Partition
 from ftjm.scheduler.context import Context

@@ -6,13 +6,14 @@ from collections import deque
 import msgspec
 
 from ftjm import logs
-from ftjm.adapters.kafka import offset_of
-from ftjm.adapters.kafka_feed import Channel
+from ftjm.adapters.kafka import epoch_of, offset_of
+from ftjm.adapters.kafka_channel import Channel
 from ftjm.adapters.kafka_log import KafkaWriter, command_record
 from ftjm.clock import boot_ms
+from ftjm.engine.lineage import decided
 from ftjm.engine.outbox import Outbox
 from ftjm.engine.partition import BATCH_BYTES_MAX, Partition
-from ftjm.engine.ports import CommandRecord
+from ftjm.engine.ports import CommandRecord, Place
 from ftjm.scheduler.context import Context
 from ftjm.scheduler.following import TAKE_MAX
 from ftjm.scheduler.publishing import Publishing
@@ -41,7 +42,6 @@ class Leader:
         self._log = logs.get(__name__, partition=self._number)
         position = partition.position
         self._commands = commands
-        self._decided = position.next_command
         self._outbox = Outbox(self._number, context.codec, context.send, position.outbox_sent)
         self._again_at = 0.0
         self._waiting: deque[CommandRecord] = deque()
@@ -62,8 +62,7 @@ class Leader:
         if sum(len(command.value) for command in self._waiting) < BATCH_BYTES_MAX:
             # What the feed holds is bounded in bytes, so what is taken from it has to be, too.
             for message in self._commands.take(TAKE_MAX - len(self._waiting)):
-                if offset_of(message) >= self._decided:
-                    self._decided = offset_of(message) + 1
+                if not decided(self._partition.position, Place(offset_of(message), epoch_of(message))):
                     self._waiting.append(command_record(message, self._context.lanes))
         self._take_pressure()
         now, began = boot_ms(), time.monotonic()

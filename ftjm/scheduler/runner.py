@@ -7,6 +7,7 @@ from enum import StrEnum
 from confluent_kafka import KafkaException
 
 from ftjm import logs
+from ftjm.adapters.kafka_channel import LostPosition
 from ftjm.adapters.kafka_log import KafkaWriter
 from ftjm.adapters.rocks import RocksStore
 from ftjm.clock import boot_ms
@@ -19,6 +20,7 @@ from ftjm.scheduler.faults import Faults
 from ftjm.scheduler.following import Follower
 from ftjm.scheduler.leader import TICK_SECONDS, Leader
 from ftjm.scheduler.opening import open_store
+from ftjm.scheduler.resuming import Resuming
 
 RETRY_SECONDS = 0.25
 PROOF_EVERY_SECONDS = 0.05
@@ -65,6 +67,7 @@ class Runner:
         )
         self._path = context.stores / f"partition-{number}"
         self._faults = Faults(self._path, self._log, context.metrics)
+        self._commands = Resuming(context, number, self.wake, self._log)
         self._store: RocksStore | None = None
         self._prove = False
         self._revoked = False
@@ -141,7 +144,7 @@ class Runner:
         self._close()
 
     def _close(self) -> None:
-        self._context.feed.drop("commands", self.number)
+        self._commands.rest()
         self._context.feed.drop("events", self.number)
         if self._store is not None:
             self._store.close()
@@ -226,9 +229,10 @@ class Runner:
         began, heir = time.monotonic(), not self.nominated
         self.role = Role.TAKING_OVER
         self._tell()
-        # Read while the fence is set, so that deciding can begin at once; what the old owner still decides is left out.
-        self._commands = context.feed.follow("commands", self.number, self._partition.position.next_command, self.wake)
         try:
+            # Read while the fence is set, so that deciding can begin at once; what the old owner still decides is left
+            # out.
+            self._waiting = self._commands.resume(self._partition.position)
             writer = context.log.fence(self.number)
             end = context.log.end(self.number)
         except KafkaException as error:
@@ -264,7 +268,7 @@ class Runner:
         return writer
 
     def _leave_alone(self) -> None:
-        self._context.feed.drop("commands", self.number)
+        self._commands.rest()
         self.role = Role.STANDBY
 
     def _still_member(self) -> bool:
@@ -286,7 +290,7 @@ class Runner:
         self._follower.rest()
         self._prove = True
         self._revoked = False
-        leader = Leader(context, self._partition, writer, self._commands)
+        leader = Leader(context, self._partition, writer, self._waiting)
         self.role = Role.OWNER
         try:
             while not context.stopping.is_set():
@@ -297,6 +301,9 @@ class Runner:
                     self._wait(leader.patience())
                 self._tell()
                 self._reconsider()
+        except LostPosition:
+            self._commands.lost()
+            raise
         except (Fenced, CommitUnknown) as error:
             self._log.info("stepped_back", reason=str(error), kind=type(error).__name__)
         finally:

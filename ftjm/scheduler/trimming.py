@@ -43,7 +43,8 @@ class Trimmer:
             return
         oldest = kept[-1]
         # The record at a store's offset stays: it proves that the store is the log's child.
-        for kind, needed in (("events", oldest.applied_offset), ("commands", oldest.next_command)):
+        decided = min(manifest.next_command for manifest in kept)  # it goes back where the log has lost its tail
+        for kind, needed in (("events", oldest.applied_offset), ("commands", decided)):
             log = self._logs[kind]
             begin, old = log.range(partition, now_ms - self._audit_ms)
             end = min(needed, old)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ftjm import config
-from ftjm.adapters.kafka_feed import LostPosition
+from ftjm.adapters.kafka_channel import LostPosition
 from ftjm.api.following import Following
 
 WAIT_SECONDS = 20.0

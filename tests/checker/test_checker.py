@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -109,6 +110,7 @@ def closed(story: Story) -> list[list[e.Event | e.BatchClosed]]:
             batch_no=number,
             now=1_000 + number,
             next_command=next_command,
+            command_epoch=0,
             owner_epoch=1 + (number > 5),
             owner="a" if number <= 5 else "b",
             outbox_sent=number,
@@ -475,6 +477,11 @@ CHAIN_FAULTS: dict[str, tuple[int, dict[str, Any], str]] = {
     "a position that goes back": (5, {"next_command": 3}, "expected next_command of batch 6 never to go back from 5"),
     "a fenced owner that writes on": (6, {"owner_epoch": 1}, "expected owner_epoch of batch 7 never to go back from 2"),
     "two owners in one epoch": (2, {"owner": "b"}, "expected a as the owner of epoch 1, but found b"),
+    "commands of a leader that was replaced": (
+        6,
+        {"command_epoch": -1},
+        "expected command_epoch of batch 7 never to go",
+    ),
     "an outbox that goes back": (6, {"outbox_sent": 2}, "expected outbox_sent of batch 7 never to go back from 6"),
     "a time that goes back": (6, {"now": 1}, "expected now of batch 7 never to go back from 1006, but found 1"),
     "a command that nobody answered": (1, {"next_command": 5}, "expected an event for each command consumed, but"),
@@ -490,6 +497,19 @@ def test_a_fault_of_the_chain_is_named(fault):
     batches[number][-1] = msgspec.structs.replace(batches[number][-1], **fields)
     report = judged(batches)
     assert any(text in violation for violation in report.violations), report.violations
+
+
+@pytest.mark.parametrize(("epoch", "passed"), [(1, True), (0, False)])
+def test_commands_may_lie_in_the_place_of_others_by_a_later_leader_alone(epoch: int, passed: bool):
+    """As where the log of commands has lost the last three that were consumed by the sixth batch."""
+    batches = closed(a_story())
+    for event in chain.from_iterable(batches[6:]):
+        if isinstance(event, e.BatchClosed):
+            event.next_command -= 3
+            event.command_epoch = epoch
+        elif event.cause is e.Cause.COMMAND:
+            event.cause_ref = str(int(event.cause_ref) - 3)
+    assert judged(batches).passed is passed
 
 
 def test_a_batch_without_its_end_is_named():

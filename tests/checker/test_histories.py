@@ -44,9 +44,10 @@ def judged(cluster: Cluster) -> Report:
         for request in client.requests
         if request.acknowledged and isinstance(request.command, SubmitJob)
     ]
+    commands = {p: {r.offset: asked(r.value) for r in log.commands(p, 0)} for p in range(log.partitions)}
     evidence = Evidence(
         partitions=log.partitions,
-        commands={p: {r.offset: asked(r.value) for r in log.commands(p, 0)} for p in range(log.partitions)},
+        commands=None if any(log._leaders) else commands,
         heard=heard,
         executions=[Execution(*one.name, one.spans, one.success, worker) for worker, one in ran],
     )

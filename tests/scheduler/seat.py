@@ -12,10 +12,12 @@ from prometheus_client import CollectorRegistry
 
 from ftjm import config
 from ftjm.adapters import codec
+from ftjm.adapters.kafka_channel import LostPosition
 from ftjm.adapters.memory import MemoryLog, MemoryWriter
 from ftjm.core import commands as c
 from ftjm.core.model import JobSpec
 from ftjm.engine.liveness import Liveness
+from ftjm.engine.ports import Place
 from ftjm.metrics.scheduler import SchedulerMetrics
 from ftjm.scheduler.context import Context
 from ftjm.scheduler.inside import Inside
@@ -32,14 +34,17 @@ AT_ONCE = 5
 class Record:
     """As it comes from Kafka, as far as it is looked at."""
 
-    def __init__(self, offset: int, value: bytes) -> None:
-        self._offset, self._value = offset, value
+    def __init__(self, offset: int, value: bytes, epoch: int = 0) -> None:
+        self._offset, self._value, self._epoch = offset, value, epoch
 
     def offset(self) -> int:
         return self._offset
 
     def value(self) -> bytes:
         return self._value
+
+    def leader_epoch(self) -> int:
+        return self._epoch
 
     def __len__(self) -> int:
         return len(self._value)
@@ -77,6 +82,22 @@ class Lane:
     ended = False
 
 
+class Commands(Lane):
+    """Those of a log that may lose its tail, which Kafka is asked about with every new leader."""
+
+    def __init__(self, log: MemoryLog, start: int, epoch: int) -> None:
+        super().__init__(lambda at: log.commands(PARTITION, at), lambda: len(log.commands(PARTITION, 0)), start)
+        self._log, self._epoch = log, epoch
+
+    def take(self, most: int) -> list[Record]:
+        if self._log.goes_on_at(PARTITION, Place(self._next, self._epoch)).offset < self._next:
+            raise LostPosition("the log has lost its tail")
+        records = self._log.commands(PARTITION, self._next)[: min(most, AT_ONCE)]
+        if records:
+            self._next, self._epoch = records[-1].offset + 1, records[-1].epoch
+        return [Record(r.offset, r.value, r.epoch) for r in records]
+
+
 class Log(MemoryLog):
     """Notes how far each one had folded that fenced."""
 
@@ -102,7 +123,7 @@ class Seat:
         self.log = log
         log.folded = lambda: self.applied
         context: Any = SimpleNamespace(
-            follow=lambda kind, _number, start, _wake: self._lane(kind, start), drop=lambda *_: None
+            follow=lambda kind, _number, start, _wake, epoch=-1: self._lane(kind, start, epoch), drop=lambda *_: None
         )
         self.context = Context(
             settings=config.load(),
@@ -125,11 +146,11 @@ class Seat:
         self.runner = Runner(self.context, PARTITION)
         self.runner.follow(True)
 
-    def _lane(self, kind: str, start: int) -> Lane:
+    def _lane(self, kind: str, start: int, epoch: int) -> Lane:
         log = self.log
         if kind == "events":
             return Lane(lambda at: list(log.events(PARTITION, at)), lambda: log.end(PARTITION), start)
-        return Lane(lambda at: log.commands(PARTITION, at), lambda: len(log.commands(PARTITION, 0)), start)
+        return Commands(log, start, epoch)
 
     @property
     def applied(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftjm.adapters.kafka_feed import MESSAGE_BYTES, Channel
+from ftjm.adapters.kafka_channel import MESSAGE_BYTES, Channel
 from tests.scheduler.seat import Record
 
 

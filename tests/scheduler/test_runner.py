@@ -90,6 +90,32 @@ def test_a_log_that_has_lost_its_tail_is_not_extended_by_a_store_that_is_ahead_o
     assert folded(log).position.batch_no == len(batches(log))
 
 
+@pytest.mark.parametrize("sent", [0, 2, 20])
+@pytest.mark.parametrize("lost", [1, 5])
+def test_what_lies_in_the_place_of_decided_commands_that_were_lost_is_decided(
+    seat: Seat, log: Log, lost: int, sent: int
+) -> None:
+    """Brokers that lost power have acknowledged what is gone, and acknowledge what comes to lie there: it was passed
+    over by the owner, who stood behind it."""
+    seat.runner.nominate()
+    seat.until(lambda: batches(log)[-1].owner == "here", "it to decide")
+    log.lose_commands(PARTITION, batches(log)[-1].next_command - lost)
+    for number in range(sent):
+        seat.submit(f"after-{number}")
+    seat.until(lambda: set(born(log)) >= {f"after-{number}" for number in range(sent)}, "it to decide what has come")
+    seat.until_role(Role.OWNER)
+    seat.submit("last")
+    seat.until(lambda: "last" in born(log), "it to go on")
+    assert folded(log).position.batch_no == len(batches(log))
+    assert len(born(log)) == len(set(born(log))) == 50 + sent + 1
+
+
+def born(log: Log) -> list[str]:
+    """The jobs that there are, and once more for each that was born again."""
+    events = [codec.decode(record.value) for record in log.events(PARTITION, 0)]
+    return [event.job_id for event in events if isinstance(event, e.JobSubmitted)]
+
+
 def offset_behind(log: Log, batch_no: int) -> int:
     """The first offset behind this batch and its marker."""
     for record in log.events(PARTITION, 0):

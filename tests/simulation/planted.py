@@ -112,6 +112,11 @@ def the_store_is_not_checked_for_its_lineage() -> list[Patch]:
     return [patch.object(lineage, "lineage", lambda *_: None)]
 
 
+@planted
+def the_log_of_commands_is_taken_to_lose_nothing() -> list[Patch]:
+    return [patch.object(Seat, "_goes_on_at", lambda self: self.partition.position.next_command)]
+
+
 # -- one batch
 
 
@@ -152,11 +157,11 @@ def an_owner_acts_before_its_commit() -> list[Patch]:
         outboxes[id(self.partition)] = self.outbox
         own(self)
 
-    def act_first(self: engine.Partition, batch: Any, next_command: int, outbox_sent: int) -> None:
+    def act_first(self: engine.Partition, batch: Any, done: Any, outbox_sent: int) -> None:
         outbox = outboxes[id(self)]
         assert outbox is not None
         outbox.ship(self.state, self.state.pushed)
-        commit(self, batch, next_command, outbox_sent)
+        commit(self, batch, done, outbox_sent)
         self.to_ship = []
 
     return [patch.object(Seat, "_own", remember), patch.object(engine.Partition, "_commit", act_first)]

@@ -12,7 +12,7 @@ from ftjm.core.state import Changes, load_position
 from ftjm.engine import lineage
 from ftjm.engine import partition as engine
 from ftjm.engine.outbox import Outbox
-from ftjm.engine.ports import CommitUnknown, Fenced
+from ftjm.engine.ports import CommitUnknown, Fenced, Place
 from tests.simulation.network import SimWriter
 from tests.simulation.world import Crash, Violation
 
@@ -155,6 +155,10 @@ class Seat:
         messages, self.partition.to_ship = self.partition.to_ship, []
         self.outbox.ship(self.partition.state, messages)
 
+    def _goes_on_at(self) -> int:
+        position = self.partition.position
+        return self.broker.log.goes_on_at(self.number, Place(position.next_command, position.command_epoch)).offset
+
     def _superseded(self) -> bool:
         """Once revoked, an idle owner learns from the log that it has a successor."""
         applied = self.partition.position.applied_offset
@@ -167,7 +171,7 @@ class Seat:
         if self.number not in instance.nominated and self._superseded():
             raise Fenced("a newer owner has written")
         boot, before = host.boot(), partition.position
-        commands = self.broker.commands(host, self.number, before.next_command, world.random.randint(1, 30))
+        commands = self.broker.commands(host, self.number, self._goes_on_at(), world.random.randint(1, 30))
         lapses = instance.liveness.lapses(partition.state, self.owned_since)
         offers = instance.liveness.offers(self.number, boot, self.declined)
         end = self.broker.log.end(self.number)
@@ -186,7 +190,19 @@ class Seat:
             self.broker.log.truncate(self.number, end)
             instance.say("log loses its last batch", self.number, "from offset", end)
             raise Crash("power loss")
+        self._lose_commands()
         self._ship()
+
+    def _lose_commands(self) -> None:
+        """A power loss that takes decided commands from the brokers: what is sent next lies in their place."""
+        log, world = self.broker.log, self.instance.world
+        count = len(log.commands(self.number, 0))
+        if world.healing or count != self.partition.position.next_command:
+            return
+        if world.losses.random() < world.mishap:
+            end = world.losses.randrange(count + 1)
+            log.lose_commands(self.number, end)
+            self.instance.say("log loses decided commands", self.number, "from offset", end)
 
     def report(self) -> PartitionReport:
         """What the owner says on the heartbeat lanes."""

@@ -27,6 +27,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.random = Random(seed)
+        self.losses = Random(f"losses {seed}")  # of its own, so that the rest of a seed's story stays
         self.now = 0.0
         self.healing = False
         """Whether faults are over: from then on everything must come to its end."""

@@ -1,0 +1,41 @@
+"""Reading the commands of a partition on from where its log says that they were decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from structlog.stdlib import BoundLogger
+
+from ftjm.adapters.kafka_channel import Channel
+from ftjm.core.model import Position
+from ftjm.engine.ports import Place
+from ftjm.scheduler.context import Context
+
+
+class Resuming:
+    """Of one partition, on its thread."""
+
+    def __init__(self, context: Context, number: int, wake: Callable[[], None], log: BoundLogger) -> None:
+        self._context = context
+        self._number = number
+        self._wake = wake
+        self._log = log
+        self._search = False
+
+    def lost(self) -> None:
+        """The log has not, or not any more, what should come next: it is to be searched for where it goes on."""
+        self._search = True
+
+    def resume(self, position: Position) -> Channel:
+        """All that was not decided, and perhaps some that was. Raises KafkaException, LostPosition."""
+        read = Place(position.next_command, position.command_epoch)
+        at = self._context.log.goes_on_at(self._number, read) if self._search else read
+        if at.offset < read.offset:
+            todo = "nothing for what was decided; submit again what was acknowledged just before the brokers failed"
+            self._log.error("commands_lost", decided_to=read.offset, goes_on_at=at.offset, todo=todo)
+        self._search = False
+        return self._context.feed.follow("commands", self._number, at.offset, self._wake, at.epoch)
+
+    def rest(self) -> None:
+        """Read no more."""
+        self._context.feed.drop("commands", self._number)

@@ -1,0 +1,175 @@
+"""Brokers that lose power lose what they had in memory: the tail of `commands`. What was decided stays so, and what
+comes to lie in its place is decided as well."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ftjm.adapters import codec
+from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka_channel import Channel, LostPosition
+from ftjm.adapters.kafka_feed import Feed
+from ftjm.adapters.kafka_scan import Scan
+from ftjm.adapters.kafka_tail import goes_on_at
+from ftjm.adapters.kafka_trim import LogTrim
+from ftjm.checker import Entry, check
+from ftjm.client import Client
+from ftjm.config import Settings
+from ftjm.core import events as e
+from ftjm.core.commands import SubmitJob
+from ftjm.embedded.kafka import EmbeddedKafka
+from ftjm.embedded.ports import free_base_port
+from ftjm.engine.ports import Place
+from integration.clusters import cluster_on
+from integration.harness import QUEUES, QUICK_SPEC, Cluster
+from integration.waiting import until
+
+pytestmark = pytest.mark.timeout(300)  # several starts of Kafka on a busy host
+
+PARTITION = 2
+BATCH_HEADER = struct.Struct(">qi")
+"""Of a batch of records in a segment: its first offset, and how many bytes follow (Kafka's record format, v2)."""
+LOST = 3
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[EmbeddedKafka]:
+    """A broker that the test may stop."""
+    with EmbeddedKafka(tmp_path / "kafka", 1, free_base_port()) as started:
+        yield started
+
+
+@pytest.fixture
+def own_cluster(own_kafka: EmbeddedKafka, tmp_path: Path) -> Settings:
+    return cluster_on(own_kafka, tmp_path / "data")
+
+
+def lose(kafka: EmbeddedKafka, settings: Settings, ends: dict[int, int]) -> None:
+    """The broker dies, and comes back without what its partitions of `commands` had from these offsets on."""
+    kafka.kill_broker(0)
+    for partition, end in ends.items():
+        [segment] = kafka.directory.rglob(f"{settings.topic('commands')}-{partition}/*.log")
+        data, at = segment.read_bytes(), 0
+        while at < len(data) and (header := BATCH_HEADER.unpack_from(data, at))[0] < end:
+            at += BATCH_HEADER.size + header[1]
+        with segment.open("r+b") as file:
+            file.truncate(at)
+    kafka.start_broker(0)
+
+
+def send(settings: Settings, *texts: str) -> None:
+    """Each in a batch of its own."""
+    outlet = Outlet(settings.kafka_settings("test"))
+    for text in texts:
+        outlet.send(settings.topic("commands"), text.encode(), partition=PARTITION)
+        assert outlet.flush(30) == 0
+    outlet.close()
+
+
+def test_where_a_log_goes_on_that_has_lost_its_tail(own_kafka: EmbeddedKafka, own_cluster: Settings) -> None:
+    settings, topic = own_cluster.kafka_settings("test"), own_cluster.topic("commands")
+
+    def found(offset: int, epoch: int) -> Place:
+        return goes_on_at(settings, topic, PARTITION, Place(offset, epoch))
+
+    send(own_cluster, *map(str, range(10)))
+    [old] = {found(offset, 1_000).epoch for offset in (1, 5, 10)}
+    assert [found(offset, old).offset for offset in (0, 1, 5, 10)] == [0, 1, 5, 10]
+
+    lose(own_kafka, own_cluster, {PARTITION: 6})
+    assert found(10, old) == Place(6, old)
+    for count in (1, 3, 20):  # too few to fill the gap, as many, and many more
+        send(own_cluster, *(f"{count}-{number}" for number in range(count)))
+        assert found(10, old) == Place(6, old)
+    assert [found(offset, old).offset for offset in (0, 5, 6)] == [0, 5, 6]
+    new = found(30, 1_000).epoch
+    assert new > old
+    assert [found(offset, new) for offset in (8, 30)] == [Place(8, new), Place(30, new)]
+    assert found(10, -1) == Place(10, -1), "nobody knows by whom it was taken"
+
+    LogTrim(settings, topic, committed=False).delete_before(PARTITION, 8)
+    assert found(10, old) == Place(8, -1)
+    assert found(8, new) == Place(8, -1)
+    with pytest.raises(LostPosition, match="begins at 8"):
+        found(7, old)
+
+
+def taken(channel: Channel, count: int) -> list[str]:
+    texts: list[str] = []
+
+    def there() -> bool:
+        texts.extend((message.value() or b"").decode() for message in channel.take(100))
+        return len(texts) >= count
+
+    until(there, f"{count} records")
+    return texts
+
+
+def test_a_reader_is_told_that_the_log_has_lost_what_it_has_read(
+    own_kafka: EmbeddedKafka, own_cluster: Settings
+) -> None:
+    """Also where that was filled again before it looked: it would go on in the middle of it."""
+    send(own_cluster, *map(str, range(10)))
+    with closing(Feed(own_cluster.kafka_settings("test"), own_cluster.cluster)) as feed:
+        reading = feed.follow("commands", PARTITION, 0, lambda: None)
+        assert taken(reading, 10) == [*map(str, range(10))]
+        epoch = reading.epoch
+        assert epoch >= 0
+        lose(own_kafka, own_cluster, {PARTITION: 6})
+        send(own_cluster, *(f"new-{number}" for number in range(8)))
+        until(lambda: reading.fault, "who reads to be told")
+        late = feed.follow("commands", PARTITION, 10, lambda: None, epoch)
+        until(lambda: late.fault, "who begins to be told")
+        with pytest.raises(LostPosition):
+            late.take(1)
+        found = feed.follow("commands", PARTITION, 6, lambda: None, epoch)
+        assert taken(found, 8) == [f"new-{number}" for number in range(8)]
+        assert found.epoch > epoch
+
+
+@pytest.mark.parametrize("owners_are_there", [True, False])
+def test_commands_in_the_place_of_others_that_were_lost_are_decided(
+    own_kafka: EmbeddedKafka, own_cluster: Settings, tmp_path: Path, owners_are_there: bool
+) -> None:
+    with Cluster(own_cluster, tmp_path) as cluster:
+        schedulers = [cluster.scheduler("a"), cluster.scheduler("b")]
+        worker = cluster.worker()
+        jobs = submit(own_cluster, "before", 60)
+        log = cluster.until_done(jobs)
+        worker.kill()
+        if not owners_are_there:
+            for scheduler in schedulers:
+                scheduler.kill()
+        ends = {p: batches[-1].closed.next_command for p, batches in log.batches.items()}
+        lose(own_kafka, own_cluster, {p: end - LOST for p, end in ends.items()})
+        jobs += submit(own_cluster, "in-their-place", 60)
+        for process in (worker, *([] if owners_are_there else schedulers)):
+            process.start()
+        jobs += submit(own_cluster, "after", 20)
+        cluster.until_done(jobs)
+        report = check(history(own_cluster), jobs)
+        assert report.passed, report.violations
+        assert report.jobs == report.succeeded == len(jobs)
+        assert any(scheduler.said("commands_lost") for scheduler in schedulers)
+
+
+def submit(settings: Settings, name: str, count: int) -> list[tuple[str, str]]:
+    """Jobs that do nothing, in all partitions; once all are acknowledged."""
+    with Client(settings, listen=False) as client:
+        for number in range(count):
+            queue = QUEUES[number % len(QUEUES)]
+            client.send(SubmitJob(queue=queue, job_id=f"{name}-{number}", spec=QUICK_SPEC))
+        client.confirm()
+    return [(QUEUES[number % len(QUEUES)], f"{name}-{number}") for number in range(count)]
+
+
+def history(settings: Settings) -> Iterator[Entry]:
+    with Scan(settings.kafka_settings("test"), settings.topic("events")) as scan:
+        for record in scan.read(dict.fromkeys(range(settings.partitions), 0)):
+            event: e.Event | e.BatchClosed = codec.decode(record.value)
+            yield Entry(record.partition, record.offset, event, record.time_ms)
