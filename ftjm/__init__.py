@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ftjm import testing as testing
-    from ftjm.client import Refused as Refused
     from ftjm.errors import FtjmError as FtjmError
     from ftjm.errors import Unreachable as Unreachable
     from ftjm.errors import UsageError as UsageError
@@ -25,12 +24,13 @@ if TYPE_CHECKING:
     from ftjm.sdk.running import progress as progress
     from ftjm.sdk.tasks import Task as Task
     from ftjm.sdk.tasks import task as task
+    from ftjm.tickets import Refused as Refused
 
 __version__ = "0.1.0"
 
 # Loaded when they are first used (PEP 562): whoever only wants a task must not pay for Kafka's client.
 _HOMES = {
-    "Refused": "ftjm.client",
+    "Refused": "ftjm.tickets",
     "FtjmError": "ftjm.errors",
     "Unreachable": "ftjm.errors",
     "UsageError": "ftjm.errors",

@@ -6,14 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-import msgspec
 import uuid_utils
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from ftjm import logs
 from ftjm.actor import actor
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import Outlet, offset_of
+from ftjm.adapters.kafka import MISSED, Outlet, offset_of
 from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.config import Settings
 from ftjm.core.commands import Command, SubmitJob
@@ -23,6 +22,7 @@ from ftjm.core.messages import CommandReply, JobOutcome
 from ftjm.errors import FtjmError
 from ftjm.inputs import JobRequest
 from ftjm.patience import QUIET, patiently, unreachable
+from ftjm.tickets import Ticket
 
 log = logs.get(__name__)
 
@@ -35,40 +35,6 @@ SILENCE_SECONDS = 3.0
 
 Progress = Callable[[int], None]
 """Told how many commands the log has acknowledged so far."""
-
-
-class Refused(FtjmError):
-    """The partition has refused a command."""
-
-    def __init__(self, reply: CommandReply) -> None:
-        super().__init__(
-            f"{reply.queue}/{reply.job_id} to be accepted", f"{reply.code}: {reply.text}", "look at it with `ftjm get`"
-        )
-        self.reply = reply
-
-
-class Ticket(msgspec.Struct, eq=False):
-    """One command on its way: in the log, decided, and (where it was asked for) ended."""
-
-    command: Command
-    acknowledged: bool = False
-    """The replicated log has it."""
-    partition: int = -1
-    offset: int = -1
-    """Where the log has it, once it is acknowledged."""
-    failure: str = ""
-    """Why the log does not have it, and will not."""
-    reply: CommandReply | None = None
-    """The decision."""
-    outcome: JobOutcome | None = None
-    correlation: str = ""
-    changed: Callable[[Ticket], None] | None = None
-    """Told of every change above, from the thread that learns of it."""
-
-    @property
-    def refused(self) -> bool:
-        """Whether the answer is no. A wish that was carried out before, and is repeated, is not refused by it."""
-        return self.reply is not None and not self.reply.accepted and self.reply.code != "REPEATED"
 
 
 class Client:
@@ -102,6 +68,9 @@ class Client:
         self._topic = settings.topic("commands")
         self._unconfirmed: dict[int, Ticket] = {}
         """What was sent and is under way, in order, by how many were before."""
+        self._missed: set[int] = set()
+        """What of it is to be sent again: Kafka did not know the topic, or the client below no broker any more."""
+        self._patient = "message.timeout.ms" not in (producer or {})
         self._kafka = {**QUIET, **settings.kafka_settings("client"), **(producer or {})}
         self._outlet = Outlet(self._kafka, linger_ms=LINGER_MS)
         self._reader: LaneReader | None = None
@@ -159,13 +128,13 @@ class Client:
         self._sent += 1
         self._unconfirmed[self._sent] = ticket
         try:
-            self._produce(self._sent, ticket)
-        except BaseException as error:
-            if isinstance(error, KafkaException) and self._outlet.forgotten:
-                return self.mend()  # which sends this one as well
+            self._hand_over(self._sent)
+        except BaseException:
             del self._unconfirmed[self._sent]
             self._sent -= 1
             raise
+        if self._outlet.forgotten:
+            self.mend()
 
     def mend(self) -> None:
         """Connect anew where the client below knows no broker any more, and send what may not have arrived again, which
@@ -175,8 +144,22 @@ class Client:
                 raise self._refusal(self._outlet.fault)
             self._outlet.close(0)
             self._outlet = Outlet(self._kafka, linger_ms=LINGER_MS)
-            for number, ticket in list(self._unconfirmed.items()):
-                self._produce(number, ticket)
+            self._missed |= set(self._unconfirmed)
+        with self._changed:
+            missed, self._missed = self._missed & self._unconfirmed.keys(), set()
+        for number in sorted(missed):
+            self._hand_over(number)
+
+    def _hand_over(self, number: int) -> None:
+        try:
+            self._produce(number, self._unconfirmed[number])
+        except KafkaException as error:
+            if not (self._outlet.forgotten or self._misses(error.args[0])):
+                raise
+            self._missed.add(number)
+
+    def _misses(self, error: KafkaError) -> bool:
+        return self._patient and error.code() in MISSED
 
     def _produce(self, number: int, ticket: Ticket) -> None:
         command, headers = ticket.command, []
@@ -253,6 +236,9 @@ class Client:
     def _delivered(self, number: int, error: KafkaError | None, message: Message) -> None:
         """Called from the outlet's thread."""
         with self._changed:
+            if error is not None and self._misses(error):
+                self._missed.add(number)
+                return
             ticket = self._unconfirmed.pop(number, None)
             if ticket is None:
                 return

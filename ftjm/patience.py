@@ -22,6 +22,18 @@ QUIET = {"log_level": 2}
 and our own callback says the same once in a while."""
 
 
+class Missing:
+    """A topic that is unknown: perhaps not for good."""
+
+    def __init__(self) -> None:
+        self._known_by = 0.0
+
+    def for_good(self) -> bool:
+        """Whether it was unknown for so long, now that it is again."""
+        self._known_by = self._known_by or time.monotonic() + TOPIC_SECONDS
+        return time.monotonic() >= self._known_by
+
+
 def patiently(make: Callable[[], Made], settings: Settings, patience_seconds: float) -> Made:
     """Call `make` again and again, with backoff, until Kafka answers.
 
@@ -29,9 +41,9 @@ def patiently(make: Callable[[], Made], settings: Settings, patience_seconds: fl
         Unreachable: when patience is over.
         FtjmError: where Kafka answers that it will not: at once, or once a topic has been unknown for a second.
     """
-    known_by = time.monotonic() + TOPIC_SECONDS
+    missing = Missing()
     trying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda e: _is_away(e) or (_is_unknown(e) and time.monotonic() < known_by)),
+        retry=tenacity.retry_if_exception(lambda e: _is_away(e) or (_is_unknown(e) and not missing.for_good())),
         wait=tenacity.wait_random_exponential(0.1, max=2.0),
         stop=tenacity.stop_after_delay(patience_seconds),
         reraise=True,

@@ -21,7 +21,6 @@ from typing import Any
 
 from ftjm.adapters import codec
 from ftjm.adapters.memory import MemoryLog, MemoryStore
-from ftjm.client import Ticket
 from ftjm.core import events as e
 from ftjm.core.commands import CheckpointAttempt, Command, CompleteAttempt, FailAttempt, SubmitJob
 from ftjm.core.decide import Policy
@@ -36,6 +35,7 @@ from ftjm.sdk import apps, plain
 from ftjm.sdk.client import Client
 from ftjm.sdk.running import CURRENT, Attempt, Running
 from ftjm.sdk.tasks import TASKS
+from ftjm.tickets import Ticket
 from ftjm.worker import taskrun
 
 START_MS = 1_900_000_000_000

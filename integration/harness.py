@@ -23,12 +23,13 @@ from ftjm import children
 from ftjm.adapters import codec
 from ftjm.adapters.kafka_scan import Record, Scan
 from ftjm.chaos import recorder
-from ftjm.client import Client, Ticket
+from ftjm.client import Client
 from ftjm.config import Settings
 from ftjm.core import events as e
 from ftjm.core.commands import SubmitJob
 from ftjm.core.identity import partition_for
 from ftjm.core.model import JobSpec
+from ftjm.tickets import Ticket
 from integration.waiting import LIMIT_SECONDS, until
 
 QUICK = ["true"]

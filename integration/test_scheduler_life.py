@@ -14,13 +14,14 @@ import pytest
 
 from ftjm.adapters import codec
 from ftjm.adapters.kafka import Outlet
-from ftjm.client import Client, Ticket
+from ftjm.client import Client
 from ftjm.core import commands as c
 from ftjm.core import events as e
 from ftjm.core.identity import partition_for
 from ftjm.core.model import FailureReason, JobSpec, StopReason
 from ftjm.core.retry import backoff_ms
 from ftjm.embedded.kafka import EmbeddedKafka
+from ftjm.tickets import Ticket
 from integration.clusters import cluster_on
 from integration.harness import QUEUES, QUICK, Cluster
 from integration.waiting import until

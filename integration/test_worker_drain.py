@@ -9,11 +9,11 @@ from itertools import count
 
 import pytest
 
-from ftjm.client import Ticket
 from ftjm.clock import boot_ms
 from ftjm.core import events as e
 from ftjm.core.model import FailureReason
 from ftjm.embedded.kafka import EmbeddedKafka
+from ftjm.tickets import Ticket
 from integration.harness import queue_on
 from integration.waiting import until
 from integration.workers import SLACK_MS, Site, attempts_of, told

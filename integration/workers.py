@@ -15,7 +15,7 @@ import psutil
 
 from ftjm.adapters import codec
 from ftjm.adapters.kafka_scan import Scan
-from ftjm.client import Client, Ticket
+from ftjm.client import Client
 from ftjm.clock import boot_ms
 from ftjm.config import Settings
 from ftjm.core import events as e
@@ -24,6 +24,7 @@ from ftjm.core.messages import SessionState, WorkerHeartbeat
 from ftjm.embedded.kafka import EmbeddedKafka
 from ftjm.inputs import parse_job
 from ftjm.jobhistory import JobView, read_jobs, view
+from ftjm.tickets import Ticket
 from integration import probe
 from integration.clusters import cluster_on
 from integration.harness import Cluster, Log, Process

@@ -104,6 +104,10 @@ LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, Kaf
 """The log has no such offset: it was trimmed, or is shorter than thought."""
 
 
+MISSED = frozenset({KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART})
+"""A broker that was just started may not know a topic yet: librdkafka then fails all that waits for it, at once."""
+
+
 def say_errors(role: str) -> Callable[[KafkaError], None]:
     """An `error_cb` that tells of an unreachable Kafka, at most every 5 s; the client goes on by itself."""
     seldom = logs.Seldom(5.0)

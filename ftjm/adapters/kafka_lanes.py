@@ -24,12 +24,15 @@ class LaneReader:
         *,
         back_ms: int = 0,
         proving: bool = False,
+        whole: bool = False,
     ) -> None:
-        """With `proving`, `answered_at` is kept, which costs an event more for each that arrives."""
+        """With `proving`, `answered_at` is kept, which costs an event more for each that arrives. With `whole`, a lane
+        that has lost what was to be read next (its retention) is read from its beginning, and not from its end."""
         self.answered_at: float | None = None
         """When a broker last answered a fetch, be it that there is nothing new (monotonic clock)."""
         self._settings = settings
         self._proving = proving
+        self._whole = whole
         self._connect()
         self.topic = topic
         self._next = {p: bounds(self._consumer, topic, p)[1] for p in partitions}
@@ -47,8 +50,8 @@ class LaneReader:
                 **CONSUMER,
                 "enable.partition.eof": self._proving,
                 "group.id": "unused",
-                # What was missed while cut off longer than the lane's retention is nobody's business any more.
-                "auto.offset.reset": "latest",
+                # What was missed while cut off longer than the lane's retention is mostly nobody's business any more.
+                "auto.offset.reset": "earliest" if self._whole else "latest",
                 **sight.settings,
                 **self._settings,
             }

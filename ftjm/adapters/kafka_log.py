@@ -297,13 +297,17 @@ class KafkaLog:
 
         Raises KafkaException if `start` is not in the log (codes `LOST`), or if the process stops meanwhile.
         """
-        consumer = self._consumer()
+        consumer, silent = self._consumer(), 0
         try:
             consumer.assign([TopicPartition(self._topic, partition, start)])
             while True:
                 if self._stopping():
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "stopped before the log was read"))
-                for message in arrived(consumer, ADMIN_TIMEOUT_SECONDS / 10, 1_000):
+                messages = arrived(consumer, ADMIN_TIMEOUT_SECONDS / 10, 1_000)
+                silent = 0 if messages else silent + 1
+                if silent >= 10:  # perhaps it has forgotten all brokers: who asks again does so by another client
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "nothing came of the log, not even its end"))
+                for message in messages:
                     if (error := message.error()) is not None:
                         if error.code() == KafkaError._PARTITION_EOF:
                             return

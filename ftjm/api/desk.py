@@ -12,10 +12,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from ftjm import logs
-from ftjm.client import Client, Ticket
+from ftjm.client import Client
 from ftjm.config import Settings
 from ftjm.core.commands import Command
 from ftjm.errors import FtjmError, Unreachable
+from ftjm.tickets import Ticket
 
 log = logs.get(__name__)
 

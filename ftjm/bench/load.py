@@ -7,8 +7,9 @@ import time
 
 from ftjm.bench.cluster import Cluster
 from ftjm.bench.options import Work, spec
-from ftjm.client import Client, Ticket
+from ftjm.client import Client
 from ftjm.core.commands import SubmitJob
+from ftjm.tickets import Ticket
 
 
 class Load:

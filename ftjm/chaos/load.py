@@ -18,12 +18,13 @@ import msgspec
 
 from ftjm.chaos import recorder
 from ftjm.checker import Name
-from ftjm.client import Client, Ticket
+from ftjm.client import Client
 from ftjm.config import Settings
 from ftjm.core.commands import CancelJob, Command, ReleaseJob, RerunJob, SubmitJob
 from ftjm.core.model import JobState, job_key
 from ftjm.errors import FtjmError
 from ftjm.inputs import parse_job
+from ftjm.tickets import Ticket
 
 PER_SECOND = 12.0
 LOSSES_MAX = 10_000
@@ -167,6 +168,8 @@ class Load(threading.Thread):
             self._act(acts)
         except Exception as error:  # noqa: BLE001  (told by `finish`, in the caller's own thread)
             self._failure = error
+        self._http.waiting.put(None)
+        self._http.join()
 
     def _act(self, acts: Sequence[tuple[float, Command | Planned]]) -> None:
         began = time.monotonic()
@@ -178,8 +181,6 @@ class Load(threading.Thread):
                 else:
                     self._tickets.append(client.send(msgspec.structs.replace(act)))
             client.confirm()
-        self._http.waiting.put(None)
-        self._http.join()
 
     def finish(self) -> None:
         """Wait until the log has everything that was planned. Raises what went wrong; FtjmError if something lacks."""

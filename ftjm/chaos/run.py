@@ -56,16 +56,14 @@ def run(seed: int, duration_seconds: float, shape: Shape, folder: Path, progress
     about = machine()
     progress.step("starting")
     with Cluster(folder, shape) as cluster:
-        watch = Watch(cluster.settings)
         try:
-            if not _wait(watch.all_owned, START_SECONDS_MAX):
-                what = f"schedulers to own all partitions within {START_SECONDS_MAX:g} s"
-                raise FtjmError(what, "they do not", LOOK)
-            return _Chaos(cluster, watch, seed, duration_seconds, progress).run(about)
+            with contextlib.closing(answered(Watch)(cluster.settings)) as watch:
+                if not _wait(watch.all_owned, START_SECONDS_MAX):
+                    what = f"schedulers to own all partitions within {START_SECONDS_MAX:g} s"
+                    raise FtjmError(what, "they do not", LOOK)
+                return _Chaos(cluster, watch, seed, duration_seconds, progress).run(about)
         except KafkaException as error:
             raise FtjmError("the brokers to answer", str(error), LOOK) from error
-        finally:
-            watch.close()
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:

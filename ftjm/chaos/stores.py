@@ -54,7 +54,11 @@ class Followers(Told):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._scan = Scan(settings.kafka_settings(CLIENT), settings.topic("heartbeats"), committed=False)
-        self._next = {lane: self._scan.bounds(lane)[1] for lane in range(self._scan.partitions)}
+        try:
+            self._next = {lane: self._scan.bounds(lane)[1] for lane in range(self._scan.partitions)}
+        except BaseException:
+            self._scan.__exit__()
+            raise
 
     def __enter__(self) -> Followers:
         return self

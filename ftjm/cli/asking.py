@@ -10,8 +10,9 @@ import typer
 from ftjm.errors import UsageError
 
 if TYPE_CHECKING:
-    from ftjm.client import Client, Ticket
+    from ftjm.client import Client
     from ftjm.config import Settings
+    from ftjm.tickets import Ticket
 
 DECISION_SECONDS = 5.0
 

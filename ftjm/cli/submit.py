@@ -17,8 +17,9 @@ from ftjm.cli.common import Output
 from ftjm.errors import UsageError
 
 if TYPE_CHECKING:
-    from ftjm.client import Client, Progress, Ticket
+    from ftjm.client import Client, Progress
     from ftjm.inputs import JobRequest
+    from ftjm.tickets import Ticket
 
 HELP = """Submit one job, or many from a file. Returns when the replicated log has them.
 

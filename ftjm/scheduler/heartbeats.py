@@ -78,7 +78,7 @@ class Heartbeats:
         self._seldom_undecodable = logs.Seldom()
         self._lanes = context.outlet.warm(self._topic)
         kafka = context.settings.kafka_settings(context.instance.partition("@")[0])
-        self._reader = LaneReader(kafka, self._topic, range(self._lanes), back_ms=BACK_MS)
+        self._reader = LaneReader(kafka, self._topic, range(self._lanes), back_ms=BACK_MS, whole=True)
         self._marks: Marks | None = None
         self._threads = [
             threading.Thread(target=self._listen, name="listener", daemon=True),
@@ -119,8 +119,8 @@ class Heartbeats:
         """Put a mark into each lane, and once all were read back, silence is known, and not only assumed.
 
         A mark that is acknowledged lies behind all that was, whereas an end that is asked for may be told by a leader
-        that was, and does not know it yet. A lane that lost what was to be read next (its retention) is read on from
-        its end, which may be behind a mark: there are more.
+        that was, and does not know it yet. Between what was read and the mark, nothing that the lane still has may be
+        passed over: whoever has said something there is not silent.
         """
         marks, liveness = self._marks, self._context.liveness
         if marks is None:

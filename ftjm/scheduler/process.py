@@ -22,6 +22,7 @@ from ftjm.locks import DirectoryLock
 from ftjm.metrics.process import registry
 from ftjm.metrics.scheduler import SchedulerMetrics
 from ftjm.metrics.server import Health, serve
+from ftjm.patience import Missing
 from ftjm.repository import Repository
 from ftjm.scheduler.context import Context
 from ftjm.scheduler.heartbeats import Heartbeats
@@ -91,7 +92,7 @@ class Scheduler:
     def _connect(self) -> Context | None:
         """Everything that needs a Kafka that answers; None if stopped before it did."""
         settings = self._settings.kafka_settings(self._name)
-        pause = 0.1
+        pause, missing = 0.1, Missing()
         while not self._stop.is_set():
             self._health.pulse()
             outlet = Outlet(settings, stopping=self._stop.is_set, linger_ms=1)
@@ -100,7 +101,7 @@ class Scheduler:
             except KafkaException as error:
                 outlet.close(0)
                 code = error.args[0].code()
-                if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                if code == KafkaError.UNKNOWN_TOPIC_OR_PART and missing.for_good():
                     raise self._no_topics() from error
                 log.warning("kafka_unreachable", error=str(error.args[0]), todo="waiting, and trying again")
                 self._stop.wait(pause)

@@ -8,7 +8,6 @@ from typing import Any, TypeVar, Unpack
 import uuid_utils
 
 from ftjm import config
-from ftjm.client import Ticket
 from ftjm.config import Settings
 from ftjm.core.commands import SubmitJob
 from ftjm.core.identity import parse_job
@@ -16,6 +15,7 @@ from ftjm.inputs import JobRequest
 from ftjm.sdk.handle import Handle
 from ftjm.sdk.request import JobOptions, Request
 from ftjm.sdk.transport import KafkaTransport, Transport
+from ftjm.tickets import Ticket
 
 R = TypeVar("R")
 

@@ -7,7 +7,6 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from ftjm.client import Refused, Ticket
 from ftjm.core import events as e
 from ftjm.core.commands import CancelJob, SubmitJob
 from ftjm.core.messages import JobOutcome
@@ -16,6 +15,7 @@ from ftjm.jobhistory import JobView, view
 from ftjm.sdk import plain
 from ftjm.sdk.errors import JobCancelled, JobFailed
 from ftjm.sdk.transport import Transport
+from ftjm.tickets import Refused, Ticket
 
 R = TypeVar("R")
 ASK_AGAIN_SECONDS = 10.0

@@ -11,7 +11,6 @@ from typing import Protocol
 from ftjm import client, jobhistory
 from ftjm.adapters import codec
 from ftjm.adapters.kafka_scan import Scan
-from ftjm.client import Ticket
 from ftjm.config import Settings
 from ftjm.core import events as e
 from ftjm.core.commands import Command
@@ -19,6 +18,7 @@ from ftjm.core.identity import partition_for
 from ftjm.core.model import job_key
 from ftjm.errors import FtjmError
 from ftjm.patience import unreachable
+from ftjm.tickets import Ticket
 
 LISTEN_SECONDS = 0.2
 LOOK_SECONDS = 1.0

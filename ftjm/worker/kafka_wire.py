@@ -8,7 +8,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import Delivered, Outlet
+from ftjm.adapters.kafka import MISSED, Delivered, Outlet
 from ftjm.adapters.kafka_lanes import LaneReader
 from ftjm.core.commands import AttemptReport, CheckpointAttempt
 from ftjm.core.errors import UndecodableError
@@ -67,6 +67,8 @@ class KafkaWire:
         self._outlet = outlet
         self._inbox = inbox
         self._listeners: dict[str, _Listener] = {}
+        self._checkpoints: dict[tuple[str, str, int], CheckpointAttempt] = {}
+        """The newest of each attempt that is under way."""
         self._schedulers = _Listener(settings, topics.heartbeats, range(topics.lanes), self._heard_scheduler)
         self._schedulers.start()
 
@@ -75,20 +77,45 @@ class KafkaWire:
         return "" if self._outlet.fault is None else self._outlet.fault.str()
 
     def report(self, session: str, command: AttemptReport) -> None:
+        if isinstance(command, CheckpointAttempt):
+            self._checkpoints[command.queue, command.job_id, command.attempt] = command
+        self._append(session, command)
+
+    def _append(self, session: str, command: AttemptReport) -> None:
+        if self._superseded(command):
+            self._inbox.put(Confirmed(session))
+            return
+
         def delivered(error: KafkaError | None, _: Message) -> None:
-            if error is None or isinstance(command, CheckpointAttempt):
-                # A checkpoint that comes late would take the place of one that is newer.
+            given_up = isinstance(command, CheckpointAttempt) and error is not None and error.code() not in MISSED
+            if error is None or given_up or self._superseded(command):
+                self._forget(command)
                 self._inbox.put(Confirmed(session))
-            else:
-                # The outlet tries for ever, so this one's size or the topic's rights are against it.
-                todo = "mend that; it is sent again and again"
-                log.error("report_refused", job=f"{command.queue}/{command.job_id}", error=error.str(), todo=todo)
-                again = threading.Timer(AGAIN_SECONDS, self.report, (session, command))
-                again.daemon = True
-                again.start()
+                return
+            # The outlet tries for ever, so this one's size or the topic's rights are against it; or a broker does not
+            # know the topic yet.
+            log.error(
+                "report_refused",
+                job=f"{command.queue}/{command.job_id}",
+                error=error.str(),
+                todo="mend that, unless the brokers have just come back; it is sent again and again",
+            )
+            again = threading.Timer(AGAIN_SECONDS, self._append, (session, command))
+            again.daemon = True
+            again.start()
 
         key = command.shard_key or command.queue
         self._send(self._topics.commands, command, partition_for(key, self._topics.partitions), key, delivered)
+
+    def _superseded(self, command: AttemptReport) -> bool:
+        """A checkpoint that comes late would take the place of one that is newer."""
+        newest = self._checkpoints.get((command.queue, command.job_id, command.attempt), command)
+        return isinstance(command, CheckpointAttempt) and newest is not command
+
+    def _forget(self, command: AttemptReport) -> None:
+        key = command.queue, command.job_id, command.attempt
+        if self._checkpoints.get(key) is command:
+            self._checkpoints.pop(key, None)
 
     def beat(self, session: str, token: int, heartbeat: WorkerHeartbeat) -> None:
         def delivered(error: KafkaError | None, _: Message) -> None:

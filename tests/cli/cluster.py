@@ -126,6 +126,7 @@ class FakeOutlet:
     """Stands for `ftjm.adapters.kafka.Outlet`."""
 
     fault = None
+    forgotten = False
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster

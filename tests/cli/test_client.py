@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from ftjm import client as module
 from ftjm import config
@@ -17,6 +17,7 @@ from ftjm.core.commands import SubmitJob
 from ftjm.core.model import JobSpec
 from ftjm.errors import FtjmError
 from ftjm.sdk.transport import KafkaTransport
+from ftjm.tickets import Ticket
 from integration.waiting import until
 
 
@@ -28,6 +29,7 @@ class Silent:
     def __init__(self, *_: Any, **__: Any) -> None:
         self.fault: KafkaError | None = None
         self.sent: list[Any] = []
+        self.refuses: KafkaException | None = None
         Silent.made.append(self)
 
     @property
@@ -38,6 +40,8 @@ class Silent:
         return 1
 
     def send(self, _topic: str, _value: bytes, *, delivered: Any, **_: Any) -> None:
+        if self.refuses is not None:
+            raise self.refuses
         self.sent.append(delivered)
 
     def close(self, _seconds: float) -> int:
@@ -59,7 +63,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     return Client(config.load(bootstrap="127.0.0.1:1"), listen=False, patience_seconds=0.1)
 
 
-def submit(client: Client, job_id: str) -> module.Ticket:
+def submit(client: Client, job_id: str) -> Ticket:
     return client.send(SubmitJob(queue="q", job_id=job_id, spec=JobSpec(command=["true"])))
 
 
@@ -96,6 +100,42 @@ def test_what_a_new_outlet_would_not_mend_is_told(client: Client) -> None:
     with pytest.raises(FtjmError, match="0 of 1 commands are in the log"):
         client.confirm()
     assert len(Silent.made) == 1
+
+
+UNKNOWN = KafkaError(KafkaError._UNKNOWN_PARTITION)
+
+
+def test_what_fails_since_a_broker_does_not_know_the_topic_yet_is_sent_again(client: Client) -> None:
+    """In its order, and before what comes after it. The broker was just started."""
+    tickets = [submit(client, job_id) for job_id in "abc"]
+    [outlet] = Silent.made
+    for delivered in (outlet.sent[2], outlet.sent[1]):
+        delivered(UNKNOWN, Delivered())
+    outlet.refuses = KafkaException(UNKNOWN)
+    tickets.append(submit(client, "d"))
+    assert len(outlet.sent) == 3
+    outlet.refuses = None
+    with pytest.raises(FtjmError, match="no acknowledgement"):
+        client.confirm()
+    assert len(outlet.sent) == 6
+    for number, delivered in enumerate((outlet.sent[0], *outlet.sent[3:])):
+        assert client.under_way == 4 - number
+        delivered(None, Delivered())
+        assert tickets[number].acknowledged
+    client.confirm()
+
+
+def test_who_does_not_wait_is_told_that_the_topic_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sender is told, and sends it again."""
+    Silent.made = []
+    monkeypatch.setattr(module, "Outlet", Silent)
+    settings, producer = config.load(bootstrap="127.0.0.1:1"), {"message.timeout.ms": 5_000}
+    client = Client(settings, listen=False, patience_seconds=0.1, producer=producer)
+    ticket = submit(client, "a")
+    Silent.made[0].sent[0](UNKNOWN, Delivered())
+    assert ticket.failure
+    with pytest.raises(FtjmError, match="0 of 1 commands are in the log"):
+        client.confirm()
 
 
 class NoReader:

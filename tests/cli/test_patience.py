@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from ftjm import config
+from ftjm import config, patience
 from ftjm.errors import FtjmError, Unreachable
 from ftjm.patience import patiently
 
@@ -41,3 +43,16 @@ def test_a_topic_is_asked_for_again_before_it_is_missed(settings):
     assert patiently(failing(KafkaError.UNKNOWN_TOPIC_OR_PART), settings, 30.0) == "made"
     with pytest.raises(FtjmError, match="ftjm topics create"):
         patiently(failing(*[KafkaError.UNKNOWN_TOPIC_OR_PART] * 1_000), settings, 30.0)
+
+
+def test_a_topic_is_asked_for_again_by_who_has_waited_for_kafka(settings, monkeypatch):
+    """The broker has just come back, and does not know it yet."""
+    now = [1_000.0]
+    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    answer = failing(KafkaError._TRANSPORT, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+    def slowly():
+        now[0] += 2 * patience.TOPIC_SECONDS
+        return answer()
+
+    assert patiently(slowly, settings, 30.0) == "made"

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
+from ftjm.adapters import kafka_group
 from ftjm.adapters.kafka import FORGOTTEN
+from ftjm.adapters.kafka_group import Membership
 from ftjm.scheduler.process import Scheduler
 
 
@@ -30,3 +32,14 @@ def test_each_fault_is_told_in_its_words(stalled: int | None, lost: bool, fault:
     else:
         assert found in error.found
         assert "start this process again" in error.todo
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_who_has_lost_all_brokers_takes_no_leave_of_them(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    """It would wait for an answer that cannot come; the group misses it once its session is over."""
+    closed: list[bool] = []
+    monkeypatch.setattr(kafka_group, "Consumer", lambda _: SimpleNamespace(close=lambda: closed.append(True)))
+    membership = Membership({}, "t", 1_500, 300, lambda _: None, lambda *_: None)
+    membership._sight.lost = lost
+    membership.leave()
+    assert closed == [True] * (not lost)
