@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 import uuid_utils
@@ -12,8 +13,9 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from ftjm import logs
 from ftjm.actor import actor
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import MISSED, Outlet, offset_of
+from ftjm.adapters.kafka import MISSED, offset_of
 from ftjm.adapters.kafka_lanes import LaneReader
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.config import Settings
 from ftjm.core.commands import Command, SubmitJob
 from ftjm.core.errors import UndecodableError
@@ -70,6 +72,7 @@ class Client:
         """What was sent and is under way, in order, by how many were before."""
         self._missed: set[int] = set()
         """What of it is to be sent again: Kafka did not know the topic, or the client below no broker any more."""
+        self._again_at = 0.0
         self._patient = "message.timeout.ms" not in (producer or {})
         self._kafka = {**QUIET, **settings.kafka_settings("client"), **(producer or {})}
         self._outlet = Outlet(self._kafka, linger_ms=LINGER_MS)
@@ -128,7 +131,7 @@ class Client:
         self._sent += 1
         self._unconfirmed[self._sent] = ticket
         try:
-            self._hand_over(self._sent)
+            self._hand_over([self._sent])
         except BaseException:
             del self._unconfirmed[self._sent]
             self._sent -= 1
@@ -144,19 +147,30 @@ class Client:
                 raise self._refusal(self._outlet.fault)
             self._outlet.close(0)
             self._outlet = Outlet(self._kafka, linger_ms=LINGER_MS)
-            self._missed |= set(self._unconfirmed)
+            self._missed, self._again_at = set(self._unconfirmed), 0.0
+        if not self._missed or time.monotonic() < self._again_at:
+            return
+        self._again_at = time.monotonic() + TICK_SECONDS
         with self._changed:
-            missed, self._missed = self._missed & self._unconfirmed.keys(), set()
-        for number in sorted(missed):
-            self._hand_over(number)
-
-    def _hand_over(self, number: int) -> None:
+            missed, self._missed = sorted(self._missed & self._unconfirmed.keys()), set()
         try:
-            self._produce(number, self._unconfirmed[number])
+            self._hand_over(missed)
         except KafkaException as error:
-            if not (self._outlet.forgotten or self._misses(error.args[0])):
+            raise self._refusal(error.args[0]) from error
+
+    def _hand_over(self, numbers: Iterable[int]) -> None:
+        """In their order, and none before what waits to be sent again."""
+        waiting = deque(numbers)
+        try:
+            while waiting and not self._missed:
+                self._produce(waiting[0], self._unconfirmed[waiting[0]])
+                waiting.popleft()
+        except KafkaException:
+            if not self._outlet.forgotten:
                 raise
-            self._missed.add(number)
+        finally:
+            with self._changed:
+                self._missed.update(waiting)
 
     def _misses(self, error: KafkaError) -> bool:
         return self._patient and error.code() in MISSED

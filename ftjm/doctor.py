@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ftjm import __version__
 from ftjm.adapters import topics
-from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.config import Settings
 from ftjm.errors import FtjmError
 from ftjm.patience import QUIET

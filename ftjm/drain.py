@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import Outlet
 from ftjm.adapters.kafka_lanes import LaneReader
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.config import Settings
 from ftjm.core.identity import partition_for
 from ftjm.core.messages import DrainWorker, SessionState

@@ -53,14 +53,14 @@ def _row(
     }
 
 
-def last_batch(scan: Scan, partition: int) -> BatchClosed | None:
-    """The newest batch of a partition; None if it has none yet."""
-    low, end = scan.bounds(partition)
+def last_batch(scan: Scan, partition: int, within: tuple[int, int] | None = None) -> BatchClosed | None:
+    """The newest batch of a partition, or of a part of its log; None if there is none."""
+    low, end = within or scan.bounds(partition)
     span = 16
     while True:
         start = max(low, end - span)
         found = None
-        for record in scan.read({partition: start}):
+        for record in scan.read({partition: start}, ends={partition: end}):
             if codec.type_of(record.value) is BatchClosed:
                 found = record.value
         if found is not None:

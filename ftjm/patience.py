@@ -28,8 +28,11 @@ class Missing:
     def __init__(self) -> None:
         self._known_by = 0.0
 
-    def for_good(self) -> bool:
-        """Whether it was unknown for so long, now that it is again."""
+    def for_good(self, error: BaseException) -> bool:
+        """Whether it has been unknown for so long, now that this was raised."""
+        if not _is_unknown(error):
+            self._known_by = 0.0
+            return False
         self._known_by = self._known_by or time.monotonic() + TOPIC_SECONDS
         return time.monotonic() >= self._known_by
 
@@ -43,7 +46,7 @@ def patiently(make: Callable[[], Made], settings: Settings, patience_seconds: fl
     """
     missing = Missing()
     trying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda e: _is_away(e) or (_is_unknown(e) and not missing.for_good())),
+        retry=tenacity.retry_if_exception(lambda e: not missing.for_good(e) and (_is_unknown(e) or _is_away(e))),
         wait=tenacity.wait_random_exponential(0.1, max=2.0),
         stop=tenacity.stop_after_delay(patience_seconds),
         reraise=True,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.adapters.kafka_scan import Scan
 from ftjm.config import Settings
 from ftjm.core.messages import TakeSnapshot

@@ -19,8 +19,9 @@ from confluent_kafka import KafkaError, Message
 from ftjm.adapters import codec
 from ftjm.adapters.archive import Archive
 from ftjm.adapters.folder import ChunkFolder, Folder
-from ftjm.adapters.kafka import Outlet, topic_id
+from ftjm.adapters.kafka import topic_id
 from ftjm.adapters.kafka_log import KafkaLog, KafkaWriter
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.adapters.kafka_scan import Scan
 from ftjm.adapters.kafka_snapshots import manifest_records
 from ftjm.adapters.kafka_tail import goes_on_at
@@ -29,12 +30,12 @@ from ftjm.adapters.rocks import RocksStore
 from ftjm.clock import wall_ms
 from ftjm.config import Settings
 from ftjm.core.decide import Policy
-from ftjm.core.model import Position
 from ftjm.engine.partition import Partition
 from ftjm.engine.ports import EventRecord, Place
 from ftjm.engine.snapshot import DamagedSnapshot, Manifest, foreign
 from ftjm.errors import FtjmError, UsageError
 from ftjm.jobhistory import open_scan
+from ftjm.partitionview import last_batch
 from ftjm.past import repository
 from ftjm.patience import QUIET
 from ftjm.repository import Repository
@@ -93,13 +94,16 @@ def export(settings: Settings, url: str, progress: Progress) -> Head:
         ids = {"events": found.log_id, "commands": topic_id(kafka, commands.topic)}
         partitions = range(events.partitions)
         manifests = [_copied(found, chunks, p, progress) for p in partitions]
-        tails = [
-            _kept(archive, events, ids, p, one.applied_offset + 1 if one else 0) for p, one in enumerate(manifests)
-        ]
+        tails, decided = [], []
+        for p, one in enumerate(manifests):
+            tails.append(_kept(archive, events, ids, p, one.applied_offset + 1 if one else 0))
+            closed = last_batch(events, p, tails[-1])
+            place = one.commands if one else Place(0, -1)
+            decided.append(Place(closed.next_command, closed.command_epoch) if closed else place)
         # Commands last: what one partition has sent to another before its events were read is among them.
         sent = [
-            _kept(archive, commands, ids, p, goes_on_at(kafka, commands.topic, p, _decided(one)).offset)
-            for p, one in enumerate(manifests)
+            _kept(archive, commands, ids, p, goes_on_at(kafka, commands.topic, p, place).offset)
+            for p, place in enumerate(decided)
         ]
         progress("the list of all")
         parts = [Part(*part) for part in zip(manifests, tails, sent, strict=True)]
@@ -125,10 +129,6 @@ def _copied(found: Repository, chunks: ChunkFolder, partition: int, progress: Pr
 
 def _newest(found: Repository, partition: int) -> Manifest | None:
     return next((one for one in found.manifests(partition) if not foreign(one, found.log_id)), None)
-
-
-def _decided(manifest: Manifest | None) -> Place:
-    return Place(manifest.next_command, manifest.command_epoch) if manifest else Place(0, -1)
 
 
 def _kept(archive: Archive, scan: Scan, ids: dict[str, str], partition: int, start: int) -> tuple[int, int]:
@@ -229,8 +229,7 @@ class _Importing:
     def run(self, progress: Progress) -> None:
         progress(f"partition {self._partition}: its state")
         with closing(self._store()) as store:
-            position = self._fold(store)
-            next_command = position.next_command
+            self._fold(store)
             begin = self._begin(store)
             progress(f"partition {self._partition}: its snapshot")
             store.checkpoint(self._directory / "checkpoint")
@@ -240,7 +239,7 @@ class _Importing:
         # The log begins where the snapshot stands, so that nobody takes it for one that is whole.
         LogTrim(kafka, self._settings.topic("events"), committed=True).delete_before(self._partition, begin)
         progress(f"partition {self._partition}: its commands")
-        self._send_commands(next_command)
+        self._send_commands()
 
     def _store(self) -> RocksStore:
         path, manifest = self._directory / "store", self._part.manifest
@@ -254,13 +253,12 @@ class _Importing:
                 raise FtjmError(f"{self._url} as it was written", str(error), todo) from error
         return RocksStore(path)
 
-    def _fold(self, store: RocksStore) -> Position:
-        """The events behind the snapshot; where the old log then stood."""
+    def _fold(self, store: RocksStore) -> None:
+        """The events behind the snapshot."""
         partition = self._made(store, self._head.ids["events"])
         ids, (start, end) = self._head.ids, self._part.events
         for record in self._archive.records("events", ids["events"], self._partition, start, end):
             partition.fold(EventRecord(record.offset, record.value))
-        return partition.position
 
     def _made(self, store: RocksStore, log_id: str) -> Partition:
         policy = Policy(
@@ -284,9 +282,9 @@ class _Importing:
             partition.reopen()
         return partition.position.applied_offset
 
-    def _send_commands(self, start: int) -> None:
+    def _send_commands(self) -> None:
         outlet = Outlet(QUIET | self._settings.kafka_settings("import"))
-        ids, (_, end) = self._head.ids, self._part.commands
+        ids, (start, end) = self._head.ids, self._part.commands
         topic = self._settings.topic("commands")
         refused: list[str] = []
 

@@ -4,16 +4,18 @@ comes to lie in its place is decided as well."""
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import Outlet
 from ftjm.adapters.kafka_channel import Channel, LostPosition
 from ftjm.adapters.kafka_feed import Feed
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.adapters.kafka_scan import Scan
 from ftjm.adapters.kafka_tail import goes_on_at
 from ftjm.adapters.kafka_trim import LogTrim
@@ -130,6 +132,40 @@ def test_a_reader_is_told_that_the_log_has_lost_what_it_has_read(
         found = feed.follow("commands", PARTITION, 6, lambda: None, epoch)
         assert taken(found, 8) == [f"new-{number}" for number in range(8)]
         assert found.epoch > epoch
+
+
+class Filling:
+    """A consumer of a log that is filled again while it looks for the second time."""
+
+    def __init__(self, real: Consumer, fill: Callable[[], None]) -> None:
+        self._real = real
+        self._fill = fill
+        self._looks = 0
+
+    def incremental_assign(self, places: list[TopicPartition]) -> None:
+        self._looks += any(place.partition == PARTITION for place in places)
+        if self._looks == 2:
+            self._looks += 1
+            self._fill()
+        self._real.incremental_assign(places)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def test_who_begins_to_read_is_told_also_where_the_log_is_filled_again_meanwhile(
+    own_kafka: EmbeddedKafka, own_cluster: Settings
+) -> None:
+    send(own_cluster, *map(str, range(10)))
+    epoch = goes_on_at(own_cluster.kafka_settings("test"), own_cluster.topic("commands"), PARTITION, Place(10, 9)).epoch
+    lose(own_kafka, own_cluster, {PARTITION: 6})
+    with closing(Feed(own_cluster.kafka_settings("test"), own_cluster.cluster)) as feed:
+        filling: Any = Filling(feed._consumer, lambda: send(own_cluster, *map(str, range(20))))
+        feed._consumer = filling
+        late = feed.follow("commands", PARTITION, 10, lambda: None, epoch)
+        until(lambda: late.fault, "who begins to be told")
+        assert filling._looks > 2
+        assert not len(late), "it is not in the middle of what is new"
 
 
 @pytest.mark.parametrize("owners_are_there", [True, False])

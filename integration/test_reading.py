@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from ftjm.adapters.kafka import LOOKS_MAX, Outlet, Sight, offset_of
+from ftjm.adapters.kafka import LOOKS_MAX, Sight, offset_of
 from ftjm.adapters.kafka_channel import Channel, LostPosition
 from ftjm.adapters.kafka_feed import Feed, Kind
 from ftjm.adapters.kafka_lanes import LaneReader
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.adapters.kafka_scan import Incomplete, Scan
 from ftjm.adapters.kafka_trim import LogTrim
 from ftjm.config import Settings

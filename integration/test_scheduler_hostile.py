@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import Outlet, offset_of
+from ftjm.adapters.kafka import offset_of
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.client import Client
 from ftjm.core import events as e
 from ftjm.core.commands import Command, SubmitJob
@@ -113,7 +114,7 @@ def test_hostile_headers_change_nothing(running: Cluster) -> None:
     # A forward of a partition that does not exist, and one whose number is not the next.
     forged = [[("ftjm-source", b"77"), ("ftjm-number", b"1")], [("ftjm-source", b"1"), ("ftjm-number", b"5")]]
     refused = answers(running, put(running, [(submission(f"f-{n}"), h) for n, h in enumerate(forged)]))
-    assert [getattr(event, "code", type(event)) for event in refused] == ["INVALID", "REPEATED"]
+    assert [getattr(event, "code", type(event)) for event in refused] == ["INVALID", "OUT_OF_TURN"]
     jobs = [(QUEUE, f"h-{n}") for n in range(len(HOSTILE_HEADERS))]
     running.until_done(jobs).check(jobs)
     assert_goes_on(running)

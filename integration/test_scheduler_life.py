@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.client import Client
 from ftjm.core import commands as c
 from ftjm.core import events as e

@@ -1,11 +1,10 @@
-"""Kafka for everyone: settings, a producer that confirms, and questions to the brokers.
+"""Kafka for everyone: settings, errors, and questions to the brokers.
 
 The partition's own log (transactions, fencing, reading by position) is in `kafka_log`, membership of the
-group in `kafka_group`, the reading of lanes in `kafka_lanes`.
+group in `kafka_group`, a producer that confirms in `kafka_outlet`, the reading of lanes in `kafka_lanes`.
 """
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -28,7 +27,6 @@ from ftjm import logs
 log = logs.get(__name__)
 
 T = TypeVar("T")
-Delivered = Callable[[KafkaError | None, Message], None]
 Headers = Sequence[tuple[str, bytes]]
 
 SILENT: dict[str, object] = {
@@ -104,7 +102,14 @@ LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, Kaf
 """The log has no such offset: it was trimmed, or is shorter than thought."""
 
 
-MISSED = frozenset({KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART})
+MISSED = frozenset(
+    {
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._DESTROY,  # of the partition's queue
+    }
+)
 """A broker that was just started may not know a topic yet: librdkafka then fails all that waits for it, at once."""
 
 
@@ -157,94 +162,6 @@ class Sight:
         if self._without >= LOOKS_MAX and not self.lost:
             self.lost = True
             log.error("brokers_forgotten", role=self._role, todo="connecting anew, or ending where that is not enough")
-
-
-class Outlet:
-    """A plain idempotent producer with a thread that collects its delivery reports.
-
-    `send` never blocks the caller for long: when the local queue is full it waits for room.
-    """
-
-    def __init__(
-        self, settings: Mapping[str, object], *, stopping: Callable[[], bool] = lambda: False, linger_ms: float = 0.0
-    ) -> None:
-        """`stopping`: whether `send` shall not wait for room any more, and raise BufferError."""
-        self._stopping = stopping
-        self.fault: KafkaError | None = None
-        """Why it sends nothing any more, for good: who needs it has to start anew."""
-        self._sight = Sight("producer")
-        self._producer = Producer({**PRODUCER, "linger.ms": linger_ms, **self._sight.settings, **settings})
-        self._open = True
-        self._thread = threading.Thread(target=self._collect, name="outlet", daemon=True)
-        self._thread.start()
-
-    @property
-    def forgotten(self) -> bool:
-        """Whether it is at fault for having forgotten all brokers, as another one would not be."""
-        return self.fault is not None and self.fault.code() == FORGOTTEN
-
-    def _collect(self) -> None:
-        while self._open:
-            try:
-                self._producer.poll(0.1)
-            except KafkaException as error:  # what is fatal is raised here, and not told to `error_cb`
-                self._note(error)
-            if self._sight.lost and self.fault is None:
-                self.fault = KafkaError(FORGOTTEN, "the client has forgotten all brokers")
-
-    def _note(self, raised: KafkaException) -> None:
-        if raised.args[0].fatal() or raised.args[0].code() == KafkaError._FATAL:
-            self.fault = raised.args[0]
-
-    def send(
-        self,
-        topic: str,
-        value: bytes,
-        *,
-        partition: int,
-        key: bytes = b"",
-        headers: Headers = (),
-        delivered: Delivered | None = None,
-    ) -> None:
-        """Hand a record over; `delivered` is called from the outlet's thread once the log has it.
-
-        Raises KafkaException once there is a `fault`.
-        """
-        while True:
-            if self.fault is not None:
-                raise KafkaException(self.fault)
-            try:
-                self._producer.produce(
-                    topic, value, key, partition, headers=list(headers) or None, on_delivery=delivered
-                )
-                return
-            except KafkaException as error:
-                self._note(error)
-                raise
-            except BufferError:
-                if self._stopping():
-                    raise
-                # The thread makes room as soon as the brokers answer.
-                time.sleep(0.005)
-
-    def warm(self, topic: str, timeout_seconds: float = ADMIN_TIMEOUT_SECONDS) -> int:
-        """Fetch the topic's metadata, so that the first record does not wait for it.
-
-        Returns: the topic's number of partitions.
-        Raises: KafkaException if no broker answers in time, or the topic does not exist.
-        """
-        return partition_count(self._producer, topic, timeout_seconds)
-
-    def flush(self, timeout_seconds: float) -> int:
-        """Wait for deliveries; returns how many records are still under way."""
-        return int(self._producer.flush(timeout_seconds))
-
-    def close(self, timeout_seconds: float = 5.0) -> int:
-        """Flush and stop the thread; returns how many records were not delivered."""
-        left = self.flush(timeout_seconds)
-        self._open = False
-        self._thread.join()
-        return left
 
 
 def partition_count(client: Producer | Consumer, topic: str, timeout_seconds: float = ADMIN_TIMEOUT_SECONDS) -> int:

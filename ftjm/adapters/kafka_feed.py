@@ -218,6 +218,10 @@ class Feed:
             return
         if channel.proving and not (records := self._proved(channel, records)):
             return
+        if offset_of(records[0]) < channel.reached:  # what came before is never handed out again
+            records = [record for record in records if offset_of(record) >= channel.reached]
+            if not records:
+                return
         if channel.proves:
             channel.epoch = epoch_of(records[-1])
         if channel.put(records) > self._share and key not in self._paused:
@@ -229,14 +233,12 @@ class Feed:
         """Those behind the one that proves that the log has what was read."""
         first = records[0]
         channel.proving = False
-        if offset_of(first) >= channel.reached:
-            return records  # it was asked for twice, and is not there: trimmed
         if epoch_of(first) != channel.epoch:
             found = f"its record at offset {offset_of(first)} is of epoch {epoch_of(first)}, and not of {channel.epoch}"
             channel.fail(KafkaError(KafkaError._LOG_TRUNCATION, found))
             return ()
         channel.trouble = None
-        return records[1:]
+        return records[1:] if offset_of(first) < channel.reached else records
 
     def _notice(self, key: tuple[str, int], message: Message) -> None:
         """Something that is no record: the end of a partition, or an error."""
@@ -251,8 +253,7 @@ class Feed:
         elif error.code() in LOST:
             if not channel.begun:
                 # Perhaps of what was kept at hand, at an offset that was trimmed: librdkafka tells of it late, too.
-                # Or what would prove it was trimmed.
-                channel.begun, channel.epoch = True, -1
+                channel.begun = True
                 self._doubt(key, channel, error.str())
             elif not channel.doubted:
                 channel.fail(error)

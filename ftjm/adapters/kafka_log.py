@@ -20,7 +20,7 @@ from ftjm.adapters.kafka import (
     say_errors,
 )
 from ftjm.adapters.kafka_tail import goes_on_at
-from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced, Place
+from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced, Parcel, Place
 
 FENCED = frozenset(
     {
@@ -59,6 +59,7 @@ def command_record(message: Message, lanes: int) -> CommandRecord:
         reply_to=reply_to if found and int(found[1]) < lanes else "",
         source=-1 if source is None else source,
         number=_number(headers.get("ftjm-number")) or 0,
+        confirmed=_number(headers.get("ftjm-confirmed")) or 0,
         epoch=epoch_of(message),
     )
 
@@ -67,11 +68,12 @@ def _number(header: bytes | None) -> int | None:
     return int(header) if header is not None and header.isdigit() and len(header) < 18 else None
 
 
-def forward_headers(reply_to: str, source: int, number: int) -> Headers:
+def forward_headers(parcel: Parcel) -> Headers:
     """The headers of a command that one partition sends to another."""
-    headers = [("ftjm-source", b"%d" % source), ("ftjm-number", b"%d" % number)]
-    if reply_to:
-        headers.append(("ftjm-reply-to", reply_to.encode()))
+    numbers = {"source": parcel.source, "number": parcel.number, "confirmed": parcel.confirmed}
+    headers = [(f"ftjm-{name}", b"%d" % number) for name, number in numbers.items()]
+    if parcel.reply_to:
+        headers.append(("ftjm-reply-to", parcel.reply_to.encode()))
     return headers
 
 

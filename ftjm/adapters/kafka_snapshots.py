@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from ftjm.adapters.kafka import CONSUMER, Outlet, bounds, offset_of, say_errors
+from ftjm.adapters.kafka import CONSUMER, bounds, offset_of, say_errors
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.engine.snapshot import (
     KEEP,
     Chunk,

@@ -93,10 +93,12 @@ class MemoryLog:
         self._ends[partition] = end + len(records) + 1
         return end + len(records) - 1
 
-    def send(self, partition: int, value: bytes, *, reply_to: str = "", source: int = -1, number: int = 0) -> int:
+    def send(
+        self, partition: int, value: bytes, *, reply_to: str = "", source: int = -1, number: int = 0, confirmed: int = 0
+    ) -> int:
         """Append a command; returns its offset."""
-        records = self._commands[partition]
-        records.append(CommandRecord(len(records), value, reply_to, source, number, self._leaders[partition]))
+        records, epoch = self._commands[partition], self._leaders[partition]
+        records.append(CommandRecord(len(records), value, reply_to, source, number, confirmed, epoch))
         return len(records) - 1
 
     def commands(self, partition: int, start: int) -> list[CommandRecord]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ftjm import logs
-from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.clock import wall_ms
 from ftjm.config import Settings
 from ftjm.worker.inbox import Asked, Inbox

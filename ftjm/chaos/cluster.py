@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ftjm import children, config
 from ftjm.adapters import codec, topics
-from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.chaos import recorder
 from ftjm.chaos.links import Link
 from ftjm.chaos.members import Member

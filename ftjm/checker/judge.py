@@ -92,9 +92,10 @@ class Judge:
         if isinstance(event, e.CommandForwarded):
             self._forwarded[partition, event.partition] += 1
         elif isinstance(event, e.ForwardReceived):
-            self._received[event.source, partition] += 1
-            if event.number != self._received[event.source, partition]:
-                text = f"expected message {self._received[event.source, partition]} of partition {event.source}"
+            turn = self._received[event.source, partition] + 1
+            self._received[event.source, partition] = event.number
+            if event.number != turn:
+                text = f"expected message {turn} of partition {event.source}"
                 yield Found(Kind.CHAIN, f"{text}, but found {event.number}")
         elif isinstance(event, e.CommandRejected):
             commands, ref = (self._evidence.commands or {}).get(partition, {}), event.cause_ref

@@ -204,7 +204,10 @@ class CommandForwarded(Event, kw_only=True):
 
 
 class ForwardReceived(Event, kw_only=True):
-    """A forwarded command has arrived; what became of it follows. Repeats are told by the number."""
+    """A forwarded command has arrived; what became of it follows. Repeats are told by the number.
+
+    A number is left out only where the log has lost it.
+    """
 
     source: int
     number: int

@@ -1,6 +1,7 @@
 """What leaves a partition because of its committed events, and how far that has come."""
 
 import threading
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -25,6 +26,8 @@ class Outbox:
         self._lock = threading.Lock()
         self._ahead: set[int] = set()
         self._refused: set[int] = set()
+        self._under_way: dict[str, set[int]] = defaultdict(set)
+        """By partition, numbers of commands that were sent to it, and are not known to be delivered."""
         self._sent = sent
 
     @property
@@ -40,7 +43,7 @@ class Outbox:
     def ship(self, state: State, messages: Iterable[tuple[int, Message]]) -> None:
         """Send committed messages; `state` is the partition's, as of their commit or later."""
         for number, message in messages:
-            self._send(self._parcel(state, message), partial(self._told, number))
+            self._send(self._parcel(state, message), partial(self._told, number, message))
 
     def ship_refused(self, state: State) -> None:
         """Send again what was refused; and behind it all that went to the same partition, which took nothing that
@@ -56,11 +59,13 @@ class Outbox:
                     waiting.add(message.destination)
         self.ship(state, again)
 
-    def _told(self, number: int, taken: bool) -> None:
+    def _told(self, number: int, message: Message, taken: bool) -> None:
         with self._lock:
             if not taken:
                 self._refused.add(number)
                 return
+            if message.kind is MessageKind.FORWARD:
+                self._under_way[message.destination].discard(message.number)
             if number > self._sent:
                 self._ahead.add(number)
             while self._sent + 1 in self._ahead:
@@ -69,6 +74,9 @@ class Outbox:
 
     def _parcel(self, state: State, message: Message) -> Parcel:
         if message.kind is MessageKind.FORWARD:
+            with self._lock:
+                self._under_way[message.destination].add(message.number)
+                confirmed = min(self._under_way[message.destination]) - 1
             return Parcel(
                 "commands",
                 int(message.destination),
@@ -77,6 +85,7 @@ class Outbox:
                 reply_to=message.reply,
                 source=self.partition,
                 number=message.number,
+                confirmed=confirmed,
             )
         if message.kind is MessageKind.REPLY or message.kind is MessageKind.OUTCOME:
             return self._answer(message)

@@ -31,6 +31,7 @@ BATCH_ROWS_MAX = 1_000
 DISPATCHES_MAX = 500
 COMMAND_BYTES_MAX = 2 * 1024 * 1024
 REJECTED_TEXT_MAX = 4_000
+OUT_OF_TURN = "OUT_OF_TURN"
 NAME_MAX = 300
 """What a refusal repeats of a name, which may be anything."""
 
@@ -243,7 +244,9 @@ class _Batch:
     def _command(self, record: CommandRecord) -> None:
         """Every command is answered by at least one event that names its offset."""
         actor, happened = self._judge(record)
-        self._record(happened, e.Cause.COMMAND, str(record.offset), actor, record.reply_to)
+        # Of what comes again in its turn, the sender hears then.
+        early = isinstance(happened[0], e.CommandRejected) and happened[0].code == OUT_OF_TURN
+        self._record(happened, e.Cause.COMMAND, str(record.offset), actor, "" if early else record.reply_to)
 
     def _judge(self, record: CommandRecord) -> tuple[str, Events]:
         partition = self.partition
@@ -252,9 +255,12 @@ class _Batch:
             text = f"expected one of {partition.policy.partitions} partitions as the source, but found {record.source}"
             return "", [e.CommandRejected(code="INVALID", text=text)]
         if record.source >= 0:
-            if record.number != self.state.peer(record.source).received + 1:
-                text = f"number {record.number} of partition {record.source} was expected once, and came again"
-                return "", [e.CommandRejected(code="REPEATED", text=text)]
+            turn, what = self.state.peer(record.source).received + 1, f"{record.number} of partition {record.source}"
+            if record.number < turn:
+                return "", [e.CommandRejected(code="REPEATED", text=f"number {what} was expected once, and came again")]
+            # Those between are on their way; but where all of them were in the log before, it has lost them.
+            if record.confirmed < record.number - 1 and record.number > turn:
+                return "", [e.CommandRejected(code=OUT_OF_TURN, text=f"number {what} came before number {turn}")]
             arrived = [e.ForwardReceived(source=record.source, number=record.number)]
         try:
             if len(record.value) > COMMAND_BYTES_MAX:

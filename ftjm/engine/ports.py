@@ -46,6 +46,8 @@ class CommandRecord(msgspec.Struct, frozen=True):
     source: int = -1
     """The partition that forwarded it; -1 if it came from a client."""
     number: int = 0
+    confirmed: int = 0
+    """Every number of that partition up to this one was in the log before it was sent."""
     epoch: int = 0
     """Of the leader that took it: every later one is higher."""
 
@@ -93,6 +95,8 @@ class Parcel(msgspec.Struct, frozen=True):
     reply_to: str = ""
     source: int = -1
     number: int = 0
+    confirmed: int = 0
+    """Of a forwarded command: every number up to this one is known to have been delivered."""
 
 
 Send = Callable[[Parcel, Callable[[bool], None]], None]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from ftjm.core.model import STATE_VERSION, Position
+from ftjm.engine.ports import Place
 
 KEEP = 2
 """Manifests of a partition: the newest, and the one before it in case that one is damaged."""
@@ -74,6 +75,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     previous: int
     """Offset of the manifest before this one; -1 if there is none."""
     files: list[File]
+
+    @property
+    def commands(self) -> Place:
+        """How far commands were decided."""
+        return Place(self.next_command, self.command_epoch)
 
     @property
     def chunks(self) -> Iterator[Chunk]:

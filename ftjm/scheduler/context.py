@@ -9,10 +9,10 @@ from confluent_kafka import KafkaError
 from structlog.stdlib import BoundLogger
 
 from ftjm import logs
-from ftjm.adapters.kafka import Outlet
 from ftjm.adapters.kafka_feed import Feed
 from ftjm.adapters.kafka_group import Membership
 from ftjm.adapters.kafka_log import KafkaLog, forward_headers
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.config import Settings
 from ftjm.engine.liveness import Liveness
 from ftjm.engine.ports import Codec, Parcel
@@ -70,7 +70,7 @@ class Context:
 
     def send(self, parcel: Parcel, told: Callable[[bool], None]) -> None:
         """Hand a parcel of a partition's outbox to Kafka; `told` whether the log has it, or has refused it."""
-        headers = forward_headers(parcel.reply_to, parcel.source, parcel.number) if parcel.source >= 0 else ()
+        headers = forward_headers(parcel) if parcel.source >= 0 else ()
 
         def delivered(error: KafkaError | None, _message: object) -> None:
             # The delivery time-out is endless, so where there is one, a size or a topic's rights are against it.

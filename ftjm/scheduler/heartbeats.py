@@ -32,6 +32,8 @@ HEARTBEAT_SECONDS_MIN = 0.02
 """Between two heartbeats that tell of changes."""
 BACK_MS = 2_000
 """So far back heartbeats are read at the start: whoever is there has said so since."""
+STALE_MS = 60_000
+"""What was told so long ago by the brokers' clocks, which may be wrong by much less, is told no more."""
 PLACE_SECONDS = 0.25
 FAULT_SECONDS = 0.5
 """Before hearing is tried again."""
@@ -144,12 +146,17 @@ class Heartbeats:
             elif self._marks is marks:
                 self._marks = None  # refused: others are sent
 
-        for lane in range(self._lanes):
-            self._context.outlet.send(self._topic, MARK, partition=lane, delivered=delivered)
+        try:
+            for lane in range(self._lanes):
+                self._context.outlet.send(self._topic, MARK, partition=lane, delivered=delivered)
+        except BaseException:
+            self._marks = None
+            raise
 
     def _hear(self, messages: Iterable[Message]) -> None:
         before = self._context.liveness.changed
         for message in messages:
+            age_ms = max(0, wall_ms() - (self._context.clock.error_ms or 0) - message.timestamp()[1])
             try:
                 heartbeat = codec.decode(message.value() or b"")
             except UndecodableError as error:  # of a newer version, mostly, while a cluster is upgraded: one a second
@@ -157,13 +164,14 @@ class Heartbeats:
                     log.warning("heartbeat_undecodable", error=str(error), offset=message.offset())
                 continue
             if isinstance(heartbeat, WorkerHeartbeat) and plausible(heartbeat):
-                self._context.liveness.heard(heartbeat, boot_ms())
+                # A lane that was read from its beginning has those of sessions that are long gone, too.
+                if age_ms < heartbeat.lease_ms + STALE_MS:
+                    self._context.liveness.heard(heartbeat, boot_ms())
             elif isinstance(heartbeat, SchedulerHeartbeat):
-                age_ms = wall_ms() - (self._context.clock.error_ms or 0) - message.timestamp()[1]
                 # It is of use at the start, for what was read back: whoever told that may have died since.
-                self._neighbours.hear(heartbeat, min(max(0, age_ms), BACK_MS))
+                self._neighbours.hear(heartbeat, min(age_ms, BACK_MS))
                 self._inside.heard(heartbeat)
-            elif isinstance(heartbeat, TakeSnapshot):
+            elif isinstance(heartbeat, TakeSnapshot) and age_ms < STALE_MS:
                 self._context.wishes |= dict.fromkeys(heartbeat.partitions, heartbeat.full)
         if self._context.liveness.changed != before:
             for runner in self._runners.values():

@@ -6,14 +6,15 @@ import threading
 import time
 from contextlib import ExitStack, closing
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 
 from ftjm import logs
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import Outlet, topic_id
+from ftjm.adapters.kafka import topic_id
 from ftjm.adapters.kafka_feed import Feed, Kind
 from ftjm.adapters.kafka_group import Membership
 from ftjm.adapters.kafka_log import KafkaLog
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.clock import boot_ms
 from ftjm.config import Settings
 from ftjm.engine.liveness import Liveness
@@ -100,8 +101,7 @@ class Scheduler:
                 return self._compose(settings, outlet)
             except KafkaException as error:
                 outlet.close(0)
-                code = error.args[0].code()
-                if code == KafkaError.UNKNOWN_TOPIC_OR_PART and missing.for_good():
+                if missing.for_good(error):
                     raise self._no_topics() from error
                 log.warning("kafka_unreachable", error=str(error.args[0]), todo="waiting, and trying again")
                 self._stop.wait(pause)

@@ -21,6 +21,7 @@ class Resuming:
         self._wake = wake
         self._log = log
         self._search = False
+        self._told: Place | None = None
 
     def lost(self) -> None:
         """The log has not, or not any more, what should come next: it is to be searched for where it goes on."""
@@ -30,11 +31,15 @@ class Resuming:
         """All that was not decided, and perhaps some that was. Raises KafkaException, LostPosition."""
         read = Place(position.next_command, position.command_epoch)
         at = self._context.log.goes_on_at(self._number, read) if self._search else read
-        if at.offset < read.offset:
+        if at.offset < read.offset and read != self._told:
+            self._told = read
             todo = "nothing for what was decided; submit again what was acknowledged just before the brokers failed"
             self._log.error("commands_lost", decided_to=read.offset, goes_on_at=at.offset, todo=todo)
-        self._search = False
         return self._context.feed.follow("commands", self._number, at.offset, self._wake, at.epoch)
+
+    def begun(self) -> None:
+        """What comes next is led by."""
+        self._search = False
 
     def rest(self) -> None:
         """Read no more."""

@@ -290,6 +290,7 @@ class Runner:
         self._follower.rest()
         self._prove = True
         self._revoked = False
+        self._commands.begun()
         leader = Leader(context, self._partition, writer, self._waiting)
         self.role = Role.OWNER
         try:

@@ -7,6 +7,8 @@ from typing import Any
 
 from ftjm import logs
 from ftjm.adapters.archive import Archive
+from ftjm.adapters.kafka_channel import LostPosition
+from ftjm.adapters.kafka_tail import goes_on_at
 from ftjm.adapters.kafka_trim import LogTrim
 from ftjm.config import Settings
 from ftjm.engine.snapshot import KEEP, Manifest, foreign
@@ -20,6 +22,7 @@ class Trimmer:
         self._audit_ms = int(settings.audit_retention_seconds * 1000)
         self._logs = {kind: LogTrim(kafka, settings.topic(kind), committed=kind == "events") for kind in ids}
         self._ids = ids
+        self._kafka = kafka
         self._archive = Archive(settings.archive) if settings.archive else None
 
     def trim(
@@ -43,7 +46,8 @@ class Trimmer:
             return
         oldest = kept[-1]
         # The record at a store's offset stays: it proves that the store is the log's child.
-        decided = min(manifest.next_command for manifest in kept)  # it goes back where the log has lost its tail
+        # The command before the place stays, too: it proves that the log has lost nothing since.
+        decided = self._decided(partition, kept) - 1
         for kind, needed in (("events", oldest.applied_offset), ("commands", decided)):
             log = self._logs[kind]
             begin, old = log.range(partition, now_ms - self._audit_ms)
@@ -61,3 +65,11 @@ class Trimmer:
             logs.get(__name__, partition=partition).info(
                 "log_trimmed", topic=log.topic, begin=begin, now=end, archived=self._archive is not None
             )
+
+    def _decided(self, partition: int, kept: Sequence[Manifest]) -> int:
+        """Before which offset all commands are decided, though the log has perhaps lost its tail since."""
+        topic = self._logs["commands"].topic
+        try:
+            return min(goes_on_at(self._kafka, topic, partition, one.commands).offset for one in kept)
+        except LostPosition:  # trimmed, to a later snapshot's place
+            return 0

@@ -8,9 +8,10 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from ftjm.adapters import codec
-from ftjm.adapters.kafka import MISSED, Delivered, Outlet
+from ftjm.adapters.kafka import MISSED
 from ftjm.adapters.kafka_lanes import LaneReader
-from ftjm.core.commands import AttemptReport, CheckpointAttempt
+from ftjm.adapters.kafka_outlet import Delivered, Outlet
+from ftjm.core.commands import AttemptReport, CheckpointAttempt, StartAttempt
 from ftjm.core.errors import UndecodableError
 from ftjm.core.identity import partition_for
 from ftjm.core.messages import DISPATCHES, DrainWorker, SchedulerHeartbeat, WorkerHeartbeat
@@ -24,6 +25,7 @@ ASK_SECONDS = 2.0
 """No signal is heeded while Kafka is being asked."""
 AGAIN_SECONDS = 1.0
 """After Kafka has refused a report, until it is sent once more."""
+CHECKPOINTS_MAX = 10_000
 PROVE_SECONDS = 1.0
 """A silent lane is asked this often whether it can still be read."""
 RETRY_SECONDS_MIN = 0.1
@@ -68,7 +70,7 @@ class KafkaWire:
         self._inbox = inbox
         self._listeners: dict[str, _Listener] = {}
         self._checkpoints: dict[tuple[str, str, int], CheckpointAttempt] = {}
-        """The newest of each attempt that is under way."""
+        """The newest of each attempt, until that is over."""
         self._schedulers = _Listener(settings, topics.heartbeats, range(topics.lanes), self._heard_scheduler)
         self._schedulers.start()
 
@@ -77,8 +79,13 @@ class KafkaWire:
         return "" if self._outlet.fault is None else self._outlet.fault.str()
 
     def report(self, session: str, command: AttemptReport) -> None:
+        key = command.queue, command.job_id, command.attempt
         if isinstance(command, CheckpointAttempt):
-            self._checkpoints[command.queue, command.job_id, command.attempt] = command
+            self._checkpoints[key] = command
+            if len(self._checkpoints) > CHECKPOINTS_MAX:
+                self._checkpoints.pop(next(iter(self._checkpoints)))
+        elif not isinstance(command, StartAttempt):
+            self._checkpoints.pop(key, None)
         self._append(session, command)
 
     def _append(self, session: str, command: AttemptReport) -> None:
@@ -89,7 +96,6 @@ class KafkaWire:
         def delivered(error: KafkaError | None, _: Message) -> None:
             given_up = isinstance(command, CheckpointAttempt) and error is not None and error.code() not in MISSED
             if error is None or given_up or self._superseded(command):
-                self._forget(command)
                 self._inbox.put(Confirmed(session))
                 return
             # The outlet tries for ever, so this one's size or the topic's rights are against it; or a broker does not
@@ -109,13 +115,8 @@ class KafkaWire:
 
     def _superseded(self, command: AttemptReport) -> bool:
         """A checkpoint that comes late would take the place of one that is newer."""
-        newest = self._checkpoints.get((command.queue, command.job_id, command.attempt), command)
+        newest = self._checkpoints.get((command.queue, command.job_id, command.attempt))
         return isinstance(command, CheckpointAttempt) and newest is not command
-
-    def _forget(self, command: AttemptReport) -> None:
-        key = command.queue, command.job_id, command.attempt
-        if self._checkpoints.get(key) is command:
-            self._checkpoints.pop(key, None)
 
     def beat(self, session: str, token: int, heartbeat: WorkerHeartbeat) -> None:
         def delivered(error: KafkaError | None, _: Message) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from ftjm.adapters.kafka import Outlet
+from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.config import Settings
 from ftjm.core.names import is_name
 from ftjm.errors import FtjmError, UsageError

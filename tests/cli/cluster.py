@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -123,7 +124,7 @@ class Cluster:
 
 
 class FakeOutlet:
-    """Stands for `ftjm.adapters.kafka.Outlet`."""
+    """Stands for `ftjm.adapters.kafka_outlet.Outlet`."""
 
     fault = None
     forgotten = False
@@ -193,7 +194,13 @@ class FakeScan:
         return 0
 
     def read(
-        self, starts: Mapping[int, int], *, follow: bool = False, whole: bool = False
+        self,
+        starts: Mapping[int, int],
+        *,
+        follow: bool = False,
+        ends: Mapping[int, int] | None = None,
+        whole: bool = False,
     ) -> Generator[Record, None, None]:
         for partition, start in starts.items():
-            yield from (record for record in self._logs[partition] if record.offset >= start)
+            end = math.inf if ends is None else ends[partition]
+            yield from (record for record in self._logs[partition] if start <= record.offset < end)

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 
 from ftjm import client as module
 from ftjm import config
@@ -29,7 +29,7 @@ class Silent:
     def __init__(self, *_: Any, **__: Any) -> None:
         self.fault: KafkaError | None = None
         self.sent: list[Any] = []
-        self.refuses: KafkaException | None = None
+        self.refuses: KafkaError | None = None
         Silent.made.append(self)
 
     @property
@@ -41,7 +41,8 @@ class Silent:
 
     def send(self, _topic: str, _value: bytes, *, delivered: Any, **_: Any) -> None:
         if self.refuses is not None:
-            raise self.refuses
+            delivered(self.refuses, None)
+            return
         self.sent.append(delivered)
 
     def close(self, _seconds: float) -> int:
@@ -111,7 +112,7 @@ def test_what_fails_since_a_broker_does_not_know_the_topic_yet_is_sent_again(cli
     [outlet] = Silent.made
     for delivered in (outlet.sent[2], outlet.sent[1]):
         delivered(UNKNOWN, Delivered())
-    outlet.refuses = KafkaException(UNKNOWN)
+    outlet.refuses = UNKNOWN
     tickets.append(submit(client, "d"))
     assert len(outlet.sent) == 3
     outlet.refuses = None

@@ -144,12 +144,43 @@ def test_no_numbers_of_a_worker_stop_a_partition(kind, begin, end, code):
     assert not isinstance(serve(world, offset), e.CommandRejected)
 
 
-@pytest.mark.parametrize(("source", "number"), [(1, 0), (1, 2), (1, -1), (1, 2**62), (3, 5)])
-def test_a_forward_that_is_not_the_next_is_refused(source, number):
+@pytest.mark.parametrize(
+    ("source", "number", "code"),
+    [
+        (1, 0, "REPEATED"),
+        (1, 2, "OUT_OF_TURN"),
+        (1, -1, "REPEATED"),
+        (1, 2**62, "OUT_OF_TURN"),
+        (3, 5, "OUT_OF_TURN"),
+    ],
+)
+def test_a_forward_that_is_not_the_next_is_refused(source, number, code):
     world = World()
     answer = serve(world, world.log.send(0, CANCEL, source=source, number=number))
     assert isinstance(answer, e.CommandRejected)
-    assert answer.code == "REPEATED"
+    assert answer.code == code
+
+
+def test_of_a_forward_that_came_before_its_turn_its_sender_hears_in_its_turn():
+    world = World()
+    early = world.log.send(0, CANCEL, source=1, number=2, reply_to="0/client/1", confirmed=0)
+    next_one = world.log.send(0, CANCEL, source=1, number=1, reply_to="0/client/2", confirmed=0)
+    again = world.log.send(0, CANCEL, source=1, number=2, reply_to="0/client/1", confirmed=1)
+    world.work_all()
+    told = [[event.reply for event in world.of(offset) if event.reply] for offset in (early, next_one, again)]
+    assert told == [[], ["0/client/2"], ["0/client/1"]]
+
+
+@pytest.mark.parametrize("confirmed", [0, 1, 2, 3])
+def test_a_forward_that_the_log_has_lost_is_not_waited_for(confirmed):
+    """All before number 4 were in the log before it was sent; of some nothing is there any more."""
+    world = World()
+    for number, known in ((1, 0), (4, confirmed), (5, 4)):
+        world.log.send(0, CANCEL, source=1, number=number, confirmed=known)
+    world.work_all()
+    taken = [event.number for event in world.events() if isinstance(event, e.ForwardReceived)]
+    assert taken == ([1, 4, 5] if confirmed == 3 else [1, 5])
+    world.check()
 
 
 @pytest.mark.parametrize("source", [4, 9_999, 2**60])

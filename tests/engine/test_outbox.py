@@ -199,6 +199,42 @@ def test_behind_a_command_that_was_refused_its_partition_gets_the_others_again()
     assert outbox.sent == 3
 
 
+def test_a_command_says_which_of_those_before_it_are_delivered():
+    """So that its partition does not wait for what its log has lost."""
+    world = World()
+    wire, outbox = shipped(world)
+
+    def sent(name: str) -> tuple[int, int]:
+        world.submit(name, queue=OTHER_QUEUE)
+        world.work_all()
+        outbox.ship(world.owner.state, world.owner.to_ship)
+        world.owner.to_ship = []
+        parcel, _ = wire.sent[-1]
+        return parcel.number, parcel.confirmed
+
+    assert [sent(name) for name in "abc"] == [(1, 0), (2, 0), (3, 0)]
+    wire.deliver(2, 0)
+    assert sent("d") == (4, 1)
+    wire.refuse(1)
+    wire.deliver(3)
+    assert sent("e") == (5, 1)
+    outbox.ship_refused(world.owner.state)
+    assert [(parcel.number, parcel.confirmed) for parcel, _ in wire.sent[5:]] == [(2, 1), (3, 1), (4, 1), (5, 1)]
+    wire.deliver(*range(4, 9))
+    assert sent("f") == (6, 5)
+
+
+def test_a_new_owner_knows_that_what_it_does_not_send_is_delivered():
+    world = World()
+    for name in "abc":
+        world.submit(name, queue=OTHER_QUEUE)
+    world.work_all()
+    world.owner.settle(world.now, 2)
+    world.owner = world.partition()
+    world.lead()
+    assert [(parcel.number, parcel.confirmed) for parcel, _ in ship(world).sent] == [(3, 2)]
+
+
 def test_a_new_owner_sends_what_is_not_known_to_be_delivered():
     world = World()
     for name in "abc":

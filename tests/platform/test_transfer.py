@@ -91,7 +91,7 @@ def test_commands_that_kafka_refuses_are_not_taken_for_imported(
     importing._archive = commands
     monkeypatch.setattr(transfer, "Outlet", Refusing)
     with pytest.raises(FtjmError, match="2 that Kafka refused"):
-        importing._send_commands(0)
+        importing._send_commands()
 
 
 def test_an_export_whose_snapshot_is_dropped_underneath_takes_the_newest(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from ftjm import config
+from ftjm.adapters import codec
+from ftjm.core.messages import SessionState, SlotOffer, TakeSnapshot, WorkerHeartbeat
 from ftjm.engine.liveness import Liveness
 from ftjm.scheduler import heartbeats as module
 from ftjm.scheduler.heartbeats import MARK, MARK_SECONDS, Heartbeats
@@ -43,6 +45,7 @@ class Site:
         self.ms = 10_000
         self.sent: list[tuple[int, bytes, Any]] = []
         self.confirmed: list[tuple[str, float]] = []
+        self.broken = False
         monkeypatch.setattr(module, "LaneReader", Reader)
         monkeypatch.setattr(module, "boot_ms", lambda: self.ms)
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.ms / 1_000))
@@ -56,15 +59,20 @@ class Site:
         context: Any = SimpleNamespace(
             settings=config.load(bootstrap="127.0.0.1:1"),
             instance="here@host:1",
+            clock=SimpleNamespace(error_ms=0),
+            wishes={},
             liveness=Noting(0),
             outlet=SimpleNamespace(warm=lambda _: LANES, send=self._send),
         )
         peers: Any = SimpleNamespace(confirm=lambda at: self.confirmed.append(("peers", at)))
         nothing: Any = None
         self.heartbeats = Heartbeats(context, {}, peers, nothing, 0, lambda: False)
+        self.context = context
         self.reader: Any = self.heartbeats._reader
 
     def _send(self, _topic: str, value: bytes, *, partition: int, delivered: Any) -> None:
+        if self.broken:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
         self.sent.append((partition, value, delivered))
 
     def look(self, after_ms: int = 0) -> None:
@@ -128,3 +136,46 @@ def test_marks_of_which_one_is_refused_are_followed_by_others(site: Site) -> Non
     site.look()
     assert site.confirmed == []
     assert len(site.sent) == 2 * LANES
+
+
+def test_marks_that_could_not_be_sent_are_followed_by_others(site: Site) -> None:
+    """Nobody's lease would ever end."""
+    site.broken = True
+    with pytest.raises(KafkaException):
+        site.look()
+    site.broken = False
+    site.look()
+    assert len(site.sent) == LANES
+
+
+class Said:
+    """A heartbeat as the log took it."""
+
+    def __init__(self, heartbeat: WorkerHeartbeat | TakeSnapshot, at_ms: int) -> None:
+        self.value = lambda: codec.encode(heartbeat)
+        self.timestamp = lambda: (1, at_ms)
+
+
+@pytest.mark.parametrize(("age_ms", "heard"), [(0, True), (60_000, True), (66_000, False), (3_000_000, False)])
+def test_what_was_said_long_ago_is_not_heard(
+    site: Site, monkeypatch: pytest.MonkeyPatch, age_ms: int, heard: bool
+) -> None:
+    """A lane that is read from its beginning has an hour of it, of sessions that are gone."""
+    monkeypatch.setattr(module, "wall_ms", lambda: 10_000_000)
+    beat = WorkerHeartbeat(
+        session="s1",
+        worker="w",
+        host="h",
+        pid=1,
+        state=SessionState.OPEN,
+        lane=0,
+        lease_ms=5_000,
+        slots=1,
+        busy=0,
+        queues=["q"],
+        offers=[SlotOffer(partition=0, number=1, slots=1)],
+    )
+    wish = TakeSnapshot(partitions=[0], full=True)
+    site.heartbeats._hear([Said(said, 10_000_000 - age_ms) for said in (beat, wish)])  # type: ignore[misc]
+    assert bool(site.context.liveness.offers(0, site.ms)) is heard
+    assert bool(site.context.wishes) is (age_ms < 60_000)

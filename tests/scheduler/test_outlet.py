@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from ftjm.adapters import kafka
-from ftjm.adapters.kafka import FORGOTTEN, Outlet, Sight
+from ftjm.adapters import kafka_outlet
+from ftjm.adapters.kafka import FORGOTTEN, Sight
+from ftjm.adapters.kafka_outlet import Outlet
 from integration.waiting import until
 
 FATAL = KafkaException(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "lost its tail", fatal=True))
@@ -37,7 +38,7 @@ class Producer:
 
 @pytest.fixture
 def producer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "Producer", Producer)
+    monkeypatch.setattr(kafka_outlet, "Producer", Producer)
 
 
 @pytest.fixture
@@ -51,6 +52,17 @@ def test_what_is_fatal_is_known_once_it_was_polled(outlet: Any) -> None:
     outlet._producer.polled = [FATAL, PASSING]
     until(lambda: outlet.fault, "the fault to be known")
     assert outlet.fault.code() == KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_a_topic_that_is_not_known_just_now_is_told_as_if_it_were_told_later(outlet: Any) -> None:
+    """Whoever sends needs to know one way only, and sends it again."""
+    told: list[KafkaError | None] = []
+    outlet._producer.produced = KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC))
+    outlet.send("topic", b"", partition=0, delivered=lambda error, _: told.append(error))
+    assert [error.code() for error in told if error] == [KafkaError._UNKNOWN_TOPIC]
+    assert outlet.fault is None
+    with pytest.raises(KafkaException):
+        outlet.send("topic", b"", partition=0)
 
 
 def test_what_is_fatal_is_known_once_nothing_can_be_sent(outlet: Any) -> None:

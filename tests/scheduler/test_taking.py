@@ -276,7 +276,7 @@ Kept = Callable[[Manifest], list[Manifest]]
 @pytest.mark.parametrize(
     ("kept", "end"),
     [
-        (lambda one: [one, msgspec.structs.replace(one, applied_offset=20)], [20, 7]),
+        (lambda one: [one, msgspec.structs.replace(one, applied_offset=20)], [20, 6]),
         (lambda one: [one, msgspec.structs.replace(one, applied_offset=900, log_id="other")], []),
         (lambda one: [one, msgspec.structs.replace(one, applied_offset=20, state_version=STATE_VERSION - 1)], []),
         (lambda one: [one], []),

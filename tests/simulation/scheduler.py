@@ -90,7 +90,12 @@ class Instance(Process):
 
     def _forward(self, parcel: Parcel) -> None:
         self.broker.log.send(
-            parcel.partition, parcel.value, reply_to=parcel.reply_to, source=parcel.source, number=parcel.number
+            parcel.partition,
+            parcel.value,
+            reply_to=parcel.reply_to,
+            source=parcel.source,
+            number=parcel.number,
+            confirmed=parcel.confirmed,
         )
 
     # -- the loop

@@ -98,7 +98,7 @@ def test_one_adapter_knows_one_technology():
 def test_what_folds_the_log_cannot_send():
     """Replay is silent: what folds gets its records handed in, and knows nobody who could send."""
     silent = [*files("core"), *(PACKAGE / stem for stem in ("engine/partition.py", "replay.py", "jobhistory.py"))]
-    senders = ("ftjm.engine.outbox", "ftjm.adapters.kafka.Outlet", "confluent_kafka.Producer", "ftjm.client")
+    senders = ("ftjm.engine.outbox", "ftjm.adapters.kafka_outlet.Outlet", "confluent_kafka.Producer", "ftjm.client")
     for path in silent:
         assert not {m for m in imports(path) for sender in senders if within(m, sender)}, name(path)
 

@@ -15,6 +15,7 @@ from ftjm.worker.kafka_wire import KafkaWire, Topics
 
 UNKNOWN = KafkaError(KafkaError._UNKNOWN_PARTITION)
 TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+COMPLETE = CompleteAttempt(queue="q", job_id="j", run=1, attempt=1, session="s", started_at=1, ended_at=2)
 
 
 class Site:
@@ -66,9 +67,7 @@ def checkpoint(data: bytes) -> AttemptReport:
 
 
 def test_a_report_is_sent_until_the_log_has_it(site: Site) -> None:
-    site.wire.report(
-        "s", CompleteAttempt(queue="q", job_id="j", run=1, attempt=1, session="s", started_at=1, ended_at=2)
-    )
+    site.wire.report("s", COMPLETE)
     for number, error in enumerate((UNKNOWN, TOO_LARGE)):
         site.tell(number, error)
         assert site.told == []
@@ -107,3 +106,20 @@ def test_a_checkpoint_is_not_sent_behind_a_newer_one(site: Site, told_first: boo
     assert site.told == [Confirmed("s")]
     site.tell(1, None)
     assert site.told == [Confirmed("s")] * 2
+
+
+def test_a_checkpoint_is_not_sent_behind_a_newer_one_that_the_log_has(site: Site) -> None:
+    site.wire.report("s", checkpoint(b"1"))
+    site.tell(0, UNKNOWN)
+    site.wire.report("s", checkpoint(b"2"))
+    site.tell(1, None)
+    site.wait()
+    assert [command.data for command, _ in site.sent] == [b"1", b"2"]
+    assert site.told == [Confirmed("s")] * 2
+
+
+def test_of_an_attempt_that_is_over_no_checkpoint_is_kept(site: Site) -> None:
+    site.wire.report("s", checkpoint(b"1"))
+    assert len(site.wire._checkpoints) == 1
+    site.wire.report("s", COMPLETE)
+    assert site.wire._checkpoints == {}
