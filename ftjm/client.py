@@ -133,7 +133,9 @@ class Client:
         try:
             self._hand_over([self._sent])
         except BaseException:
-            del self._unconfirmed[self._sent]
+            with self._changed:
+                del self._unconfirmed[self._sent]
+                self._missed.discard(self._sent)
             self._sent -= 1
             raise
         if self._outlet.forgotten:

@@ -60,7 +60,7 @@ def last_batch(scan: Scan, partition: int, within: tuple[int, int] | None = None
     while True:
         start = max(low, end - span)
         found = None
-        for record in scan.read({partition: start}, ends={partition: end}):
+        for record in scan.read({partition: start}, ends={partition: end}, whole=within is not None):
             if codec.type_of(record.value) is BatchClosed:
                 found = record.value
         if found is not None:

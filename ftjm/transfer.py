@@ -42,7 +42,7 @@ from ftjm.repository import Repository
 from ftjm.sending import send
 
 OWNER = "import"
-FORMAT = 1
+FORMAT = 2
 HEAD = "export.json"
 """Written last: a place without it holds no export."""
 DELIVERY_SECONDS = 60.0

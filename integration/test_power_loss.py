@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from ftjm.adapters import codec
 from ftjm.adapters.kafka_channel import Channel, LostPosition
@@ -132,6 +132,25 @@ def test_a_reader_is_told_that_the_log_has_lost_what_it_has_read(
         found = feed.follow("commands", PARTITION, 6, lambda: None, epoch)
         assert taken(found, 8) == [f"new-{number}" for number in range(8)]
         assert found.epoch > epoch
+
+
+def test_a_marker_is_no_proof_that_the_log_has_lost_something(own_kafka: EmbeddedKafka, own_cluster: Settings) -> None:
+    """Of a user's own transaction: it has an offset, and nobody is given it."""
+    producer = Producer({**own_cluster.kafka_settings("test"), "transactional.id": own_cluster.cluster})
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce(own_cluster.topic("commands"), b"first", partition=PARTITION)
+    producer.commit_transaction()
+    with closing(Feed(own_cluster.kafka_settings("test"), own_cluster.cluster)) as feed:
+        channel = feed.follow("commands", PARTITION, 0, lambda: None)
+        assert taken(channel, 1) == ["first"]
+        until(lambda: channel.reached == 2, "the marker to be passed")
+        own_kafka.kill_broker(0)
+        own_kafka.start_broker(0)
+        feed._sight.lost = True  # as if it had forgotten the brokers: it begins anew where it was
+        send(own_cluster, "second")
+        assert taken(channel, 1) == ["second"]
+        assert channel.fault is None
 
 
 class Filling:

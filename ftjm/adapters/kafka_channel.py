@@ -30,7 +30,9 @@ class Channel:
         self.reached = start
         """Everything before this offset has arrived (or will never: markers and gaps)."""
         self.epoch = epoch
-        """Of the leader that took the record before `reached`; -1 where there is none, or it is not known."""
+        """Of the leader that took the last record before `reached`; -1 where there is none, or it is not known."""
+        self.proof = start - 1
+        """The offset of that record."""
         self.proves = proves
         """Whether what is read is proved to go on where it was. (Where there are transactions, what is before `reached`
         may be a marker, which nobody is given.)"""
@@ -41,8 +43,8 @@ class Channel:
         self.begun = not proves
         """Whether what comes first was looked at: it begins where it should, or was asked for again."""
         self.proving = False
-        """Whether the record before `reached` is read again, to see that it is still the one that was read: where the
-        log has lost its tail, and was filled again, what comes next would lie in the middle of that."""
+        """Whether the last record before `reached` is read again, to see that it is still the one that was read: where
+        the log has lost its tail, and was filled again, what comes next would lie in the middle of that."""
         self.doubted = False
         """Whether nothing that comes counts before it was asked for again."""
         self.fault: KafkaError | None = None

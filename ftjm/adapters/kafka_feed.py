@@ -92,8 +92,8 @@ class Feed:
     def _assign(self, key: tuple[str, int], channel: Channel) -> None:
         """librdkafka looks itself whether the log has lost what was read where the leader changes (KIP-320), and only
         there: not where somebody begins to read behind what another has read."""
-        channel.proving = channel.reached > 0 and channel.epoch >= 0
-        self._consumer.incremental_assign([TopicPartition(*key, channel.reached - channel.proving)])
+        channel.proving = channel.epoch >= 0
+        self._consumer.incremental_assign([TopicPartition(*key, channel.proof if channel.proving else channel.reached)])
 
     def follow(self, kind: Kind, partition: int, start: int, wake: Callable[[], None], epoch: int = -1) -> Channel:
         """Read from `start` on, behind a record of this leader's epoch (-1 where that is not known); replaces what was
@@ -199,7 +199,7 @@ class Feed:
         (a user's own transactions make some): what is passed over here nobody would ever miss."""
         if not channel.begun:
             channel.begun = True
-            if offset > channel.reached - channel.proving:
+            if offset > (channel.proof if channel.proving else channel.reached):
                 self._doubt(key, channel, f"offset {offset}")
         return channel.doubted
 
@@ -223,7 +223,7 @@ class Feed:
             if not records:
                 return
         if channel.proves:
-            channel.epoch = epoch_of(records[-1])
+            channel.proof, channel.epoch = offset_of(records[-1]), epoch_of(records[-1])
         if channel.put(records) > self._share and key not in self._paused:
             self._paused.add(key)
             self._consumer.pause([TopicPartition(*key)])
@@ -233,12 +233,12 @@ class Feed:
         """Those behind the one that proves that the log has what was read."""
         first = records[0]
         channel.proving = False
-        if epoch_of(first) != channel.epoch:
+        if (offset_of(first), epoch_of(first)) != (channel.proof, channel.epoch):
             found = f"its record at offset {offset_of(first)} is of epoch {epoch_of(first)}, and not of {channel.epoch}"
             channel.fail(KafkaError(KafkaError._LOG_TRUNCATION, found))
             return ()
         channel.trouble = None
-        return records[1:] if offset_of(first) < channel.reached else records
+        return records[1:]
 
     def _notice(self, key: tuple[str, int], message: Message) -> None:
         """Something that is no record: the end of a partition, or an error."""
@@ -247,7 +247,7 @@ class Feed:
             return
         if error.code() == KafkaError._PARTITION_EOF:
             # Before what would prove it: a leader who was just elected may not know yet how far the log goes.
-            early = channel.proving and offset_of(message) < channel.reached
+            early = channel.proving and offset_of(message) <= channel.proof
             if early or not self._leapt(key, channel, offset_of(message)):
                 channel.at_end(offset_of(message))
         elif error.code() in LOST:

@@ -26,6 +26,8 @@ class Outbox:
         self._lock = threading.Lock()
         self._ahead: set[int] = set()
         self._refused: set[int] = set()
+        self._copies: dict[int, int] = {}
+        """How often each was sent. Of several copies the newest counts: a partition may have refused the others."""
         self._under_way: dict[str, set[int]] = defaultdict(set)
         """By partition, numbers of commands that were sent to it, and are not known to be delivered."""
         self._sent = sent
@@ -43,7 +45,10 @@ class Outbox:
     def ship(self, state: State, messages: Iterable[tuple[int, Message]]) -> None:
         """Send committed messages; `state` is the partition's, as of their commit or later."""
         for number, message in messages:
-            self._send(self._parcel(state, message), partial(self._told, number, message))
+            with self._lock:
+                copy = self._copies[number] = self._copies.get(number, 0) + 1
+                self._ahead.discard(number)
+            self._send(self._parcel(state, message), partial(self._told, number, message, copy))
 
     def ship_refused(self, state: State) -> None:
         """Send again what was refused; and behind it all that went to the same partition, which took nothing that
@@ -59,8 +64,10 @@ class Outbox:
                     waiting.add(message.destination)
         self.ship(state, again)
 
-    def _told(self, number: int, message: Message, taken: bool) -> None:
+    def _told(self, number: int, message: Message, copy: int, taken: bool) -> None:
         with self._lock:
+            if copy != self._copies.get(number):
+                return
             if not taken:
                 self._refused.add(number)
                 return
@@ -71,6 +78,7 @@ class Outbox:
             while self._sent + 1 in self._ahead:
                 self._sent += 1
                 self._ahead.remove(self._sent)
+                del self._copies[self._sent]
 
     def _parcel(self, state: State, message: Message) -> Parcel:
         if message.kind is MessageKind.FORWARD:

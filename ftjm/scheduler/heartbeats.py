@@ -33,7 +33,7 @@ HEARTBEAT_SECONDS_MIN = 0.02
 BACK_MS = 2_000
 """So far back heartbeats are read at the start: whoever is there has said so since."""
 STALE_MS = 60_000
-"""What was told so long ago by the brokers' clocks, which may be wrong by much less, is told no more."""
+"""What was told so long ago, and a lease, is told no more: leaders' clocks differ by much less."""
 PLACE_SECONDS = 0.25
 FAULT_SECONDS = 0.5
 """Before hearing is tried again."""
@@ -82,6 +82,8 @@ class Heartbeats:
         kafka = context.settings.kafka_settings(context.instance.partition("@")[0])
         self._reader = LaneReader(kafka, self._topic, range(self._lanes), back_ms=BACK_MS, whole=True)
         self._marks: Marks | None = None
+        self._marked: dict[int, tuple[int, int]] = {}
+        """Of each lane, when its log had taken the newest mark, by our clock of leases and by its own."""
         self._threads = [
             threading.Thread(target=self._listen, name="listener", daemon=True),
             threading.Thread(target=self._tell, name="teller", daemon=True),
@@ -142,7 +144,9 @@ class Heartbeats:
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is None:
-                marks.ends[message.partition() or 0] = offset_of(message) + 1
+                lane = message.partition() or 0
+                marks.ends[lane] = offset_of(message) + 1
+                self._marked[lane] = (boot_ms(), message.timestamp()[1])
             elif self._marks is marks:
                 self._marks = None  # refused: others are sent
 
@@ -156,7 +160,6 @@ class Heartbeats:
     def _hear(self, messages: Iterable[Message]) -> None:
         before = self._context.liveness.changed
         for message in messages:
-            age_ms = max(0, wall_ms() - (self._context.clock.error_ms or 0) - message.timestamp()[1])
             try:
                 heartbeat = codec.decode(message.value() or b"")
             except UndecodableError as error:  # of a newer version, mostly, while a cluster is upgraded: one a second
@@ -165,17 +168,24 @@ class Heartbeats:
                 continue
             if isinstance(heartbeat, WorkerHeartbeat) and plausible(heartbeat):
                 # A lane that was read from its beginning has those of sessions that are long gone, too.
-                if age_ms < heartbeat.lease_ms + STALE_MS:
+                if self._age_ms(message) < heartbeat.lease_ms + STALE_MS:
                     self._context.liveness.heard(heartbeat, boot_ms())
             elif isinstance(heartbeat, SchedulerHeartbeat):
+                age_ms = wall_ms() - (self._context.clock.error_ms or 0) - message.timestamp()[1]
                 # It is of use at the start, for what was read back: whoever told that may have died since.
-                self._neighbours.hear(heartbeat, min(age_ms, BACK_MS))
+                self._neighbours.hear(heartbeat, min(max(0, age_ms), BACK_MS))
                 self._inside.heard(heartbeat)
-            elif isinstance(heartbeat, TakeSnapshot) and age_ms < STALE_MS:
+            elif isinstance(heartbeat, TakeSnapshot) and self._age_ms(message) < STALE_MS:
                 self._context.wishes |= dict.fromkeys(heartbeat.partitions, heartbeat.full)
         if self._context.liveness.changed != before:
             for runner in self._runners.values():
                 runner.wake()
+
+    def _age_ms(self, message: Message) -> int:
+        """How long ago it was told, by the clock of its lane alone, which our own marks show; 0 before the first."""
+        now = boot_ms()
+        at, time_ms = self._marked.get(message.partition() or 0, (now, 0))
+        return now - at + time_ms - message.timestamp()[1] if time_ms else 0
 
     def _tell(self) -> None:
         """Tell the others of this process: every second, and soon after something changed."""

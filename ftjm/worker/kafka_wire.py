@@ -79,13 +79,11 @@ class KafkaWire:
         return "" if self._outlet.fault is None else self._outlet.fault.str()
 
     def report(self, session: str, command: AttemptReport) -> None:
-        key = command.queue, command.job_id, command.attempt
         if isinstance(command, CheckpointAttempt):
-            self._checkpoints[key] = command
+            self._checkpoints.pop(_attempt(command), None)
+            self._checkpoints[_attempt(command)] = command
             if len(self._checkpoints) > CHECKPOINTS_MAX:
                 self._checkpoints.pop(next(iter(self._checkpoints)))
-        elif not isinstance(command, StartAttempt):
-            self._checkpoints.pop(key, None)
         self._append(session, command)
 
     def _append(self, session: str, command: AttemptReport) -> None:
@@ -96,6 +94,8 @@ class KafkaWire:
         def delivered(error: KafkaError | None, _: Message) -> None:
             given_up = isinstance(command, CheckpointAttempt) and error is not None and error.code() not in MISSED
             if error is None or given_up or self._superseded(command):
+                if not isinstance(command, CheckpointAttempt | StartAttempt):
+                    self._checkpoints.pop(_attempt(command), None)  # one that comes now is stale
                 self._inbox.put(Confirmed(session))
                 return
             # The outlet tries for ever, so this one's size or the topic's rights are against it; or a broker does not
@@ -115,7 +115,7 @@ class KafkaWire:
 
     def _superseded(self, command: AttemptReport) -> bool:
         """A checkpoint that comes late would take the place of one that is newer."""
-        newest = self._checkpoints.get((command.queue, command.job_id, command.attempt))
+        newest = self._checkpoints.get(_attempt(command), command)
         return isinstance(command, CheckpointAttempt) and newest is not command
 
     def beat(self, session: str, token: int, heartbeat: WorkerHeartbeat) -> None:
@@ -173,6 +173,10 @@ class KafkaWire:
                 self._inbox.put(item)
 
         return put
+
+
+def _attempt(report: AttemptReport) -> tuple[str, str, int]:
+    return report.queue, report.job_id, report.attempt
 
 
 class _Listener(threading.Thread):

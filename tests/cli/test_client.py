@@ -29,6 +29,7 @@ class Silent:
     def __init__(self, *_: Any, **__: Any) -> None:
         self.fault: KafkaError | None = None
         self.sent: list[Any] = []
+        self.broken = False
         self.refuses: KafkaError | None = None
         Silent.made.append(self)
 
@@ -40,6 +41,8 @@ class Silent:
         return 1
 
     def send(self, _topic: str, _value: bytes, *, delivered: Any, **_: Any) -> None:
+        if self.broken:
+            raise ValueError("broken")
         if self.refuses is not None:
             delivered(self.refuses, None)
             return
@@ -124,6 +127,17 @@ def test_what_fails_since_a_broker_does_not_know_the_topic_yet_is_sent_again(cli
         delivered(None, Delivered())
         assert tickets[number].acknowledged
     client.confirm()
+
+
+def test_what_could_not_be_handed_over_keeps_nothing_back(client: Client) -> None:
+    [outlet] = Silent.made
+    for _ in range(2):
+        outlet.broken = True
+        with pytest.raises(ValueError, match="broken"):
+            submit(client, "bad")
+        outlet.broken = False
+        submit(client, "good")
+    assert len(outlet.sent) == client.under_way == 2
 
 
 def test_who_does_not_wait_is_told_that_the_topic_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

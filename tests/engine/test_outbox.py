@@ -199,6 +199,29 @@ def test_behind_a_command_that_was_refused_its_partition_gets_the_others_again()
     assert outbox.sent == 3
 
 
+def test_of_two_copies_of_a_command_the_newer_one_counts():
+    """The older one overtook what was refused, and its partition took it for out of its turn."""
+    world = World()
+    for name in "abc":
+        world.submit(name, queue=OTHER_QUEUE)
+    world.work_all()
+    wire, outbox = shipped(world)
+    wire.refuse(0)
+    wire.deliver(2)
+    outbox.ship_refused(world.owner.state)
+    wire.deliver(1)
+    assert [parcel.number for parcel, _ in wire.sent[3:]] == [1, 2, 3]
+    wire.deliver(3)
+    assert outbox.sent == 1, "2 and 3 are under way once more"
+    wire.refuse(4)
+    outbox.ship_refused(world.owner.state)
+    assert [(parcel.number, parcel.confirmed) for parcel, _ in wire.sent[6:]] == [(2, 1), (3, 1)]
+    wire.deliver(5, 6)
+    assert outbox.sent == 2
+    wire.deliver(7)
+    assert outbox.sent == 3
+
+
 def test_a_command_says_which_of_those_before_it_are_delivered():
     """So that its partition does not wait for what its log has lost."""
     world = World()

@@ -33,7 +33,8 @@ class Reader:
 class Delivered:
     """A mark at an offset of its lane."""
 
-    def __init__(self, lane: int, offset: int) -> None:
+    def __init__(self, lane: int, offset: int, time_ms: int = 0) -> None:
+        self.timestamp = lambda: (1, time_ms)
         self.partition = lambda: lane
         self.offset = lambda: offset
 
@@ -79,9 +80,9 @@ class Site:
         self.ms += after_ms
         self.heartbeats._confirm()
 
-    def acknowledge(self, mark: int, offset: int) -> None:
+    def acknowledge(self, mark: int, offset: int, time_ms: int = 0) -> None:
         lane, _, delivered = self.sent[mark]
-        delivered(None, Delivered(lane, offset))
+        delivered(None, Delivered(lane, offset, time_ms))
 
 
 @pytest.fixture
@@ -154,14 +155,17 @@ class Said:
     def __init__(self, heartbeat: WorkerHeartbeat | TakeSnapshot, at_ms: int) -> None:
         self.value = lambda: codec.encode(heartbeat)
         self.timestamp = lambda: (1, at_ms)
+        self.partition = lambda: 0
 
 
 @pytest.mark.parametrize(("age_ms", "heard"), [(0, True), (60_000, True), (66_000, False), (3_000_000, False)])
-def test_what_was_said_long_ago_is_not_heard(
-    site: Site, monkeypatch: pytest.MonkeyPatch, age_ms: int, heard: bool
-) -> None:
-    """A lane that is read from its beginning has an hour of it, of sessions that are gone."""
-    monkeypatch.setattr(module, "wall_ms", lambda: 10_000_000)
+@pytest.mark.parametrize("skew_ms", [0, -500_000, 500_000])
+def test_what_was_said_long_ago_is_not_heard(site: Site, age_ms: int, heard: bool, skew_ms: int) -> None:
+    """A lane that is read from its beginning has an hour of it, of sessions that are gone. Whatever the clock of who
+    leads it says: by a wrong one living workers would be silent."""
+    site.look()
+    site.acknowledge(0, 1, 10_000_000 + skew_ms)
+    site.ms += 1_000
     beat = WorkerHeartbeat(
         session="s1",
         worker="w",
@@ -176,6 +180,11 @@ def test_what_was_said_long_ago_is_not_heard(
         offers=[SlotOffer(partition=0, number=1, slots=1)],
     )
     wish = TakeSnapshot(partitions=[0], full=True)
-    site.heartbeats._hear([Said(said, 10_000_000 - age_ms) for said in (beat, wish)])  # type: ignore[misc]
+    site.heartbeats._hear([Said(said, 10_001_000 + skew_ms - age_ms) for said in (beat, wish)])  # type: ignore[misc]
     assert bool(site.context.liveness.offers(0, site.ms)) is heard
     assert bool(site.context.wishes) is (age_ms < 60_000)
+
+
+def test_before_its_lane_s_clock_is_known_nothing_is_old(site: Site) -> None:
+    site.heartbeats._hear([Said(TakeSnapshot(partitions=[0]), 1)])  # type: ignore[list-item]
+    assert site.context.wishes == {0: False}

@@ -19,11 +19,13 @@ from prometheus_client import CollectorRegistry
 from ftjm import config
 from ftjm.adapters import archive
 from ftjm.adapters.folder import ChunkFolder
+from ftjm.adapters.kafka_channel import LostPosition
 from ftjm.adapters.kafka_scan import Record
 from ftjm.adapters.rocks import DamagedStore, RocksStore
 from ftjm.core.keys import POSITION_KEY
 from ftjm.core.model import STATE_VERSION, Position
 from ftjm.core.rows import encode
+from ftjm.engine.ports import Place
 from ftjm.engine.snapshot import Manifest, Published, about, manifest_key
 from ftjm.metrics.scheduler import SchedulerMetrics
 from ftjm.repository import Repository
@@ -286,6 +288,25 @@ def test_only_two_usable_snapshots_let_a_log_be_trimmed(deleted: list[int], kept
     at = Position(log_id=LOG, applied_offset=30, next_command=7, batch_no=10, owner_epoch=1, state_hash=bytes(16))
     trimmer = Trimmer(config.load(audit_retention_seconds=60), {}, {"events": LOG, "commands": "c"})
     trimmer.trim(0, kept(about(at, 0, 1, "", -1, [])), NOW_MS)
+    assert deleted == end
+
+
+@pytest.mark.parametrize(("goes_on", "end"), [([40, 25], [20, 24]), ([3, 25], [20, 2]), (None, [20])])
+def test_commands_are_trimmed_to_where_they_go_on(
+    deleted: list[int], monkeypatch: pytest.MonkeyPatch, goes_on: list[int] | None, end: list[int]
+) -> None:
+    """A log that has lost its tail since the snapshots has new ones before their places."""
+
+    def found(*_: object) -> Place:
+        if goes_on is None:
+            raise LostPosition("it begins behind that")
+        return Place(goes_on.pop(0), 1)
+
+    monkeypatch.setattr(trimming, "goes_on_at", found)
+    at = Position(log_id=LOG, applied_offset=20, next_command=40, batch_no=10, owner_epoch=1, state_hash=bytes(16))
+    one = about(at, 0, 1, "", -1, [])
+    trimmer = Trimmer(config.load(audit_retention_seconds=60), {}, {"events": LOG, "commands": "c"})
+    trimmer.trim(0, [one, one], NOW_MS)
     assert deleted == end
 
 

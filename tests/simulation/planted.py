@@ -102,7 +102,8 @@ def the_outbox_counts_as_sent_before_it_is_delivered() -> list[Patch]:
     def ship(self: Outbox, state: State, messages: Any) -> None:
         for number, message in messages:
             self._send(self._parcel(state, message), lambda _: None)
-            self._told(number, message, True)
+            self._copies[number] = 1
+            self._told(number, message, 1, True)
 
     return [patch.object(Outbox, "ship", ship)]
 

@@ -122,4 +122,15 @@ def test_of_an_attempt_that_is_over_no_checkpoint_is_kept(site: Site) -> None:
     site.wire.report("s", checkpoint(b"1"))
     assert len(site.wire._checkpoints) == 1
     site.wire.report("s", COMPLETE)
+    site.tell(1, None)
     assert site.wire._checkpoints == {}
+
+
+def test_the_last_checkpoint_of_an_attempt_is_sent_again_though_its_end_is_on_its_way(site: Site) -> None:
+    """The next attempt begins with it."""
+    site.wire.report("s", checkpoint(b"1"))
+    site.wire.report("s", COMPLETE)
+    site.tell(0, UNKNOWN)
+    site.tell(1, UNKNOWN)
+    site.wait()
+    assert [type(command) for command, _ in site.sent] == [CheckpointAttempt, CompleteAttempt] * 2
