@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from ftjm.adapters.kafka_scan import Scan
 from ftjm.config import Settings
 from ftjm.embedded.kafka import EmbeddedKafka
 from ftjm.embedded.ports import free_base_port
+from ftjm.jobhistory import open_scan
 from integration.clusters import cluster_on
 from integration.harness import Cluster, Load
 from integration.waiting import until
@@ -95,7 +95,7 @@ def test_one_broker_of_three_is_killed_under_load(kafka3: EmbeddedKafka, cluster
 def test_where_a_log_ends_is_told_by_the_leader_that_comes_after_a_dead_one(
     kafka3: EmbeddedKafka, cluster3: Settings
 ) -> None:
-    with Scan(cluster3.kafka_settings("test"), cluster3.topic("events")) as scan:
+    with open_scan(cluster3, "events") as scan:
         before = scan.bounds(0)
         victim = leader_of(cluster3, "events")
         kafka3.kill_broker(victim)
