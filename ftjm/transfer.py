@@ -20,6 +20,7 @@ from ftjm.adapters import codec
 from ftjm.adapters.archive import Archive
 from ftjm.adapters.folder import ChunkFolder, Folder
 from ftjm.adapters.kafka import topic_id
+from ftjm.adapters.kafka_channel import LostPosition
 from ftjm.adapters.kafka_log import KafkaLog, KafkaWriter
 from ftjm.adapters.kafka_outlet import Outlet
 from ftjm.adapters.kafka_scan import Scan
@@ -102,7 +103,7 @@ def export(settings: Settings, url: str, progress: Progress) -> Head:
             decided.append(Place(closed.next_command, closed.command_epoch) if closed else place)
         # Commands last: what one partition has sent to another before its events were read is among them.
         sent = [
-            _kept(archive, commands, ids, p, goes_on_at(kafka, commands.topic, p, place).offset)
+            _kept(archive, commands, ids, p, _goes_on_at(kafka, commands.topic, p, place))
             for p, place in enumerate(decided)
         ]
         progress("the list of all")
@@ -129,6 +130,13 @@ def _copied(found: Repository, chunks: ChunkFolder, partition: int, progress: Pr
 
 def _newest(found: Repository, partition: int) -> Manifest | None:
     return next((one for one in found.manifests(partition) if not foreign(one, found.log_id)), None)
+
+
+def _goes_on_at(kafka: dict[str, Any], topic: str, partition: int, decided: Place) -> int:
+    try:
+        return goes_on_at(kafka, topic, partition, decided).offset
+    except LostPosition as error:
+        raise FtjmError(f"{topic} of partition {partition} to go on", str(error), "run the same again") from error
 
 
 def _kept(archive: Archive, scan: Scan, ids: dict[str, str], partition: int, start: int) -> tuple[int, int]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from ftjm.adapters import codec
+from ftjm.adapters import codec, topics
 from ftjm.adapters.kafka_channel import Channel, LostPosition
 from ftjm.adapters.kafka_feed import Feed
 from ftjm.adapters.kafka_outlet import Outlet
@@ -99,6 +100,20 @@ def test_where_a_log_goes_on_that_has_lost_its_tail(own_kafka: EmbeddedKafka, ow
     assert found(8, new) == Place(8, -1)
     with pytest.raises(LostPosition, match="begins at 8"):
         found(7, old)
+
+
+def test_a_topic_that_was_made_anew_has_lost_no_tail(own_kafka: EmbeddedKafka, own_cluster: Settings) -> None:
+    """What it holds would be taken for decided; nor may a leader that was tell where a log ends."""
+    settings, topic = own_cluster.kafka_settings("test"), own_cluster.topic("commands")
+    send(own_cluster, *map(str, range(10)))
+    old = goes_on_at(settings, topic, PARTITION, Place(10, 1_000))
+    admin = AdminClient(settings)
+    admin.delete_topics([topic])[topic].result()
+    until(lambda: topic not in admin.list_topics(timeout=10).topics, "it to be gone")
+    topics.create(own_cluster)
+    send(own_cluster, "new")
+    with pytest.raises(LostPosition, match="made anew"):
+        goes_on_at(settings, topic, PARTITION, old)
 
 
 def taken(channel: Channel, count: int) -> list[str]:

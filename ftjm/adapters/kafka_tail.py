@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from ftjm.adapters.kafka import ADMIN_TIMEOUT_SECONDS, AWAY, CONSUMER, bounds, epoch_of, offset_of, say_errors
 from ftjm.adapters.kafka_channel import LostPosition
@@ -18,14 +20,15 @@ from ftjm.engine.ports import Place
 POLL_SECONDS = 0.2
 
 
-def goes_on_at(settings: Mapping[str, object], topic: str, partition: int, read: Place) -> Place:
+def goes_on_at(settings: Mapping[str, Any], topic: str, partition: int, read: Place) -> Place:
     """The first offset that was not read by who has come to `read`, and the epoch of the record before it.
 
     That is `read` itself, unless the log has lost records before it: then it is where the first record lies that came
     in their place, or the end of the log. By bisection: epochs never fall from one offset to the next.
 
     Raises:
-        LostPosition: the log begins behind `read`.
+        LostPosition: the log begins behind `read`; or ends before it, though nobody was elected since who could have
+            lost something: its leader was replaced, and does not know it, or the topic was made anew.
         KafkaException: where Kafka does not answer within `ADMIN_TIMEOUT_SECONDS`.
     """
     if read.epoch < 0:
@@ -54,9 +57,20 @@ def goes_on_at(settings: Mapping[str, object], topic: str, partition: int, read:
             else:
                 high = max(low, middle)
             middle = (low + high) // 2
+        if low == end < read.offset and _leader_epoch(settings, topic, partition) <= read.epoch:
+            why = "by a leader that was replaced, or of a topic that was made anew"
+            raise LostPosition(f"expected offset {read.offset} to be in the log, but it ends at {end}: {why}")
         return Place(low, epoch)
     finally:
         consumer.close()
+
+
+def _leader_epoch(settings: Mapping[str, Any], topic: str, partition: int) -> int:
+    place, latest = TopicPartition(topic, partition), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    admin = AdminClient({**settings})
+    asked = admin.list_offsets({place: latest}, request_timeout=ADMIN_TIMEOUT_SECONDS)
+    epoch = asked[place].result().leader_epoch
+    return -1 if epoch is None else int(epoch)
 
 
 def _first(consumer: Consumer, topic: str, partition: int, offset: int) -> Place | None:
