@@ -202,7 +202,7 @@ def test_a_scan_ends_where_the_log_did_though_records_keep_coming(cluster: Setti
 
 
 def test_a_scan_that_has_forgotten_its_brokers_goes_on_where_it_was(cluster: Settings, filled: None) -> None:
-    """A history that is followed (`--follow`) would stand still for ever."""
+    """The output of jobs that is followed (`logs -f`) would stand still for ever."""
     outlet = Outlet(cluster.kafka_settings("test"))
     with Scan(cluster.kafka_settings("test"), cluster.topic("commands")) as scan:
         records = scan.read({0: 0}, follow=True)
