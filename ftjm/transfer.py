@@ -31,8 +31,9 @@ from ftjm.adapters.rocks import RocksStore
 from ftjm.clock import wall_ms
 from ftjm.config import Settings
 from ftjm.core.decide import Policy
+from ftjm.core.model import Place
 from ftjm.engine.partition import Partition
-from ftjm.engine.ports import EventRecord, Place
+from ftjm.engine.ports import EventRecord
 from ftjm.engine.snapshot import DamagedSnapshot, Manifest, foreign
 from ftjm.errors import FtjmError, UsageError
 from ftjm.jobhistory import open_scan

@@ -25,9 +25,9 @@ from ftjm.client import Client
 from ftjm.config import Settings
 from ftjm.core import events as e
 from ftjm.core.commands import SubmitJob
+from ftjm.core.model import Place
 from ftjm.embedded.kafka import EmbeddedKafka
 from ftjm.embedded.ports import free_base_port
-from ftjm.engine.ports import Place
 from integration.clusters import cluster_on
 from integration.harness import QUEUES, QUICK_SPEC, Cluster
 from integration.waiting import until

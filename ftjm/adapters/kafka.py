@@ -100,8 +100,6 @@ AWAY = frozenset(
 """Errors that pass. (`KafkaError.retriable()` says so of transactions only.)"""
 LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE})
 """The log has no such offset: it was trimmed, or is shorter than thought."""
-
-
 MISSED = frozenset(
     {
         KafkaError._UNKNOWN_PARTITION,

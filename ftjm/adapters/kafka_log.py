@@ -20,7 +20,8 @@ from ftjm.adapters.kafka import (
     say_errors,
 )
 from ftjm.adapters.kafka_tail import goes_on_at
-from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced, Parcel, Place
+from ftjm.core.model import Place
+from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced, Parcel
 
 FENCED = frozenset(
     {

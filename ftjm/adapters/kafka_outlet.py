@@ -81,13 +81,14 @@ class Outlet:
                 self._producer.produce(
                     topic, value, key, partition, headers=list(headers) or None, on_delivery=delivered
                 )
-                return None
+                return
             except KafkaException as error:
                 if delivered is None or error.args[0].code() not in MISSED:
                     self._note(error)
                     raise
                 nothing: Any = None
-                return delivered(error.args[0], nothing)
+                delivered(error.args[0], nothing)
+                return
             except BufferError:
                 if self._stopping():
                     raise

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from ftjm.adapters.kafka import ADMIN_TIMEOUT_SECONDS, AWAY, CONSUMER, bounds, epoch_of, offset_of, say_errors
 from ftjm.adapters.kafka_channel import LostPosition
-from ftjm.engine.ports import Place
+from ftjm.core.model import Place
 
 POLL_SECONDS = 0.2
 

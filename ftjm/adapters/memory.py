@@ -7,8 +7,9 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from uuid import uuid4
 
+from ftjm.core.model import Place
 from ftjm.core.state import Changes
-from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced, Place
+from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced
 
 
 class MemoryStore:

@@ -6,6 +6,7 @@ the end, with a default, together with a new `STATE_VERSION`. All times are mill
 """
 
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -262,6 +263,15 @@ class Counters(msgspec.Struct, array_like=True):
     outbox: int = 0
 
 
+class Place(NamedTuple):
+    """How far a topic's partition was read."""
+
+    offset: int
+    """The next one."""
+    epoch: int
+    """Of the leader that took the record before it; -1 where that is not known."""
+
+
 class Position(msgspec.Struct, array_like=True):
     """Where a store stands in its log, and what it takes to prove that it is this log's child."""
 
@@ -277,6 +287,11 @@ class Position(msgspec.Struct, array_like=True):
     outbox_sent: int = 0
     state_hash: bytes = bytes(16)
     command_epoch: int = -1
+
+    @property
+    def commands(self) -> Place:
+        """How far commands were decided."""
+        return Place(self.next_command, self.command_epoch)
 
 
 def job_key(queue: str, job_id: str) -> str:

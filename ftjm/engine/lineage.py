@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from ftjm.core import events as e
 from ftjm.core.keys import Rows
-from ftjm.core.model import STATE_VERSION, Position
+from ftjm.core.model import STATE_VERSION, Place, Position
 from ftjm.core.state import load_position
-from ftjm.engine.ports import Codec, EventRecord, Place
+from ftjm.engine.ports import Codec, EventRecord
 
 
 def position_of(closed: e.BatchClosed, offset: int, log_id: str) -> Position:

@@ -48,6 +48,7 @@ class Outbox:
             with self._lock:
                 copy = self._copies[number] = self._copies.get(number, 0) + 1
                 self._ahead.discard(number)
+                self._refused.discard(number)
             self._send(self._parcel(state, message), partial(self._told, number, message, copy))
 
     def ship_refused(self, state: State) -> None:

@@ -19,11 +19,11 @@ from ftjm.core.errors import UndecodableError
 from ftjm.core.evolve import evolve
 from ftjm.core.keys import POSITION_KEY
 from ftjm.core.matching import Offer, match
-from ftjm.core.model import STATE_VERSION, Message, Position, job_key
+from ftjm.core.model import STATE_VERSION, Message, Place, Position, job_key
 from ftjm.core.rows import encode
 from ftjm.core.state import Changes, State
 from ftjm.engine.lineage import position_of
-from ftjm.engine.ports import Codec, CommandRecord, EventRecord, Place, Store, StoreFailed, Writer
+from ftjm.engine.ports import Codec, CommandRecord, EventRecord, Store, StoreFailed, Writer
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 BATCH_ROWS_MAX = 1_000
@@ -166,7 +166,7 @@ class Partition:
         batch = _Batch(self, max(now, self.position.now))
         consumed = batch.take(commands, lapses, offers)
         new_owner = self.position.owner_epoch != self.leadership.epoch
-        done = Place(self.position.next_command, self.position.command_epoch)
+        done = self.position.commands
         if consumed:
             done = Place(commands[consumed - 1].offset + 1, commands[consumed - 1].epoch)
         if batch.records or new_owner or outbox_sent >= self.position.outbox_sent + DISPATCHES_MAX:
@@ -176,8 +176,7 @@ class Partition:
     def settle(self, now: int, outbox_sent: int) -> None:
         """Record how far the outbox is, where nothing else is to be recorded."""
         if outbox_sent > self.position.outbox_sent:
-            done = Place(self.position.next_command, self.position.command_epoch)
-            self._commit(_Batch(self, max(now, self.position.now)), done, outbox_sent)
+            self._commit(_Batch(self, max(now, self.position.now)), self.position.commands, outbox_sent)
 
     def _commit(self, batch: "_Batch", done: Place, outbox_sent: int) -> None:
         assert self.leadership is not None

@@ -1,7 +1,7 @@
 """What the engine needs from the world. `adapters.memory` and the Kafka and RocksDB adapters pass one suite."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -19,15 +19,6 @@ class CommitUnknown(Exception):
 
 class StoreFailed(Exception):
     """The store cannot be read or written: nothing may be decided by what it seems to hold."""
-
-
-class Place(NamedTuple):
-    """How far a topic's partition was read."""
-
-    offset: int
-    """The next one."""
-    epoch: int
-    """Of the leader that took the record before it; -1 where that is not known."""
 
 
 class EventRecord(msgspec.Struct, frozen=True):

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ftjm.core.model import STATE_VERSION, Position
-from ftjm.engine.ports import Place
+from ftjm.core.model import STATE_VERSION, Place, Position
 
 KEEP = 2
 """Manifests of a partition: the newest, and the one before it in case that one is damaged."""

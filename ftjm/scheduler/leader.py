@@ -10,10 +10,11 @@ from ftjm.adapters.kafka import epoch_of, offset_of
 from ftjm.adapters.kafka_channel import Channel
 from ftjm.adapters.kafka_log import KafkaWriter, command_record
 from ftjm.clock import boot_ms
+from ftjm.core.model import Place
 from ftjm.engine.lineage import decided
 from ftjm.engine.outbox import Outbox
 from ftjm.engine.partition import BATCH_BYTES_MAX, Partition
-from ftjm.engine.ports import CommandRecord, Place
+from ftjm.engine.ports import CommandRecord
 from ftjm.scheduler.context import Context
 from ftjm.scheduler.following import TAKE_MAX
 from ftjm.scheduler.publishing import Publishing

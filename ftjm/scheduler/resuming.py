@@ -7,8 +7,7 @@ from collections.abc import Callable
 from structlog.stdlib import BoundLogger
 
 from ftjm.adapters.kafka_channel import Channel
-from ftjm.core.model import Position
-from ftjm.engine.ports import Place
+from ftjm.core.model import Place, Position
 from ftjm.scheduler.context import Context
 
 
@@ -29,7 +28,7 @@ class Resuming:
 
     def resume(self, position: Position) -> Channel:
         """All that was not decided, and perhaps some that was. Raises KafkaException, LostPosition."""
-        read = Place(position.next_command, position.command_epoch)
+        read = position.commands
         at = self._context.log.goes_on_at(self._number, read) if self._search else read
         if at.offset < read.offset and read != self._told:
             self._told = read

@@ -47,10 +47,11 @@ class Trimmer:
         oldest = kept[-1]
         # The record at a store's offset stays: it proves that the store is the log's child.
         # The command before the place stays, too: it proves that the log has lost nothing since.
-        decided = self._decided(partition, kept) - 1
-        for kind, needed in (("events", oldest.applied_offset), ("commands", decided)):
-            log = self._logs[kind]
+        for kind, log in self._logs.items():
             begin, old = log.range(partition, now_ms - self._audit_ms)
+            if old <= begin:  # as is mostly so: then nothing need be searched for
+                continue
+            needed = oldest.applied_offset if kind == "events" else self._decided(partition, kept) - 1
             end = min(needed, old)
             if end <= begin:
                 continue

@@ -83,7 +83,7 @@ class KafkaWire:
             self._checkpoints.pop(_attempt(command), None)
             self._checkpoints[_attempt(command)] = command
             if len(self._checkpoints) > CHECKPOINTS_MAX:
-                self._checkpoints.pop(next(iter(self._checkpoints)))
+                self._checkpoints.pop(next(iter(self._checkpoints)), None)
         self._append(session, command)
 
     def _append(self, session: str, command: AttemptReport) -> None:

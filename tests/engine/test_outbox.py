@@ -48,6 +48,15 @@ def shipped(world: World) -> tuple[Wire, Outbox]:
     return wire, outbox
 
 
+def with_forwards() -> World:
+    """Three commands that are to go to another partition."""
+    world = World()
+    for name in "abc":
+        world.submit(name, queue=OTHER_QUEUE)
+    world.work_all()
+    return world
+
+
 def dispatched(**fields: Any) -> World:
     world = World()
     world.submit("a", **fields)
@@ -186,10 +195,7 @@ def test_what_was_refused_is_sent_again_and_nothing_else():
 
 def test_behind_a_command_that_was_refused_its_partition_gets_the_others_again():
     """It took none of them: it takes the next number only."""
-    world = World()
-    for name in "abc":
-        world.submit(name, queue=OTHER_QUEUE)
-    world.work_all()
+    world = with_forwards()
     wire, outbox = shipped(world)
     wire.deliver(0, 2)
     wire.refuse(1)
@@ -201,10 +207,7 @@ def test_behind_a_command_that_was_refused_its_partition_gets_the_others_again()
 
 def test_of_two_copies_of_a_command_the_newer_one_counts():
     """The older one overtook what was refused, and its partition took it for out of its turn."""
-    world = World()
-    for name in "abc":
-        world.submit(name, queue=OTHER_QUEUE)
-    world.work_all()
+    world = with_forwards()
     wire, outbox = shipped(world)
     wire.refuse(0)
     wire.deliver(2)
@@ -248,10 +251,7 @@ def test_a_command_says_which_of_those_before_it_are_delivered():
 
 
 def test_a_new_owner_knows_that_what_it_does_not_send_is_delivered():
-    world = World()
-    for name in "abc":
-        world.submit(name, queue=OTHER_QUEUE)
-    world.work_all()
+    world = with_forwards()
     world.owner.settle(world.now, 2)
     world.owner = world.partition()
     world.lead()

@@ -15,9 +15,8 @@ from ftjm.adapters import codec
 from ftjm.adapters.kafka_channel import LostPosition
 from ftjm.adapters.memory import MemoryLog, MemoryWriter
 from ftjm.core import commands as c
-from ftjm.core.model import JobSpec
+from ftjm.core.model import JobSpec, Place
 from ftjm.engine.liveness import Liveness
-from ftjm.engine.ports import Place
 from ftjm.metrics.scheduler import SchedulerMetrics
 from ftjm.scheduler.context import Context
 from ftjm.scheduler.inside import Inside

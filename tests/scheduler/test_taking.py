@@ -23,9 +23,8 @@ from ftjm.adapters.kafka_channel import LostPosition
 from ftjm.adapters.kafka_scan import Record
 from ftjm.adapters.rocks import DamagedStore, RocksStore
 from ftjm.core.keys import POSITION_KEY
-from ftjm.core.model import STATE_VERSION, Position
+from ftjm.core.model import STATE_VERSION, Place, Position
 from ftjm.core.rows import encode
-from ftjm.engine.ports import Place
 from ftjm.engine.snapshot import Manifest, Published, about, manifest_key
 from ftjm.metrics.scheduler import SchedulerMetrics
 from ftjm.repository import Repository

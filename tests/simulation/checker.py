@@ -8,9 +8,8 @@ from ftjm.adapters.memory import MemoryStore
 from ftjm.core import commands as c
 from ftjm.core import events as e
 from ftjm.core.decide import Policy
-from ftjm.core.model import JobSpec, JobState
+from ftjm.core.model import JobSpec, JobState, Place
 from ftjm.engine import partition as engine
-from ftjm.engine.ports import Place
 from tests.simulation.executions import check_executions
 from tests.simulation.world import Violation
 

@@ -5,7 +5,6 @@ import traceback
 from ftjm.core import commands as c
 from ftjm.core.model import JobState
 from ftjm.core.state import State
-from ftjm.engine.ports import Place
 from tests.simulation.checker import check
 from tests.simulation.clients import Client, plan
 from tests.simulation.faults import Faults
@@ -124,7 +123,7 @@ class Cluster:
 
     def _busy(self, p: int, state: State) -> str | None:
         log, position = self.broker.log, state.position
-        if log.goes_on_at(p, Place(position.next_command, position.command_epoch)).offset < len(log.commands(p, 0)):
+        if log.goes_on_at(p, position.commands).offset < len(log.commands(p, 0)):
             return f"partition {p} has commands from {position.next_command} to decide"
         if position.outbox_sent < state.counters.outbox:
             return f"partition {p} has sent {position.outbox_sent} of {state.counters.outbox} messages"

@@ -12,7 +12,7 @@ from ftjm.core.state import Changes, load_position
 from ftjm.engine import lineage
 from ftjm.engine import partition as engine
 from ftjm.engine.outbox import Outbox
-from ftjm.engine.ports import CommitUnknown, Fenced, Place
+from ftjm.engine.ports import CommitUnknown, Fenced
 from tests.simulation.network import SimWriter
 from tests.simulation.world import Crash, Violation
 
@@ -156,8 +156,7 @@ class Seat:
         self.outbox.ship(self.partition.state, messages)
 
     def _goes_on_at(self) -> int:
-        position = self.partition.position
-        return self.broker.log.goes_on_at(self.number, Place(position.next_command, position.command_epoch)).offset
+        return self.broker.log.goes_on_at(self.number, self.partition.position.commands).offset
 
     def _superseded(self) -> bool:
         """Once revoked, an idle owner learns from the log that it has a successor."""
