@@ -45,7 +45,7 @@ def main() -> int:
     schemas = load_schemas(options.schemas)
     consumer = Consumer(
         {
-            "bootstrap.servers": options.bootstrap,
+            **_kafka(options),
             "group.id": options.group,
             # What is not committed did not happen.
             "isolation.level": "read_committed",
@@ -89,9 +89,16 @@ def _shown(value: Any) -> str:
         return bytes(value).hex()
 
 
+def _kafka(options: argparse.Namespace) -> dict[str, Any]:
+    """How to reach Kafka. The Kafka of `ftjm up` asks for a password, which is in the endpoint file of that `up`."""
+    sign_on = json.loads(options.endpoint.read_text())["kafka"] if options.endpoint else {}
+    return {"bootstrap.servers": options.bootstrap, **sign_on}
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Print ftjm's events.")
     parser.add_argument("--bootstrap", required=True, help="Kafka, host:port")
+    parser.add_argument("--endpoint", type=Path, help="the file endpoint.json in the data directory of `ftjm up`")
     parser.add_argument("--cluster", default="ftjm", help="prefix of the topics")
     parser.add_argument("--schemas", type=Path, default=Path(__file__).parent.parent / "schemas")
     parser.add_argument("--group", default="ftjm-example-consumer")

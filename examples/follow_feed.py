@@ -2,8 +2,8 @@
 
     python follow_feed.py --url http://127.0.0.1:8484 --state position.txt
 
-The feed is `GET /api/v1/events`, server-sent events. Each has an id; whoever sends the last one that it saw as
-`Last-Event-ID` goes on behind it. The id is opaque: keep it as it is.
+The feed is `GET /api/v1/events`, server-sent events. Each has an id. A client that
+sends the id of the last event it saw as `Last-Event-ID` goes on behind that event. The id is opaque: keep it as it is.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def parse(lines: Iterable[bytes]) -> Iterator[Event]:
 
 
 def follow(url: str, last_id: str) -> Iterator[Event]:
-    """Events behind `last_id` (empty: from now on), for ever: a connection that ends is made again."""
+    """Yield events behind `last_id`, or from now on if it is empty. Reconnects without end."""
     while True:
         request = urllib.request.Request(f"{url}/api/v1/events", headers={"Accept": "text/event-stream"})
         if last_id:
@@ -65,7 +65,7 @@ def follow(url: str, last_id: str) -> Iterator[Event]:
                     last_id = event.id or last_id
                     yield event
         except urllib.error.HTTPError as error:
-            if error.code < 500:  # asking again would not help
+            if error.code < 500:  # the same request would be refused again
                 raise
         except OSError as error:
             sys.stderr.write(f"the connection ended ({error}); going on behind the last event\n")
@@ -73,14 +73,14 @@ def follow(url: str, last_id: str) -> Iterator[Event]:
 
 
 def main() -> int:
-    """Print each event's data until Ctrl-C, or so many of them."""
+    """Print each event's data, until Ctrl-C or `--limit`."""
     options = _options()
     state: Path | None = options.state
     last_id = state.read_text() if state and state.exists() else ""
     try:
         for number, event in enumerate(follow(options.url.rstrip("/"), last_id), 1):
             print(event.data, flush=True)
-            # After the work, so that a crash repeats an event and never loses one.
+            # Written after the work: a crash may repeat an event, and never loses one.
             if state and event.id:
                 state.write_text(event.id)
             if number == options.limit:

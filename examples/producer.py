@@ -58,12 +58,10 @@ class Records:
 class Answers:
     """A lane of the topic of replies: where the decision and the outcome arrive."""
 
-    def __init__(self, bootstrap: str, topic: str, records: Records) -> None:
+    def __init__(self, kafka: dict[str, Any], topic: str, records: Records) -> None:
         self.session = str(uuid.uuid4())
         self._records = records
-        self._consumer = Consumer(
-            {"bootstrap.servers": bootstrap, "group.id": self.session, "enable.auto.commit": False}
-        )
+        self._consumer = Consumer({**kafka, "group.id": self.session, "enable.auto.commit": False})
         # Any lane will do. It is shared with others; records are keyed by the session that asked.
         lanes = len(self._consumer.list_topics(topic, timeout=10).topics[topic].partitions)
         self._lane = TopicPartition(topic, uuid.UUID(self.session).int % lanes)
@@ -96,7 +94,7 @@ def main() -> int:
     answers = None
     headers: list[tuple[str, str | bytes | None]] = []
     if options.wait:
-        answers = Answers(options.bootstrap, f"{options.cluster}.replies", records)
+        answers = Answers(_kafka(options), f"{options.cluster}.replies", records)
         headers.append(("ftjm-reply-to", answers.address))
     fields = {
         "queue": options.queue,
@@ -105,9 +103,7 @@ def main() -> int:
         "awaits": options.wait,
     }
     # The partitioner of Kafka's Java client, which ftjm's own clients use too: the job goes where its queue lives.
-    producer = Producer(
-        {"bootstrap.servers": options.bootstrap, "enable.idempotence": True, "partitioner": "murmur2_random"}
-    )
+    producer = Producer({**_kafka(options), "enable.idempotence": True, "partitioner": "murmur2_random"})
     value = records.encode("ftjm.commands.SubmitJob", fields)
     producer.produce(f"{options.cluster}.commands", value, options.queue.encode(), headers=headers or None)
     if producer.flush(30):
@@ -122,9 +118,16 @@ def main() -> int:
     return 0 if answer and answer["record"] == "JobOutcome" and answer["state"] == "SUCCEEDED" else 1
 
 
+def _kafka(options: argparse.Namespace) -> dict[str, Any]:
+    """How to reach Kafka. The Kafka of `ftjm up` asks for a password, which is in the endpoint file of that `up`."""
+    sign_on = json.loads(options.endpoint.read_text())["kafka"] if options.endpoint else {}
+    return {"bootstrap.servers": options.bootstrap, **sign_on}
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Submit a job to ftjm.")
     parser.add_argument("--bootstrap", required=True, help="Kafka, host:port")
+    parser.add_argument("--endpoint", type=Path, help="the file endpoint.json in the data directory of `ftjm up`")
     parser.add_argument("--cluster", default="ftjm", help="prefix of the topics")
     parser.add_argument("--schemas", type=Path, default=Path(__file__).parent.parent / "schemas")
     parser.add_argument("--queue", default="default")

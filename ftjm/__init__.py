@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ftjm import testing as testing
-    from ftjm.errors import FtjmError as FtjmError
-    from ftjm.errors import Unreachable as Unreachable
-    from ftjm.errors import UsageError as UsageError
-    from ftjm.inputs import InvalidJobError as InvalidJobError
+    from ftjm.client.ticket import Refused as Refused
+    from ftjm.runtime.errors import FtjmError as FtjmError
+    from ftjm.runtime.errors import Unreachable as Unreachable
+    from ftjm.runtime.errors import UsageError as UsageError
     from ftjm.sdk.client import Client as Client
     from ftjm.sdk.errors import JobCancelled as JobCancelled
     from ftjm.sdk.errors import JobFailed as JobFailed
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from ftjm.sdk.running import progress as progress
     from ftjm.sdk.tasks import Task as Task
     from ftjm.sdk.tasks import task as task
-    from ftjm.tickets import Refused as Refused
+    from ftjm.specs.job import InvalidJobError as InvalidJobError
 
-__version__ = "0.1.0"
+from ftjm.runtime.version import __version__
 
-# Loaded when they are first used (PEP 562): whoever only wants a task must not pay for Kafka's client.
+# Loaded when they are first used (PEP 562): a program that only defines tasks must not load Kafka's client.
 _HOMES = {
-    "Refused": "ftjm.tickets",
-    "FtjmError": "ftjm.errors",
-    "Unreachable": "ftjm.errors",
-    "UsageError": "ftjm.errors",
-    "InvalidJobError": "ftjm.inputs",
+    "Refused": "ftjm.client.ticket",
+    "FtjmError": "ftjm.runtime.errors",
+    "Unreachable": "ftjm.runtime.errors",
+    "UsageError": "ftjm.runtime.errors",
+    "InvalidJobError": "ftjm.specs.job",
     "Client": "ftjm.sdk.client",
     "JobCancelled": "ftjm.sdk.errors",
     "JobFailed": "ftjm.sdk.errors",

@@ -1,4 +1,4 @@
-"""A cluster in memory, for tests of your own: the real engine, your tasks in this process, and a clock that you turn.
+"""A cluster in memory for your own tests: the real engine, your tasks in this process, and a clock that you advance.
 
     with ftjm.testing.Cluster(app=["thumbnails.tasks"]) as cluster:
         handle = cluster.client.submit(resize("a.png", width=200), delay="1h")
@@ -6,77 +6,85 @@
         assert handle.state() == "SCHEDULED"
         assert handle.result() == {"width": 200}
 
-Nothing happens by itself: the cluster works while somebody waits (`handle.result()`, `handle.watch()`, `advance`,
-`run`). Waiting turns the clock to the next thing that is due, so that a backoff of an hour takes no time. A task that
-calls `cluster.advance` takes that long: beyond its timeout it has failed. One that raises `WorkerLost` has taken its
-worker with it.
+The cluster works only inside of a call that waits: `handle.result()`, `handle.watch()`, `advance` or `run`. Waiting
+moves the clock to the next time at which something is due, so a backoff of an hour takes no time. A task that calls
+`cluster.advance` runs for that long by the cluster's clock, and fails if that is longer than its timeout. If a task
+raises `WorkerLost`, its worker is lost.
 """
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ftjm.adapters import codec
+from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryLog, MemoryStore
-from ftjm.core import events as e
-from ftjm.core.commands import CheckpointAttempt, Command, CompleteAttempt, FailAttempt, SubmitJob
-from ftjm.core.decide import Policy
-from ftjm.core.matching import Offer
-from ftjm.core.messages import CommandReply, JobOutcome, RunAttempt, StopAttempt
-from ftjm.core.model import FailureReason
-from ftjm.durations import parse_duration
-from ftjm.engine.outbox import Outbox
+from ftjm.client.ticket import Ticket, question
+from ftjm.core import json_values
+from ftjm.core.decide.decision import Policy
+from ftjm.core.placement import Offer
+from ftjm.core.records import events as e
+from ftjm.core.records.commands import CheckpointAttempt, Command, CompleteAttempt, FailAttempt, SubmitJob
+from ftjm.core.records.messages import CommandReply, JobOutcome, RunAttempt, StopAttempt
+from ftjm.core.state.executors import COMMAND, PYTHON
+from ftjm.core.state.model import FailureReason
+from ftjm.core.state.view import StateView
+from ftjm.engine.batch import Lapse
+from ftjm.engine.owner import Owner
 from ftjm.engine.partition import Partition
 from ftjm.engine.ports import Parcel
-from ftjm.sdk import apps, plain
+from ftjm.runtime.durations import parse_duration
+from ftjm.sdk import apps
 from ftjm.sdk.client import Client
 from ftjm.sdk.running import CURRENT, Attempt, Running
-from ftjm.sdk.tasks import TASKS
-from ftjm.tickets import Ticket
-from ftjm.worker import taskrun
+from ftjm.worker.executors.python.perform import Performed, call, failed, perform
 
 START_MS = 1_900_000_000_000
+"""Time of the clock at the start, ms since the Unix epoch."""
 FOREVER_MS = 10 * 365 * 86_400_000
+"""The longest wait of a call without a time-out."""
 SLOTS = 1_000_000
 WORKER, SESSION, CLIENT = "testing", "testing-session", "testing-client"
 
 RunCommand = Callable[[list[str], Any], Any]
-"""Stands for the programs of command jobs: gets the words and the payload, and returns the result, or raises."""
+"""Takes the place of a command job's program. It gets the words of the command and the payload, and returns the result.
+If it raises an exception, the attempt fails."""
 
 
+# Same name as ftjm.core.records.events.WorkerLost: users raise the exception, and the cluster decides that event.
 class WorkerLost(Exception):
-    """Raised by a task under test: its worker dies here, and the attempt is lost and not charged."""
+    """A task under test raises this to lose its worker. The attempt is lost, and does not count as a try of the job."""
 
 
 class Cluster:
-    """One partition, one worker, one client. A context manager.
+    """A cluster with one partition, one worker and one client. It is a context manager.
 
     Args:
-        app: modules that define tasks; those of modules that are imported already are known without.
-        run_command: what command jobs do, since no program is started here.
-        retention: how long ended jobs are kept.
+        app: modules that define tasks. Modules that are imported already need not be named.
+        run_command: called for each attempt of a command job, because no program is started here.
+        retention: how long ended jobs are kept, such as `7d`.
     """
 
     def __init__(
         self, app: Iterable[str] = (), *, run_command: RunCommand | None = None, retention: str = "7d"
     ) -> None:
-        """Raises AppError for a module that cannot be imported."""
+        """Make the cluster. Raises AppError for a module that cannot be imported."""
         apps.load(app)
         self.now_ms = START_MS
         self._run_command = run_command
         self._log = MemoryLog(1)
         retention_ms = parse_duration(retention)
-        self._owner = Partition(Policy(0, 1, retention_ms=retention_ms), MemoryStore(), codec, self._log.log_id)
-        self._owner.lead(self._log.fence(0), "testing")
-        self._outbox = Outbox(0, codec, self._deliver, 0)
-        self._orders: deque[RunAttempt] = deque()
+        self._partition = Partition(Policy(0, 1, retention_ms=retention_ms), MemoryStore(), codec, self._log.log_id)
+        self._attempts: deque[RunAttempt] = deque()
         self._running: RunAttempt | None = None
         self._queues: set[str] = set()
-        self._memory = Memory(self, retention_ms)
-        self.client = Client(transport=self._memory)
+        self._transport = MemoryTransport(self)
+        ports = _ClusterPorts(self)
+        self._owner = Owner(
+            self._partition, self._log.fence(0), "testing", clock=ports, sessions=ports, send=self._deliver
+        )
+        self.client = Client(transport=self._transport)
 
     def __enter__(self) -> Cluster:
         return self
@@ -87,24 +95,29 @@ class Cluster:
     # -- time
 
     def advance(self, duration: str) -> None:
-        """Turn the clock on, such as by `90s` or `1h30m`; what falls due meanwhile is done in its time."""
+        """Move the clock forward. Everything that is due in the meantime is done, each at its time.
+
+        Args:
+            duration: by how much, such as `90s` or `1h30m`.
+        """
         end = self.now_ms + parse_duration(duration)
         if self._running is not None:
-            # Within a task: time passes for the others only when it has ended.
+            # A task calls this. The rest of the cluster continues when the task has ended.
             self.now_ms = end
             return
-        self._until(lambda: False, end)
+        self._work_until(lambda: False, end)
 
     def run(self) -> None:
-        """Do what can be done now, without turning the clock."""
-        self._until(lambda: False, self.now_ms)
+        """Do everything that can be done without moving the clock."""
+        self._work_until(lambda: False, self.now_ms)
 
-    def _until(self, done: Callable[[], bool], end: int) -> bool:
-        """Work, and turn the clock to whatever is due next, until it is done or the end has come."""
+    def _work_until(self, done: Callable[[], bool], end: int) -> bool:
+        """Work, and move the clock to the next time at which something is due, until `done()` or until the clock is at
+        `end`. Returns whether it is done."""
         while not done():
             if self._step():
                 continue
-            due = self._owner.state.next_due()
+            due = self._partition.state.next_due()
             if due is None or due > end:
                 if end < START_MS + FOREVER_MS:
                     self.now_ms = max(self.now_ms, end)
@@ -116,142 +129,176 @@ class Cluster:
     # -- the engine
 
     def send(self, command: Command, reply_to: str = "") -> None:
-        """Append a command to the log."""
+        """Append a command to the log. `reply_to` is the destination of the answer; empty for none."""
         if isinstance(command, SubmitJob):
             self._queues.add(command.queue)
         self._log.send(0, codec.encode(command), reply_to=reply_to)
 
     def events(self) -> list[e.Event]:
-        """All that has happened, in order."""
+        """Return all events of the log, in order."""
         found = (codec.decode(record.value) for record in self._log.events(0, 0))
         return [event for event in found if isinstance(event, e.Event)]
 
     def _step(self) -> bool:
-        """One batch, or one attempt; whether anything happened."""
-        if self._orders and self._running is None:
-            self._attempt(self._orders.popleft())
+        """Run one attempt, or decide one batch. Returns whether there was anything to do."""
+        if self._attempts and self._running is None:
+            self._run_attempt(self._attempts.popleft())
             return True
-        before = self._owner.position.batch_no
-        waiting = self._log.commands(0, self._owner.position.next_command)
-        offer = Offer(SESSION, WORKER, 0, 60_000, tuple(sorted(self._queues)), 1, SLOTS)
-        self._owner.work(self.now_ms, waiting, offers=[offer] if self._queues and self._running is None else [])
-        self._outbox.ship(self._owner.state, self._owner.to_ship)
-        self._owner.to_ship = []
-        self._owner.settle(self.now_ms, self._outbox.sent)
-        return self._owner.position.batch_no > before
+        next_command = self._partition.position.next_command + self._owner.waiting
+        self._owner.receive(self._log.commands(0, next_command))
+        return self._owner.step().written
 
-    def _deliver(self, parcel: Parcel, told: Callable[[bool], None]) -> None:
+    def _offers(self) -> list[Offer]:
+        """Return the worker's offer: it has free slots unless it runs an attempt."""
+        if not self._queues or self._running is not None:
+            return []
+        return [Offer(SESSION, WORKER, 0, 60_000, tuple(sorted(self._queues)), 1, SLOTS)]
+
+    def _deliver(self, parcel: Parcel, report: Callable[[bool], None]) -> None:
         message = codec.decode(parcel.value)
         if isinstance(message, CommandReply | JobOutcome):
-            self._memory.hear(message)
+            self._transport.receive(message)
         elif isinstance(message, RunAttempt):
-            self._orders.append(message)
+            self._attempts.append(message)
         elif isinstance(message, StopAttempt):
             self._stop(message)
-        told(True)
+        report(True)
 
     # -- the worker
 
     def _stop(self, stop: StopAttempt) -> None:
-        for order in [order for order in self._orders if (order.job_id, order.attempt) == (stop.job_id, stop.attempt)]:
-            self._orders.remove(order)
+        stopped = [a for a in self._attempts if (a.job_id, a.attempt) == (stop.job_id, stop.attempt)]
+        for order in stopped:
+            self._attempts.remove(order)
             self._fail(order, FailureReason.STOPPED, "stopped on request", self.now_ms)
 
-    def _attempt(self, order: RunAttempt) -> None:
+    def _run_attempt(self, order: RunAttempt) -> None:
         started, self._running = self.now_ms, order
         token = CURRENT.set(self._context(order))
         try:
-            value = self._call(order)
-            result = b"" if value is None else plain.encode(value, f"the result of {order.queue}/{order.job_id}")
+            performed = self._perform(order)
         except WorkerLost:
             self._fail(order, FailureReason.GUARD_LOST, "its worker was lost", started)
-        except _NotStarted as error:
-            self._fail(order, FailureReason.START_FAILED, str(error), started)
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            text = "".join(traceback.format_exception(error))
-            self._fail(order, FailureReason.EXCEPTION, text[-taskrun.ERROR_CHARACTERS_MAX :], started)
-        else:
-            timeout_ms = order.spec.timeout_ms
-            if timeout_ms and self.now_ms - started > timeout_ms:
-                self._fail(order, FailureReason.TIMEOUT, "stopped at its timeout", started)
-            else:
-                ended: dict[str, Any] = {"started_at": started, "ended_at": self.now_ms}
-                self.send(CompleteAttempt(**_about(order), **ended, result=result))
+            return
         finally:
             CURRENT.reset(token)
             self._running = None
+        timeout_ms = order.spec.timeout_ms
+        if timeout_ms and self.now_ms - started > timeout_ms:
+            self._fail(order, FailureReason.TIMEOUT, "stopped at its timeout", started)
+        elif performed.failure:
+            self._fail(order, performed.failure.reason, performed.failure.error, started, performed.exit_status)
+        elif status := performed.exit_status:
+            self._fail(order, FailureReason.EXIT_CODE, f"exit status {status}", started, status)
+        else:
+            ended: dict[str, Any] = {"started_at": started, "ended_at": self.now_ms}
+            self.send(CompleteAttempt(**_identity(order), **ended, result=performed.result))
 
-    def _call(self, order: RunAttempt) -> Any:
-        spec = order.spec
-        if spec.executor == "command":
-            if self._run_command is None:
-                raise _NotStarted("no program is started in a test: give Cluster(run_command=...)")
-            return self._run_command(list(spec.command), plain.decode(spec.payload))
-        task = TASKS.get(spec.command[0])
-        if task is None:
-            raise _NotStarted(taskrun.unknown(spec.command[0]))
-        args, kwargs = taskrun.arguments(spec.payload)
-        return task.function(*args, **kwargs)
+    def _perform(self, order: RunAttempt) -> Performed:
+        perform_with = CALLS.get(order.spec.executor)
+        if perform_with is None:
+            known, todo = ", ".join(CALLS), "run the job with ftjm up"
+            found = f"expected one of the executors of ftjm.testing ({known}), but found {order.spec.executor!r}"
+            return failed(FailureReason.START_FAILED, f"{found}; {todo}")
+        return perform_with(self, order)
+
+    def _perform_command(self, order: RunAttempt) -> Performed:
+        if self._run_command is None:
+            text = "a test starts no program: pass a function, as in Cluster(run_command=...)"
+            return failed(FailureReason.START_FAILED, text)
+        run_command = self._run_command
+        command, payload = list(order.spec.command), json_values.decode(order.spec.payload)
+        return call(lambda: run_command(command, payload), f"{order.queue}/{order.job_id}", (WorkerLost,))
+
+    def _perform_task(self, order: RunAttempt) -> Performed:
+        return perform(order.spec.command[0], order.spec.payload, passes=(WorkerLost,))
 
     def _context(self, order: RunAttempt) -> Running:
-        def say(**said: Any) -> None:
-            self.send(CheckpointAttempt(**_about(order), **said))
+        def checkpoint(**fields: Any) -> None:
+            self.send(CheckpointAttempt(**_identity(order), **fields))
 
         return Running(
-            Attempt(f"{order.queue}/{order.job_id}", order.run, order.attempt, plain.decode(order.checkpoint)),
-            lambda data: say(data=data),
-            lambda fraction, text: say(progress=fraction, text=text),
+            Attempt(f"{order.queue}/{order.job_id}", order.run, order.attempt, json_values.decode(order.checkpoint)),
+            lambda data: checkpoint(data=data),
+            lambda fraction, text: checkpoint(progress=fraction, text=text),
         )
 
-    def _fail(self, order: RunAttempt, reason: FailureReason, error: str, started: int) -> None:
+    def _fail(self, order: RunAttempt, reason: FailureReason, error: str, started: int, exit_status: int = 0) -> None:
         ended: dict[str, Any] = {"started_at": started, "ended_at": self.now_ms}
-        status = int(reason is FailureReason.EXCEPTION)
-        self.send(FailAttempt(**_about(order), **ended, exit_code=status, reason=reason, error=error))
+        self.send(FailAttempt(**_identity(order), **ended, exit_code=exit_status, reason=reason, error=error))
 
 
-class _NotStarted(Exception):
-    """The attempt cannot begin."""
+CALLS: Mapping[str, Callable[[Cluster, RunAttempt], Performed]] = {
+    COMMAND: Cluster._perform_command,
+    PYTHON: Cluster._perform_task,
+}
+"""What stands for each executor in a test."""
 
 
-def _about(order: RunAttempt) -> dict[str, Any]:
-    about = {name: getattr(order, name) for name in ("queue", "job_id", "run", "attempt", "session")}
-    return about | {"actor": f"worker/{WORKER}"}
+def _identity(order: RunAttempt) -> dict[str, Any]:
+    identity = {name: getattr(order, name) for name in ("queue", "job_id", "run", "attempt", "session")}
+    return identity | {"actor": f"worker/{WORKER}"}
 
 
-class Memory:
-    """The client's transport: waiting makes the cluster work."""
+class _ClusterPorts:
+    """The ports of the partition's owner: the cluster's clock, and the offers of its one worker."""
 
-    def __init__(self, cluster: Cluster, retention_ms: int) -> None:
-        self.retention_ms = retention_ms
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def wall_ms(self) -> int:
+        return self._cluster.now_ms
+
+    def boot_ms(self) -> int:
+        return self._cluster.now_ms
+
+    def lapses(self, state: StateView, since: int) -> list[Lapse]:  # noqa: ARG002  (the worker is never silent)
+        return []
+
+    def offers(self, partition: int, now: int, declined: Mapping[str, int]) -> list[Offer]:  # noqa: ARG002
+        return self._cluster._offers()
+
+
+class MemoryTransport:
+    """The client's transport. A call that waits makes the cluster work."""
+
+    def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._tickets: dict[str, Ticket] = {}
 
     def now(self) -> int:
+        """See `Transport.now`."""
         return self._cluster.now_ms
 
     def send(self, command: Command) -> Ticket:
+        """See `Transport.send`."""
         command.actor, command.sent_at = command.actor or CLIENT, self.now()
-        ticket = Ticket(command, acknowledged=True, correlation=str(len(self._tickets) + 1))
+        awaits = isinstance(command, SubmitJob) and command.awaits
+        ticket = Ticket(command, acknowledged=True, awaits=awaits, correlation=str(len(self._tickets) + 1))
         self._tickets[ticket.correlation] = ticket
-        self.again(ticket)
+        self._append(ticket, command)
         return ticket
 
-    def again(self, ticket: Ticket) -> None:
-        self._cluster.send(ticket.command, f"0/{CLIENT}/{ticket.correlation}")
+    def ask(self, ticket: Ticket) -> None:
+        """See `Transport.ask`."""
+        self._append(ticket, question(ticket))
+
+    def _append(self, ticket: Ticket, command: Command) -> None:
+        self._cluster.send(command, f"0/{CLIENT}/{ticket.correlation}")
 
     def forget(self, ticket: Ticket) -> None:
-        """It costs nothing to hear more of it."""
+        """Do nothing: more answers for a ticket do no harm."""
 
     def confirm(self, tickets: list[Ticket]) -> None:
-        """The log has it at once."""
+        """Do nothing: the log has every command as soon as it is sent."""
 
     def wait(self, done: Callable[[], bool], timeout_seconds: float | None) -> bool:
+        """See `Transport.wait`."""
         wait_ms = FOREVER_MS if timeout_seconds is None else int(timeout_seconds * 1000)
-        return self._cluster._until(done, self.now() + wait_ms)
+        return self._cluster._work_until(done, self.now() + wait_ms)
 
     def events(self, queue: str, job_id: str, since_ms: int) -> Iterator[list[e.Event]]:  # noqa: ARG002  (it reads all)
+        """See `Transport.events`."""
         self._cluster.run()
         seen = 0
         while True:
@@ -260,11 +307,15 @@ class Memory:
             seen = len(found)
             before = self.now()
             if not self._cluster._step():
-                due = self._cluster._owner.state.next_due()
+                due = self._cluster._partition.state.next_due()
                 self._cluster.now_ms = max(before, due if due is not None else before + 1_000)
 
-    def hear(self, answer: CommandReply | JobOutcome) -> None:
-        """An answer for one of our tickets."""
+    def trimmed_job(self, queue: str, job_id: str, since_ms: int) -> None:  # noqa: ARG002
+        """Return None: the log of this cluster is never trimmed."""
+        return
+
+    def receive(self, answer: CommandReply | JobOutcome) -> None:
+        """Take in an answer for one of the tickets."""
         ticket = self._tickets[answer.correlation]
         if isinstance(answer, CommandReply):
             ticket.reply = answer
@@ -272,4 +323,4 @@ class Memory:
             ticket.outcome = answer
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is no connection."""

@@ -1,4 +1,4 @@
-"""API processes, and the little HTTP client that the tests ask them with."""
+"""API processes, and a small HTTP client for the tests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ftjm.config import Settings
-from ftjm.embedded.ports import free_base_port
+from ftjm.local.ports import free_base_port
+from ftjm.runtime.config import Settings
 from integration.harness import Cluster, Process
 from integration.waiting import until
 
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 class Answer(NamedTuple):
@@ -35,7 +35,7 @@ class Api(Process):
     host = "127.0.0.1"
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        """One request on a connection of its own; `body` is JSON, or bytes as they are."""
+        """Send one request on a new connection. `body` is encoded as JSON, unless it is bytes."""
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         if raw is not None:
             headers = {"Content_Type": "application/json", **headers}
@@ -53,21 +53,21 @@ class Api(Process):
         return self.ask("POST", path, body, **headers)
 
     def ready(self) -> Api:
-        """Wait until it says that it is ready."""
+        """Wait until `/readyz` succeeds."""
 
-        def says_so() -> bool:
+        def is_ready() -> bool:
             assert self.popen.poll() is None, self.log.read_text()
             try:
                 return self.get("/readyz").status == 200
             except OSError:
                 return False
 
-        until(says_so, f"{self.name} to be ready; {self.log}")
+        until(is_ready, f"{self.name} to be ready; {self.log}")
         return self
 
     @contextlib.contextmanager
     def listen(self, path: str = "/events", **headers: str) -> Iterator[Iterator[dict[str, Any]]]:
-        """Server-sent events as they come: {"id", "event", "data"}."""
+        """Read server-sent events as they arrive, each as {"id", "event", "data"}."""
         with contextlib.closing(http.client.HTTPConnection(self.host, self.port, timeout=SECONDS)) as connection:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request("GET", f"/api/v1{path}", headers=named)
@@ -95,10 +95,11 @@ def start_api(
     port: int = 0,
     token: str = "",
     wait: bool = True,
+    module: str = "integration.patient",
 ) -> Api:
-    """Start an API process; by default it is ready on return."""
+    """Start an API process. With `wait`, it is ready on return. `module` ftjm: with the limits that users have."""
     port = port or free_base_port()
-    command = ["-m", "ftjm", "api", "--name", name, "--port", str(port), *options]
+    command = ["-m", module, "api", "--name", name, "--port", str(port), *options]
     if token:
         os.environ["FTJM_API_TOKEN"] = token
     try:

@@ -1,4 +1,4 @@
-"""A real Kafka for the whole run, and a cluster of its own for every test."""
+"""Fixtures: a real Kafka for the whole run, and a new cluster for every test."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from pathlib import Path
 
 import pytest
 
-from ftjm.config import Settings
-from ftjm.embedded.kafka import EmbeddedKafka
-from ftjm.embedded.ports import free_base_port
+from ftjm.local import kafka as embedded
+from ftjm.local.kafka import EmbeddedKafka
+from ftjm.local.ports import free_base_port
+from ftjm.runtime.config import Settings
 from integration.clusters import cluster_on
 from integration.harness import Cluster
 
-LONGEST = {f"test_{name}.py" for name in ("bench", "chaos", "demo", "openapi", "scheduler_outage")}
-"""Files that take minutes. They are begun first, for several files run at a time: the last ones should be short."""
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="also what takes minutes")
+COMPUTING = ("openapi", "chaos", "bench", "scheduler_outage", "upgrade", "demo", "scheduler_failover", "power_loss")
+WAITING = ("worker_deaths", "worker_cuts")
+LONGEST = [f"test_{name}.py" for name in (*COMPUTING[:4], *WAITING, *COMPUTING[4:])]
+"""Files that take minutes, the longest first. They are begun first, in this order: several files run at a time, and no
+process should be left alone with a long one at the end. Those that mostly wait run beside those that compute."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell starts its background jobs with SIGINT ignored, and so would be all that the tests start.
+    # A shell starts its background jobs with SIGINT ignored, and the processes of the tests would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    embedded.START_SECONDS_MAX = 400.0  # one start was seen to take 100 s, with several files at a time
     config.addinivalue_line("markers", "long: takes minutes; runs with --long only")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
     if not config.getoption("--long"):
         for item in items:
             if item.get_closest_marker("long"):
@@ -38,8 +40,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither variables, nor `ftjm.toml`, nor a running `up` of whoever runs the tests is seen by them."""
+def hide_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide the environment variables, the `ftjm.toml` and the running `ftjm up` of the user who runs the tests."""
     for name in list(os.environ):
         if name.startswith("FTJM_"):
             monkeypatch.delenv(name)
@@ -49,32 +51,32 @@ def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """One broker, shared by all tests: do not stop it."""
+    """One broker for all tests. A test must not stop it."""
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), 1, free_base_port()) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def kafka3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """Three brokers, shared by the tests of one file: whoever kills one starts it again."""
+    """Three brokers for the tests of one file. A test that kills a broker must start it again."""
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka3"), 3, free_base_port()) as started:
         yield started
 
 
 @pytest.fixture
 def cluster(kafka: EmbeddedKafka, tmp_path: Path) -> Settings:
-    """A cluster that no other test has: settings to connect with, topics created (4 partitions, 2 lanes)."""
+    """Settings of a new cluster whose topics exist (4 partitions, 2 lanes)."""
     return cluster_on(kafka, tmp_path / "data")
 
 
 @pytest.fixture
 def cluster3(kafka3: EmbeddedKafka, tmp_path: Path) -> Settings:
-    """The same, on three brokers."""
+    """Settings of a new cluster on three brokers."""
     return cluster_on(kafka3, tmp_path / "data")
 
 
 @pytest.fixture
 def running(cluster: Settings, tmp_path: Path) -> Iterator[Cluster]:
-    """The same, with processes, of which none has been started yet."""
+    """A new cluster without any process yet."""
     with Cluster(cluster, tmp_path) as processes:
         yield processes

@@ -1,24 +1,23 @@
-"""The program with a fault planted: its lifelines tell of every peer, once, that it has died."""
+"""The program with a planted fault: its lifelines report the death of every peer once, although the peer lives."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ftjm.adapters import lifelines
 from ftjm.cli import main
-from ftjm.scheduler import neighbours
+from ftjm.scheduler import lifelines, standby_placement
 
 
 class Lying(lifelines.Lifelines):
-    told: set[str]
+    reported: set[str]
 
     def watch(self, addresses: Mapping[str, lifelines.Address]) -> None:
-        self.told = getattr(self, "told", set())
-        for name in addresses.keys() - self.told:
-            self.told.add(name)
+        self.reported = getattr(self, "reported", set())
+        for name in addresses.keys() - self.reported:
+            self.reported.add(name)
             self._died(name)
 
 
 if __name__ == "__main__":
-    setattr(neighbours, "Lifelines", Lying)  # noqa: B010  (a module's name, which mypy would not let be replaced)
+    setattr(standby_placement, "Lifelines", Lying)  # noqa: B010  (mypy does not allow an assignment to a module's name)
     main()

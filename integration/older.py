@@ -1,7 +1,8 @@
-"""The program as an older build of it: `python -m integration.older scheduler …` lacks the newest schemas.
+"""An older build of the program: `python -m integration.older scheduler …` lacks the newest schemas.
 
-It writes each record that has more than one version by the one before its newest, and cannot decode the newest, as a
-build that was shipped before it. Everything else is this version: rows (`STATE_VERSION`), topics, and the rules.
+It writes each record that has several versions in the last version but one, and cannot decode the newest version, like
+a build that was released before that version. Its record level is the first. Everything else is as in this build: rows
+(`STATE_VERSION`), topics and rules.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import tempfile
 from pathlib import Path
 
 import ftjm
-from ftjm.adapters import codec
+from ftjm.adapters.avro import codec
+from ftjm.core.records import levels
 
 VERSION = "0.0.1"
 
 
 def older_schemas(folder: Path, into: Path) -> list[str]:
-    """Copy all schemas but the newest of each record that has several; the names of those that were left out."""
+    """Copy all schemas but the newest of each record that has several. Return the names of those that were left out."""
     left: list[str] = []
     for kind in codec.KINDS:
         (into / kind).mkdir()
@@ -30,12 +32,13 @@ def older_schemas(folder: Path, into: Path) -> list[str]:
 
 
 def plant() -> None:
-    """Before anything has taken the codec's functions for its own."""
+    """Replace the schemas. Call it before another module imports the codec's functions."""
     with tempfile.TemporaryDirectory() as scratch:
         assert older_schemas(codec.schema_folder(), Path(scratch)), "no record has an older version"
         older = codec.Codec(Path(scratch))
     codec.encode, codec.decode, codec.type_of = older.encode, older.decode, older.type_of
     ftjm.__version__ = VERSION
+    levels.LEVEL = levels.FIRST_LEVEL
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-"""The program with a bug planted in it: `python -m integration.planted scheduler …` cannot decide about some jobs."""
+"""The program with a planted bug: `python -m integration.planted scheduler …` cannot decide about some jobs."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ftjm.cli import main
-from ftjm.core import decide
-from ftjm.core.commands import SubmitJob
+from ftjm.core.decide import handlers as decide
+from ftjm.core.records.commands import SubmitJob
 
 MARK = "poison"
 """Jobs whose id begins so make `decide` raise."""
 
 
 def plant() -> None:
-    """Replace the handler of submissions."""
+    """Replace the handler of submissions by one that fails for some jobs."""
     handlers: dict[type, Any] = decide._HANDLERS
     sound = handlers[SubmitJob]
 

@@ -1,6 +1,6 @@
 """`ftjm chaos` with faults planted in its cluster: `python -m integration.planted_chaos chaos …`.
 
-Its schedulers take attempts for lost that run on, and a row of one store is changed once all have stopped.
+Its schedulers declare running attempts lost, and a row of one store is changed after all schedulers have stopped.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ SCHEDULER = "as-scheduler"
 """The first argument of the planted schedulers, which `chaos` starts."""
 
 
-def hasty() -> None:
-    """A scheduler that takes the start of a long job's first attempt for its loss: it runs on, and again elsewhere."""
-    from ftjm.chaos import skewed
+def declare_running_attempt_lost() -> None:
+    """Plant a fault in the scheduler: it declares the first attempt of a long job lost as soon as it starts, so that
+    two attempts run at once.
+    """
+    from ftjm.lab.chaos import skewed_clock
 
-    skewed.install(Path(sys.argv.pop(1)))  # before anything has asked for the time
-    from ftjm.core import attempts, decide
-    from ftjm.core.commands import StartAttempt
-    from ftjm.core.model import Job, job_key
+    skewed_clock.install(Path(sys.argv.pop(1)))  # before another module imports the clock's functions
+    from ftjm.core.decide import attempts
+    from ftjm.core.decide import handlers as decide
+    from ftjm.core.records.commands import StartAttempt
+    from ftjm.core.state.model import Job, job_key
 
     handlers: dict[type, Any] = decide._HANDLERS
     sound = handlers[StartAttempt]
@@ -36,14 +39,14 @@ def hasty() -> None:
 
 
 def plant() -> None:
-    """Make `chaos` start such schedulers, and change a row behind them."""
-    from ftjm.adapters.rocks import RocksStore
-    from ftjm.chaos.cluster import Cluster
-    from ftjm.chaos.members import Member
+    """Make `chaos` start faulty schedulers, and change a row after they have stopped."""
+    from ftjm.adapters.rocksdb import RocksStore
+    from ftjm.lab.chaos.cluster import ChaosCluster
+    from ftjm.lab.chaos.members import Member
 
-    stop, start = Cluster.stop_members, Member.start
+    stop, start = ChaosCluster.stop_members, Member.start
 
-    def stop_and_change(self: Cluster) -> None:
+    def stop_and_change(self: ChaosCluster) -> None:
         stop(self)
         store = RocksStore(self.stores(0)[0])
         store.write([(b"cplanted", b"")])
@@ -51,19 +54,19 @@ def plant() -> None:
 
     def start_planted(self: Member) -> None:
         command = self._command
-        if "ftjm.chaos.skewed" in command:
-            at = command.index("ftjm.chaos.skewed")
+        if "ftjm.lab.chaos.skewed_clock" in command:
+            at = command.index("ftjm.lab.chaos.skewed_clock")
             self._command = [*command[:at], "integration.planted_chaos", SCHEDULER, *command[at + 1 :]]
         start(self)
 
-    patch.object(Cluster, "stop_members", stop_and_change).start()
+    patch.object(ChaosCluster, "stop_members", stop_and_change).start()
     patch.object(Member, "start", start_planted).start()
 
 
 if __name__ == "__main__":
     if sys.argv[1] == SCHEDULER:
         del sys.argv[1]
-        hasty()
+        declare_running_attempt_lost()
     else:
         plant()
     from ftjm.cli import main

@@ -1,6 +1,6 @@
-"""The program with a fault planted in it: `python -m integration.planted_snapshots …` is killed amid an upload.
+"""The program with a planted fault: `python -m integration.planted_snapshots …` is killed during an upload.
 
-After so many snapshots as `FTJM_TEST_SNAPSHOTS` says were sent whole, of the next one half is.
+It uploads `FTJM_TEST_SNAPSHOTS` whole snapshots. Of the next one it sends one chunk and then kills itself.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import signal
 from itertools import islice
 from typing import Any
 
-from ftjm.adapters.kafka_snapshots import SnapshotTopic
+from ftjm.adapters.kafka.snapshot_topic import SnapshotTopic
 from ftjm.cli import main
 
 
 def plant() -> None:
-    """Replace the sending of chunks."""
+    """Replace the upload of chunks."""
     sound = SnapshotTopic.put
     left = int(os.environ["FTJM_TEST_SNAPSHOTS"])
 
@@ -27,7 +27,7 @@ def plant() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return sound(self, partition, chunks, *args)
 
-    setattr(SnapshotTopic, "put", send)  # noqa: B010  (a method's type is not to be replaced)
+    setattr(SnapshotTopic, "put", send)  # noqa: B010  (mypy does not allow an assignment to a method)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""A job that writes down when it ran: `DIRECTORY SECONDS ENDING`, where ENDING is `exit:N` or `signal:N`.
+"""A job that records when it ran: `DIRECTORY FIRST SECONDS ENDING`, where ENDING is `exit:N` or `signal:N`.
 
-It notes its time every few milliseconds, so that the record is right however it ends. Each attempt has a file of its
-own; an attempt that is started twice ends with status 97.
+Its first attempt runs for FIRST seconds, each further one for SECONDS.
+
+It writes the time every few milliseconds, so that the record is right however the job ends. Each attempt has its own
+file; an attempt that is started twice ends with status 97.
 """
 
 import os
@@ -16,7 +18,8 @@ TICK_SECONDS = 0.005
 
 
 def main() -> None:
-    directory, seconds, ending = sys.argv[1:]
+    directory, first, further, ending = sys.argv[1:]
+    seconds = first if os.environ["FTJM_ATTEMPT"] == "1" else further
     name = f"{os.environ['FTJM_JOB_ID']}+{os.environ['FTJM_ATTEMPT']}".replace("/", "+")
     try:
         file = os.open(os.path.join(directory, name), os.O_CREAT | os.O_EXCL | os.O_WRONLY)  # noqa: PTH118  (quick)

@@ -13,17 +13,17 @@ HERE = os.getpid()
 
 @ftjm.task
 def nothing() -> None:
-    """What a task costs that does nothing."""
+    """Do nothing: shows what a task costs by itself."""
 
 
-@ftjm.task(idempotent=True)
-def nothing_warm() -> None:
-    """The same, as a thread."""
+@ftjm.task(isolated=True)
+def nothing_alone() -> None:
+    """Do nothing, in a process of its own."""
 
 
-@ftjm.task(idempotent=True, backoff={"initial": "10ms"})
+@ftjm.task(backoff={"initial": "10ms"})
 def waits_for(mark: str, goes_on: str) -> list[object]:
-    """A thread that waits for a file; who it is, as which attempt, and after which checkpoint."""
+    """Wait for a file. Return the pid, the attempt's number and the restored checkpoint."""
     begun = ftjm.attempt().checkpoint
     ftjm.checkpoint({"pid": os.getpid()})
     Path(mark).write_text(f"{os.getpid()}\n")
@@ -56,15 +56,19 @@ def large(size: int) -> str:
 
 
 @ftjm.task(cancel_grace="1s")
-def sleeps(mark: str, seconds: float = 600) -> int:
+def sleeps(mark: str) -> None:
     Path(mark).write_text(f"{os.getpid()}\n")
+    time.sleep(600)
+
+
+@ftjm.task
+def rests(seconds: float) -> None:
     time.sleep(seconds)
-    return ftjm.attempt().attempt
 
 
 @ftjm.task
 def counts(mark: str, to: int) -> list[int]:
-    """Goes on where an earlier attempt was; the first one waits to be killed."""
+    """Count on from the checkpoint of an earlier attempt. The first attempt waits to be killed."""
     begun = ftjm.attempt().checkpoint or {"done": 0}
     for number in range(begun["done"], to):
         ftjm.checkpoint({"done": number + 1})

@@ -1,4 +1,7 @@
-"""Chaos: real processes broken by a seed, their history judged. A fault counts if it was done, healed and survived."""
+"""Chaos runs: faults drawn from a seed break real processes, and the checker judges the history.
+
+A fault counts if it was injected, healed and survived.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,24 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from ftjm.chaos.members import ON_FULL_DISK
+from ftjm.lab.chaos.members import ON_FULL_DISK
 
 SEEDS, SECONDS = (1, 2), 40
-FAULTS_MIN = 100
-"""Over all seeds."""
+FAULTS_MIN = 80
+"""Over all seeds. Some 128 are planned; the busier the machine, the more of them find nothing that they could break."""
 LIMIT_SECONDS = 540
+EXPECTED_ENDS = (ON_FULL_DISK, "its client has forgotten all of them", "it was stuck")
+"""Why a process may end by itself: the second is decision 017, after a cut; the third is decision 014, where a busy
+machine keeps a partition from its work for so long that another scheduler should have it."""
+SHOWN = [
+    *("faults", "jobs", "task_jobs", "attempts", "attempts_lost", "attempts_ahead"),
+    *("takeovers", "takeover_p50_s", "takeover_p99_s", "settle_s"),
+]
+TASK_KINDS, ZYGOTE_KINDS = {"kill-task-process", "stop-task-process"}, {"kill-zygote", "stop-zygote"}
 
 
 def run(folder: Path, seed: int, seconds: int, *options: str, module: str = "ftjm") -> tuple[int, dict[str, Any], str]:
-    """Run it as a user does; its exit status, its report, and what it said."""
+    """Run `ftjm chaos` as a user does. Return its exit status, its report and its output."""
     command = [sys.executable, "-m", module, "chaos", "--seed", str(seed), "--duration", f"{seconds}s", "-o", "json"]
     command += ["--data-dir", str(folder / f"chaos-{seed}"), *options]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=seconds + LIMIT_SECONDS)
@@ -31,20 +42,19 @@ def run(folder: Path, seed: int, seconds: int, *options: str, module: str = "ftj
 
 
 def chaos(folder: Path, seed: int, seconds: int, *options: str) -> dict[str, Any]:
-    """The report of a run. Fails, showing what was found, if anything is wrong."""
-    status, report, said = run(folder, seed, seconds, *options)
+    """Run chaos and return the report. Fail and show the violations if there are any."""
+    status, report, output = run(folder, seed, seconds, *options)
     found = {name: report[name] for name in ("violations", "crashes")}
-    assert status == 0, f"seed {seed}: {json.dumps(found, indent=1)}\n{said}"
+    assert status == 0, f"seed {seed}: {json.dumps(found, indent=1)}\n{output}"
     assert (report["lost"], report["doubled"], report["overlapped"]) == (0, 0, 0)
-    assert [death for death in report["crashes"] if ON_FULL_DISK not in death] == []
+    assert [death for death in report["crashes"] if not any(text in death for text in EXPECTED_ENDS)] == []
     assert report["timers_judged"] > 0
-    told = ("faults", "jobs", "attempts", "attempts_lost", "takeovers", "takeover_p50_s", "takeover_p99_s", "settle_s")
-    print(f"seed {seed}:", {name: report[name] for name in told})
+    print(f"seed {seed}:", {name: report[name] for name in SHOWN})
     return report
 
 
 @pytest.mark.timeout(1_500)
-def test_a_hundred_faults_are_survived(tmp_path: Path) -> None:
+def test_all_kinds_of_faults_are_survived(tmp_path: Path) -> None:
     picture = tmp_path / "chaos.svg"
     reports = [chaos(tmp_path, seed, SECONDS, "--picture", str(picture)) for seed in SEEDS]
     assert sum(report["faults"] for report in reports) >= FAULTS_MIN
@@ -52,7 +62,12 @@ def test_a_hundred_faults_are_survived(tmp_path: Path) -> None:
     assert any(report["takeovers"] for report in reports)
     assert all(report["stores"] == 3 * report["settings"]["partitions"] for report in reports)
     kinds = {kind for report in reports for kind in report["faults_by_kind"]}
-    assert len(kinds) > 12, "there are faults of some kinds only"
+    assert len(kinds) > 12, "some kinds of faults were not injected"
+    assert kinds & ZYGOTE_KINDS
+    assert kinds & TASK_KINDS
+    assert all(report["jobs"] * 0.85 > report["task_jobs"] > report["jobs"] / 3 for report in reports)
+    assert all(report["task_executions"] >= report["task_jobs"] / 2 for report in reports)
+    assert any(report["attempts_ahead"] for report in reports)
     assert ET.parse(picture).getroot().tag.endswith("svg")
 
 
@@ -67,16 +82,16 @@ def test_faults_for_five_minutes(tmp_path: Path, seed: int, brokers: int) -> Non
 
 @pytest.mark.timeout(800)
 def test_a_cluster_that_breaks_its_promises_does_not_pass(tmp_path: Path) -> None:
-    """Owners take attempts for lost that run on, and a row of one store is changed: see `planted_chaos`."""
+    """Owners declare running attempts lost, and a row of one store is changed: see `planted_chaos`."""
     status, report, _ = run(tmp_path, 3, 20, module="integration.planted_chaos")
     assert status == 1
     assert report["overlapped"] > 0
-    told = "\n".join(report["violations"])
-    assert re.search(r"expected attempts \d+ and \d+ one after the other, but found [\d.]+ ms of both", told)
-    assert re.search(r"the store of scheduler-0 for partition 0 differs: .*planted", told)
+    violations = "\n".join(report["violations"])
+    assert re.search(r"expected attempts \d+ and \d+ one after the other, but found [\d.]+ ms of both", violations)
+    assert re.search(r"the store of scheduler-0 for partition 0 differs: .*planted", violations)
 
 
-def test_no_cluster_but_its_own_is_broken(tmp_path: Path) -> None:
+def test_chaos_breaks_only_its_own_cluster(tmp_path: Path) -> None:
     environment = {**os.environ, "FTJM_BOOTSTRAP": "127.0.0.1:1"}
     command = [sys.executable, "-m", "ftjm", "chaos", "--data-dir", str(tmp_path / "new")]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=60)

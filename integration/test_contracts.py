@@ -1,16 +1,17 @@
-"""The log on a real Kafka keeps the contract that the log in memory keeps."""
+"""The log on a real Kafka keeps the same contract as the log in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from ftjm.adapters.kafka_log import KafkaLog
-from ftjm.config import Settings
+from ftjm.adapters.kafka.errors import LogError, OffsetOutOfRange
+from ftjm.adapters.kafka.partition_log import KafkaLog
 from ftjm.engine.ports import CommitUnknown, Fenced
+from ftjm.runtime.config import Settings
 from integration.waiting import until
 from tests.contracts.log_contract import Log, LogContract, batch
 
@@ -20,11 +21,11 @@ def log_of(cluster: Settings) -> KafkaLog:
 
 
 def can_be_read(log: KafkaLog) -> bool:
-    """A topic that was made just now may have partitions whose leader does not know it yet."""
+    """Whether the log can be read: the leaders of a new topic's partitions may not know it yet."""
     try:
         log.end(0)
         log.end(1)
-    except KafkaException:
+    except LogError:
         return False
     return True
 
@@ -41,8 +42,8 @@ class TestKafkaLog(LogContract):
     def make_log(self, log: KafkaLog) -> Callable[[], Log]:
         return lambda: log
 
-    def test_fences_reach_over_processes(self, cluster: Settings) -> None:
-        """Two instances share nothing but the log."""
+    def test_a_fence_works_across_processes(self, cluster: Settings) -> None:
+        """Two instances share only the log."""
         old = log_of(cluster).fence(0)
         old.commit(batch("a"))
         log_of(cluster).fence(0).commit(batch("b"))
@@ -50,9 +51,7 @@ class TestKafkaLog(LogContract):
             old.commit(batch("zombie"))
         assert self.values(log_of(cluster)) == ["a", "b"]
 
-    def test_what_an_owner_left_open_is_aborted_by_the_fence_and_never_read(
-        self, cluster: Settings, log: KafkaLog
-    ) -> None:
+    def test_an_open_transaction_is_aborted_by_the_fence_and_never_read(self, cluster: Settings, log: KafkaLog) -> None:
         dead = log.fence(0)
         dead.commit(batch("a"))
         dead._producer.begin_transaction()
@@ -73,13 +72,13 @@ class TestKafkaLog(LogContract):
         last = writer.commit(batch("c"))
         trim(cluster, last)
         assert self.values(log, last) == ["c"]
-        with pytest.raises(KafkaException):
+        with pytest.raises(OffsetOutOfRange):
             list(log.events(0, 0))
 
-    def test_reading_from_behind_the_end_fails(self, log: KafkaLog) -> None:
-        """Only a log that lost its end is shorter than a store thinks: nobody may take that for the end."""
+    def test_reading_from_beyond_the_end_fails(self, log: KafkaLog) -> None:
+        """A log is shorter than a store's position only if it lost its end, so no reader may take that for the end."""
         log.fence(0).commit(batch("a"))
-        with pytest.raises(KafkaException):
+        with pytest.raises(OffsetOutOfRange):
             list(log.events(0, log.end(0) + 100))
 
 

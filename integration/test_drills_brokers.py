@@ -1,6 +1,6 @@
-"""Drills on three brokers, as three hosts with a scheduler and a worker each. See docs/runbook.md.
+"""Drills on three brokers: three hosts, each with a broker, a scheduler and a worker. See docs/runbook.md.
 
-The last test of the file ends the brokers for good.
+The last test of the file destroys the brokers.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from pathlib import Path
 
 import pytest
 
-from ftjm.adapters import topics
-from ftjm.api import once
-from ftjm.api.queries import Filter
-from ftjm.chaos.breaking import GUARD_MS
-from ftjm.clock import boot_ms
-from ftjm.config import Settings
-from ftjm.core import events as e
-from ftjm.embedded.kafka import EmbeddedKafka
-from ftjm.embedded.ports import free_base_port
-from integration.drills import Ground, now_ms, processes_of
+from ftjm.adapters.kafka import topics
+from ftjm.core.records import events as e
+from ftjm.lab.chaos.faults import GUARD_MS
+from ftjm.lab.chaos.process_trees import kill_tree, send, stop_tree
+from ftjm.local.kafka import EmbeddedKafka
+from ftjm.local.ports import free_base_port
+from ftjm.readmodel import one_shot
+from ftjm.readmodel.queries import Filter
+from ftjm.runtime.clock import boot_ms
+from ftjm.runtime.config import Settings
+from integration.drills import Ground, now_ms
 from integration.harness import Process
 from integration.waiting import until
-from integration.workers import told
-
-pytestmark = pytest.mark.timeout(300)  # several starts of Kafka on a busy host
+from integration.workers import print_figure
 
 HOSTS = range(3)
 UNANSWERED = 50
@@ -39,7 +38,7 @@ UNANSWERED = 50
 
 
 class Hosts(Ground):
-    """Three hosts: broker, scheduler and worker of the same number stand and fall together."""
+    """Three hosts: the broker, the scheduler and the worker of one number fail and return together."""
 
     def __init__(self, kafka: EmbeddedKafka, settings: Settings, folder: Path) -> None:
         super().__init__(settings, folder)
@@ -51,24 +50,23 @@ class Hosts(Ground):
         return [self.schedulers[host], self.workers[host]]
 
     def lose(self, host: int) -> None:
-        """`kill -9` of all that runs there."""
-        for pid in [*(pid for process in self.of(host) for pid in processes_of(process)), self.kafka.pid(host)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """Kill all processes of the host with SIGKILL."""
         self.kafka.kill_broker(host)
+        for process in self.of(host):
+            kill_tree(process.pid)
         for process in self.of(host):
             process.kill()
 
     def wipe(self, host: int) -> None:
-        """The disks of a host that is down are empty: the broker's log, and the scheduler's stores."""
+        """Empty the disks of a host that is down: the broker's log and the scheduler's stores."""
         shutil.rmtree(self.kafka.directory / f"broker-{host}")
         shutil.rmtree(self.settings.data_dir / self.schedulers[host].name)
 
     def come_back(self, host: int) -> int:
-        """Start all that runs there; when that began, ms."""
+        """Start all processes of the host. Return the time of the beginning, in ms."""
         began = now_ms()
         self.kafka.start_broker(host)
-        told(f"host {host} started, to its broker as a member", now_ms() - began)
+        print_figure(f"host {host} started, to its broker as a member", now_ms() - began)
         for process in self.of(host):
             process.start()
         return began
@@ -91,9 +89,9 @@ def test_one_two_and_three_of_three_brokers_are_killed_and_started(hosts: Hosts)
             for index in range(count):
                 kafka.kill_broker(index)
             if count == 1:
-                hosts.back("one broker of three killed", killed)
+                hosts.until_decided_again("one broker of three killed", killed)
             else:
-                # Too few are left to take anything: what is submitted waits, and so does everybody.
+                # Too few brokers are left to take a record: submissions wait, and so do schedulers and workers.
                 until(lambda: len(load.tickets) - len(load.acknowledged) > UNANSWERED, "submissions to wait")
             repaired = now_ms()
             if count == len(HOSTS):
@@ -102,9 +100,9 @@ def test_one_two_and_three_of_three_brokers_are_killed_and_started(hosts: Hosts)
             else:
                 with ThreadPoolExecutor(count) as each:
                     list(each.map(kafka.start_broker, range(count)))
-            told(f"{count} of three brokers started, to all of them as members", now_ms() - repaired)
-            hosts.back(f"{count} of three brokers started", repaired)
-    hosts.judge()
+            print_figure(f"{count} of three brokers started, to all of them as members", now_ms() - repaired)
+            hosts.until_decided_again(f"{count} of three brokers started", repaired)
+    hosts.check()
 
 
 @pytest.mark.long
@@ -115,57 +113,57 @@ def test_a_host_is_lost_and_comes_back(hosts: Hosts) -> None:
         hosts.until_running(running)
         lost = now_ms()
         hosts.lose(0)
-        hosts.back("a host with scheduler, worker and broker killed", lost)
+        hosts.until_decided_again("a host with scheduler, worker and broker killed", lost)
         load.until(20)
         repaired = hosts.come_back(0)
-        hosts.back("that host started", repaired)
+        hosts.until_decided_again("that host started", repaired)
         hosts.until_owners("s0", "s1", "s2")
-    hosts.judge()
-    tell_losses(hosts, lost)
+    hosts.check()
+    print_losses(hosts, lost)
 
 
 @pytest.mark.long
-def test_a_host_falls_silent_and_wakes(hosts: Hosts) -> None:
+def test_a_host_freezes_and_wakes(hosts: Hosts) -> None:
     with hosts.working() as load:
         load.until(20)
         running = hosts.submit("running", 3.0)
         hosts.until_running(running)
         silent = now_ms()
-        with frozen([*(pid for process in hosts.of(0) for pid in processes_of(process)), hosts.kafka.pid(0)]):
-            hosts.back("a host with scheduler, worker and broker silent", silent)
+        with frozen([*(process.pid for process in hosts.of(0)), hosts.kafka.pid(0)]):
+            hosts.until_decided_again("a host with scheduler, worker and broker silent", silent)
             load.until(20)
-            # Its worker's lease ends, and what it ran runs elsewhere.
+            # The lease of its worker ends, and the worker's attempts run elsewhere.
             hosts.until_finished(running)
             woken = boot_ms()
-        hosts.back("that host woken", now_ms())
+        hosts.until_decided_again("that host woken", now_ms())
         hosts.until_owners("s0", "s1", "s2")
-    hosts.judge({"w0": [(woken, woken + GUARD_MS)]})
-    tell_losses(hosts, silent)
+    hosts.check({"w0": [(woken, woken + GUARD_MS)]})
+    print_losses(hosts, silent)
 
 
-def test_several_at_once_a_host_replaced_by_an_empty_one(hosts: Hosts) -> None:
-    """One host is lost with its disks, a second one's scheduler is killed, the third one's worker is silent."""
+def test_faults_on_three_hosts_at_once_and_an_empty_host_as_replacement(hosts: Hosts) -> None:
+    """One host is lost with its disks, the scheduler of the second is killed, and the worker of the third is silent."""
     with hosts.working() as load:
         load.until(20)
         running = hosts.submit("running", 3.0)
         hosts.until_running(running)
         lost = now_ms()
-        with frozen(processes_of(hosts.workers[2])):
+        with frozen([hosts.workers[2].pid]):
             hosts.schedulers[1].kill()
             hosts.lose(0)
             hosts.wipe(0)
-            hosts.back("a host lost, a scheduler killed and a worker silent", lost)
+            hosts.until_decided_again("a host lost, a scheduler killed and a worker silent", lost)
             load.until(20)
             hosts.until_finished(running)
             woken = boot_ms()
         repaired = hosts.come_back(0)
         hosts.schedulers[1].start()
-        hosts.back("an empty host in its place", repaired)
+        hosts.until_decided_again("an empty host in its place", repaired)
         hosts.until_owners("s0", "s1", "s2")
-        until(lambda: in_sync(hosts.settings) == len(HOSTS), "the new broker to have all that it should")
-        told("an empty host in its place, to a broker that is in sync", now_ms() - repaired)
-    hosts.judge({"w2": [(woken, woken + GUARD_MS)]})
-    tell_losses(hosts, lost)
+        until(lambda: in_sync(hosts.settings) == len(HOSTS), "the new broker to have all its replicas in sync")
+        print_figure("an empty host in its place, to a broker that is in sync", now_ms() - repaired)
+    hosts.check({"w2": [(woken, woken + GUARD_MS)]})
+    print_losses(hosts, lost)
 
 
 def test_the_quorum_is_lost_for_good_and_the_cluster_restored_elsewhere(hosts: Hosts, tmp_path: Path) -> None:
@@ -189,58 +187,60 @@ def test_the_quorum_is_lost_for_good_and_the_cluster_restored_elsewhere(hosts: H
         topics.create(settings)
         restoring = now_ms()
         ftjm(settings, "snapshot", "import", place)
-        told("the restore: ftjm snapshot import", now_ms() - restoring)
+        print_figure("the restore: ftjm snapshot import", now_ms() - restoring)
         with Ground(settings, tmp_path / "new") as ground:
             ground.submit("after", 0.05)
             ground.scheduler("a")
             ground.worker()
-            ground.back("a new Kafka, the restore and a new scheduler", began)
-            succeeded = until(lambda: wholly_succeeded(settings, {*kept, *waiting}), "all that was exported to succeed")
-        told("acknowledged after the export, and gone with the quorum", len(later) - len(succeeded & {*later}), "jobs")
+            ground.until_decided_again("a new Kafka, the restore and a new scheduler", began)
+            succeeded = until(lambda: wholly_succeeded(settings, {*kept, *waiting}), "all exported jobs to succeed")
+        print_figure(
+            "acknowledged after the export, and gone with the quorum", len(later) - len(succeeded & {*later}), "jobs"
+        )
 
 
-# ---- what is done and looked at
+# ---- helpers
 
 
 @contextlib.contextmanager
 def frozen(pids: Sequence[int]) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    """Stop these processes, and all below them, for a while."""
+    stopped = [process for pid in pids for process in stop_tree(pid)]
     try:
         yield
     finally:
-        for pid in reversed(pids):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        send(stopped, signal.SIGCONT)
 
 
 def ftjm(settings: Settings, *arguments: str) -> None:
     command = [sys.executable, "-m", "ftjm", *arguments]
     environment = {**os.environ, **settings.environment()}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.returncode == 0, done.stderr
 
 
 def wholly_succeeded(settings: Settings, jobs: set[tuple[str, str]]) -> set[tuple[str, str]] | None:
-    """All jobs that have succeeded, once these have."""
-    with once.folded(settings) as (reader, _):
+    """Wait until `jobs` have succeeded. Return all jobs that have succeeded."""
+    with one_shot.folded_log(settings) as (reader, _):
         listed = reader.jobs(Filter(), 1_000).jobs
         found = {(q, j) for q, _, j in (one.key.partition("/") for one in listed if one.job.state.name == "SUCCEEDED")}
     return found if jobs <= found else None
 
 
 def in_sync(settings: Settings) -> int:
-    """The fewest replicas that any partition of the log has in sync."""
+    """The smallest number of in-sync replicas among the partitions of the log."""
     from confluent_kafka.admin import AdminClient
 
-    known = AdminClient(settings.kafka_settings("test")).list_topics(timeout=10).topics
+    known = AdminClient(settings.kafka_settings("test")).list_topics(timeout=60).topics
     ours = [known[settings.topic(kind)] for kind in ("commands", "events", "snapshots", "dispatch")]
     return min(len(partition.isrs) for topic in ours for partition in topic.partitions.values())
 
 
-def tell_losses(hosts: Hosts, since_ms: int) -> None:
-    """How long after the loss of a worker its attempts were given up, and how many."""
+def print_losses(hosts: Hosts, since_ms: int) -> None:
+    """Print how many attempts were lost with a worker, and how long after its loss the last one was noticed."""
     log = hosts.log()
     times = [b.time_ms for b in log.all() for event in b.events if isinstance(event, e.AttemptLost)]
     if times:
-        told(f"{len(times)} attempts were lost with a worker; the last was noticed after", max(times) - since_ms)
+        print_figure(
+            f"{len(times)} attempts were lost with a worker; the last was noticed after", max(times) - since_ms
+        )

@@ -1,4 +1,4 @@
-"""Metrics and health of all three roles, asked over HTTP while they work on a real Kafka."""
+"""Metrics and health of all three roles over HTTP, while they work on a real Kafka."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from ftjm.client import Client
-from ftjm.config import Settings
-from ftjm.core.commands import CompleteAttempt, SubmitJob
-from ftjm.core.model import JobSpec
-from ftjm.embedded.ports import free_base_port
+from ftjm.client.command_client import Client
+from ftjm.core.records.commands import CompleteAttempt, SubmitJob
+from ftjm.core.state.model import JobSpec
+from ftjm.local.ports import free_base_port
+from ftjm.runtime.config import Settings
 from integration.harness import QUEUES, Cluster, Process
 from integration.waiting import until
 
@@ -63,8 +63,8 @@ OF_ALL = {
 
 
 def ask(process: Process, path: str, token: str = "") -> tuple[int, str]:
-    """The status and the body; 0 while the process does not listen yet."""
-    served = process.said("metrics_served")
+    """Get a path. Return the status and the body; status 0 while the process does not listen yet."""
+    served = process.log_lines("metrics_served")
     if not served:
         return 0, ""
     return ask_port(served[-1]["port"], path, token)
@@ -74,7 +74,7 @@ def ask_port(port: int, path: str, token: str = "") -> tuple[int, str]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -111,8 +111,20 @@ def value(text: str, name: str, **labels: str) -> float:
     )
 
 
+def until_shown(process: Process, name: str, expected: float, **labels: str) -> None:
+    """Wait until the process shows this value."""
+    what = f"{process.name} to show {expected:g} for {name}"
+    until(lambda: value(ask(process, "/metrics")[1], name, **labels) == expected, what)
+
+
+def takeovers_are_counted(process: Process, partitions: int = 4) -> bool:
+    """Whether every takeover was counted: at least one of each partition, and no more than the log tells of."""
+    counted = value(ask(process, "/metrics")[1], "ftjm_takeover_seconds_count")
+    return partitions <= counted <= len(process.log_lines("took_over"))
+
+
 def lint(text: str) -> None:
-    """`promtool check metrics`, where Debian's package prometheus is installed; the library's own parser anyhow."""
+    """Run `promtool check metrics` where it is installed (Debian's package prometheus), and the library's parser."""
     assert families(text)
     promtool = shutil.which("promtool")
     if promtool:
@@ -123,7 +135,8 @@ def lint(text: str) -> None:
 
 @pytest.fixture
 def ready(running: Cluster) -> tuple[Cluster, dict[str, Process], int]:
-    """A scheduler, a worker and an API that say that they are ready; and the API's own port."""
+    """A scheduler, a worker and an API that are ready, and the port of the API."""
+    running.keep_members()
     port = free_base_port()
     roles = {"scheduler": running.scheduler(), "worker": running.worker()}
     roles["api"] = running._start("api", ["-m", "ftjm", "api", "--port", str(port)])
@@ -133,7 +146,7 @@ def ready(running: Cluster) -> tuple[Cluster, dict[str, Process], int]:
 
 
 def exercise(settings: Settings) -> None:
-    """Something of everything that is counted."""
+    """Cause at least one of everything that is counted."""
     fails = JobSpec(command=["false"], max_attempts=2, backoff_ms=100, backoff_max_ms=100)
     jobs = [
         SubmitJob(queue=QUEUES[0], job_id="once", spec=JobSpec(command=["true"]), awaits=True),
@@ -173,11 +186,15 @@ def test_every_metric_of_the_contract_is_shown_under_load(ready: tuple[Cluster, 
     assert value(scheduler, "ftjm_schedule_delay_seconds_count") == 2
     assert value(scheduler, "ftjm_queue_wait_seconds_count") >= 4
     assert value(scheduler, "ftjm_dispatch_latency_seconds_count") >= 4
-    assert value(scheduler, "ftjm_partition_role") == 3 * 4
-    assert value(scheduler, "ftjm_takeover_seconds_count") == 4
+    until_shown(roles["scheduler"], "ftjm_partition_role", 3 * 4)
+    assert takeovers_are_counted(roles["scheduler"])
     assert value(scheduler, "ftjm_rebalances_total") >= 1
-    assert value(scheduler, "ftjm_worker_sessions", state="open") == 1
-    assert value(texts["worker"], "ftjm_worker_heartbeat_age_seconds") < 5
+    until_shown(roles["scheduler"], "ftjm_worker_sessions", 1, state="open")
+
+    def is_young() -> bool:
+        return value(ask(roles["worker"], "/metrics")[1], "ftjm_worker_heartbeat_age_seconds") < 5
+
+    until(is_young, "a young heartbeat")
     for queue in QUEUES:
         used = [value(texts["worker"], "ftjm_worker_slots", queue=queue, status=status) for status in ("busy", "free")]
         assert 0 <= sum(used) <= 4
@@ -186,12 +203,13 @@ def test_every_metric_of_the_contract_is_shown_under_load(ready: tuple[Cluster, 
     assert ask_port(port, "/metrics")[0] == 200
     until(
         lambda: value(ask(roles["scheduler"], "/metrics")[1], "ftjm_queue_oldest_seconds", queue="nobody") > 1,
-        "the age of a job that nobody serves",
+        "the age of a job whose queue has no worker",
     )
 
 
 def test_gauges_agree_with_the_log_and_counters_with_its_events(running: Cluster) -> None:
-    """Two schedulers: the one that is killed takes its counts along, and the other counts from its takeover on."""
+    """Two schedulers: the counts of the killed one are lost with it, and the other one counts from its takeover on."""
+    running.keep_members()
     first = running.scheduler("a")
     running.worker()
     until_ready(first)
@@ -199,12 +217,11 @@ def test_gauges_agree_with_the_log_and_counters_with_its_events(running: Cluster
     with running.load(60) as load:
         load.until(60)
     running.until_done(load.acknowledged)
-    text = ask(first, "/metrics")[1]
-    assert value(text, "ftjm_jobs", state="SUCCEEDED") == len(load.acknowledged)
-    assert value(text, "ftjm_job_transitions_total", event="AttemptSucceeded") == len(load.acknowledged)
+    until_shown(first, "ftjm_jobs", len(load.acknowledged), state="SUCCEEDED")
+    until_shown(first, "ftjm_job_transitions_total", len(load.acknowledged), event="AttemptSucceeded")
     second = running.scheduler("b")
     until_ready(second)
-    assert value(ask(second, "/metrics")[1], "ftjm_replay_seconds_count") == 4
+    until_shown(second, "ftjm_replay_seconds_count", 4)
     first.kill()
     running.until_owners("b")
     text = until(
@@ -215,22 +232,22 @@ def test_gauges_agree_with_the_log_and_counters_with_its_events(running: Cluster
         ),
         "the second to show what it owns",
     )
-    assert value(text, "ftjm_job_transitions_total", event="AttemptSucceeded") == 0, "a fold counted"
-    assert value(text, "ftjm_takeover_seconds_count") == 4
+    assert value(text, "ftjm_job_transitions_total", event="AttemptSucceeded") == 0, "folding the log was counted"
+    assert takeovers_are_counted(second)
 
 
-def test_the_heartbeat_names_the_port_and_the_flags_are_heeded(running: Cluster, tmp_path: Path) -> None:
+def test_the_heartbeat_names_the_port_and_the_flags_are_obeyed(running: Cluster, tmp_path: Path) -> None:
     port = free_base_port()
     process = running._start("p", ["-m", "ftjm", "scheduler", "--name", "p", "--metrics-port", str(port)])
     until(lambda: ask_port(port, "/livez")[0] == 200, "the scheduler to live")
     until(lambda: ask_port(port, "/readyz")[0] == 200, "the scheduler to be ready")
-    assert process.said("metrics_served")[-1]["port"] == port
+    assert process.log_lines("metrics_served")[-1]["port"] == port
     refused = running._start("r", ["-m", "ftjm", "scheduler", "--name", "r", "--metrics-host", "0.0.0.0"])
-    assert refused.popen.wait(30) == 2
+    assert refused.popen.wait(120) == 2
     assert "FTJM_METRICS_TOKEN" in refused.log.read_text()
 
 
-def test_not_ready_while_kafka_is_away(running: Cluster) -> None:
+def test_roles_are_not_ready_without_kafka(running: Cluster) -> None:
     settings = running.settings.model_copy(update={"bootstrap": f"127.0.0.1:{free_base_port()}"})
     running.settings = settings
     for process in (running.scheduler("a"), running.worker()):

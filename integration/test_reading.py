@@ -1,22 +1,27 @@
-"""The feed of a scheduler leaves nothing unread, whatever changes; and a scan comes to its end."""
+"""The partition reader of a scheduler skips no record, whatever changes; and a scan ends."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from ftjm.adapters.kafka import LOOKS_MAX, Sight, offset_of
-from ftjm.adapters.kafka_channel import Channel, LostPosition
-from ftjm.adapters.kafka_feed import Feed, Kind
-from ftjm.adapters.kafka_lanes import LaneReader
-from ftjm.adapters.kafka_outlet import Outlet
-from ftjm.adapters.kafka_scan import Incomplete, Scan
-from ftjm.adapters.kafka_trim import LogTrim
-from ftjm.config import Settings
+from ftjm.adapters.kafka import partition_reader
+from ftjm.adapters.kafka.connection import LOOKS_MAX, BrokerWatch
+from ftjm.adapters.kafka.delete_records import LogTrim
+from ftjm.adapters.kafka.errors import LogError, LostPosition
+from ftjm.adapters.kafka.lane_reader import LaneReader
+from ftjm.adapters.kafka.nudge import Nudge
+from ftjm.adapters.kafka.partition_buffer import PartitionBuffer
+from ftjm.adapters.kafka.partition_reader import Kind, PartitionReader
+from ftjm.adapters.kafka.producer import ConfirmingProducer
+from ftjm.adapters.kafka.scan import Incomplete, Scan
+from ftjm.adapters.records import Receipt
+from ftjm.runtime.config import Settings
 from integration.waiting import until
 
 PARTITIONS = range(4)
@@ -24,34 +29,34 @@ RECORDS = 20
 
 
 @pytest.fixture
-def feed(cluster: Settings) -> Iterator[Feed]:
-    """One that holds little, so that whoever takes nothing is soon paused."""
+def feed(cluster: Settings) -> Iterator[PartitionReader]:
+    """A reader with small buffers, so that a partition whose records are not taken is soon paused."""
     at_hand: list[tuple[Kind, int]] = [("commands", 0), ("commands", 1)]
-    made = Feed(cluster.kafka_settings("test"), cluster.cluster, held_bytes_max=1_000, at_hand=at_hand)
+    made = PartitionReader(cluster.kafka_settings("test"), cluster.cluster, held_bytes_max=1_000, at_hand=at_hand)
     yield made
     made.close()
 
 
 @pytest.fixture
 def filled(cluster: Settings) -> None:
-    """Records in each partition of `commands`, more than the feed holds."""
-    outlet = Outlet(cluster.kafka_settings("test"))
+    """Fill each partition of `commands` with more records than the reader holds."""
+    producer = ConfirmingProducer(cluster.kafka_settings("test"))
     for partition in PARTITIONS:
         for number in range(RECORDS):
-            outlet.send(cluster.topic("commands"), b"%d" % number + b"x" * 1_000, partition=partition)
-    assert outlet.close(30) == 0
+            producer.send(cluster.topic("commands"), b"%d" % number + b"x" * 1_000, partition=partition)
+    assert producer.close(30) == 0
 
 
-def follow(feed: Feed, partition: int) -> Channel:
+def follow(feed: PartitionReader, partition: int) -> PartitionBuffer:
     return feed.follow("commands", partition, 0, lambda: None)
 
 
-def drained(channel: Channel) -> list[int]:
-    """All records, taken as they come."""
+def drained(channel: PartitionBuffer) -> list[int]:
+    """Take records as they arrive until all were taken. Return their numbers."""
     numbers: list[int] = []
 
     def all_there() -> bool:
-        numbers.extend(int((m.value() or b"").partition(b"x")[0]) for m in channel.take(100))
+        numbers.extend(int(record.value.partition(b"x")[0]) for record in channel.take(100))
         return len(numbers) >= RECORDS
 
     until(all_there, "all records")
@@ -59,18 +64,20 @@ def drained(channel: Channel) -> list[int]:
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
-def test_what_was_paused_or_kept_at_hand_is_read_from_its_beginning(feed: Feed, filled: None, partition: int) -> None:
+def test_a_paused_or_spare_partition_is_read_from_its_beginning(
+    feed: PartitionReader, filled: None, partition: int
+) -> None:
     until(lambda: len(feed._spare) == 2, "two partitions to be at hand")
     for _ in range(3):
         follow(feed, partition)
         until(lambda: feed._paused, "the partition to be paused")
         feed.drop("commands", partition)
-        until(lambda: not feed._channels, "it to be dropped")
+        until(lambda: not feed._buffers, "the partition to be dropped")
     assert drained(follow(feed, partition)) == list(range(RECORDS))
 
 
 class Leaping:
-    """A consumer that does as it is told, but begins elsewhere in partition 3, so often."""
+    """A consumer that begins at a wrong offset in partition 3, `times` times."""
 
     def __init__(self, real: Consumer, times: int, to: int = RECORDS - 1) -> None:
         self._real = real
@@ -90,9 +97,10 @@ class Leaping:
         return getattr(self._real, name)
 
 
-def test_what_is_kept_at_hand_is_asked_for_no_end(feed: Feed, filled: None) -> None:
-    """The answer may come when the partition is being read, and moves its reader: commands were passed over by that,
-    acknowledged ones, for good."""
+def test_a_spare_partition_is_never_assigned_at_its_end(feed: PartitionReader, filled: None) -> None:
+    """A request for the end may be answered when the partition is being read already, and would move its reader:
+    acknowledged commands were skipped for good that way.
+    """
     until(lambda: len(feed._spare) == 2, "two partitions to be at hand")
     feed._consumer = spy = Leaping(feed._consumer, 0)  # type: ignore[assignment]
     for partition in (0, 1):
@@ -103,80 +111,134 @@ def test_what_is_kept_at_hand_is_asked_for_no_end(feed: Feed, filled: None) -> N
     assert [place.offset for place in spy.places if place.offset < 0] == []
 
 
-def test_a_reader_that_leaps_is_told_to_begin_anew(feed: Feed, filled: None) -> None:
+def test_a_reader_that_leaps_starts_again_at_its_position(feed: PartitionReader, filled: None) -> None:
     until(lambda: len(feed._spare) == 2, "two partitions to be at hand")
     feed._consumer = Leaping(feed._consumer, 1)  # type: ignore[assignment]
     assert drained(follow(feed, 3)) == list(range(RECORDS))
 
 
-def test_a_feed_that_has_forgotten_its_brokers_goes_on_where_it_was(
-    feed: Feed, filled: None, cluster: Settings
+def test_a_reader_that_has_forgotten_its_brokers_continues_at_its_position(
+    feed: PartitionReader, filled: None, cluster: Settings
 ) -> None:
     until(lambda: len(feed._spare) == 2, "two partitions to be at hand")
     channels = [follow(feed, partition) for partition in PARTITIONS]
     until(lambda: feed._paused, "a partition to be paused")
     for _ in range(3):
-        feed._sight.lost = True
-        until(lambda: not feed._sight.lost, "it to connect anew")
+        feed._watch.lost = True
+        until(lambda: not feed._watch.lost, "the client to connect again")
     assert [drained(channel) for channel in channels] == [list(range(RECORDS))] * len(PARTITIONS)
 
 
-def test_a_lane_is_read_on_by_who_has_forgotten_the_brokers(cluster: Settings, filled: None) -> None:
+def test_a_nudge_ends_the_brokers_wait(cluster: Settings, filled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of a partition that comes, and an end of the log that somebody needs, arrive before a wait is over."""
+    monkeypatch.setattr(partition_reader, "NUDGED_WAIT_MS", 30_000)
+    arrived: list[str | None] = []
+    sort = PartitionReader._sort
+
+    def noted(self: PartitionReader, messages: list[Message]) -> None:
+        arrived.extend(message.topic() for message in messages if not message.error())
+        sort(self, messages)
+
+    monkeypatch.setattr(PartitionReader, "_sort", noted)
+    lanes, kafka = cluster.topic("heartbeats"), {**cluster.kafka_settings("test"), "socket.timeout.ms": 100_000}
+    producer = ConfirmingProducer(kafka)
+    nudge = Nudge(lanes, lambda lane, done: producer.send(lanes, b"", partition=lane, delivered=lambda _: done()))
+    at_hand: list[tuple[Kind, int]] = [("commands", 0), ("commands", 1)]
+    with closing(PartitionReader(kafka, cluster.cluster, at_hand=at_hand, nudge=nudge)) as reader:
+        first = reader.follow("events", 0, 0, lambda: None)
+        until(nudged(reader, lambda: lanes in arrived), "a nudge to arrive")
+        began = time.monotonic()
+        second = reader.follow("commands", 2, 0, lambda: None)
+        until(lambda: len(second), "the partition that has come to be read")
+        abort(cluster, 0)
+        until(nudged(reader, lambda: first.reached == 2), "the end behind a transaction that was aborted")
+        assert time.monotonic() - began < 25, "a broker waited for a record"
+    assert producer.close(30) == 0
+
+
+def nudged(reader: PartitionReader, condition: Callable[[], bool]) -> Callable[[], bool]:
+    """The condition, before each look at which the reader's brokers are nudged."""
+
+    def look() -> bool:
+        reader.nudge_brokers()
+        return condition()
+
+    return look
+
+
+def abort(cluster: Settings, partition: int) -> None:
+    """Write a transaction with one record into `events`, and abort it: its marker is the second record."""
+    producer = Producer({**cluster.kafka_settings("test"), "transactional.id": f"{cluster.cluster}.aborts"})
+    producer.init_transactions(60)
+    producer.begin_transaction()
+    producer.produce(cluster.topic("events"), b"never read", partition=partition)
+    producer.flush(60)
+    producer.abort_transaction(60)
+
+
+def test_a_lane_reader_that_has_forgotten_its_brokers_continues_at_its_position(
+    cluster: Settings, filled: None
+) -> None:
     reader = LaneReader(cluster.kafka_settings("test"), cluster.topic("commands"), [0], back_ms=60_000)
     seen: list[int | None] = []
 
     def more() -> bool:
-        seen.extend(m.offset() for m in reader.read(0.05))
+        seen.extend(record.offset for record in reader.read(0.05))
         return len(seen) > before
 
     for turn in range(3):
         before = len(seen)
         until(more, f"records, {turn}")
-        reader._sight.lost = True
-        outlet = Outlet(cluster.kafka_settings("test"))
-        outlet.send(cluster.topic("commands"), b"one more", partition=0)
-        assert outlet.close(30) == 0
+        reader._watch.lost = True
+        producer = ConfirmingProducer(cluster.kafka_settings("test"))
+        producer.send(cluster.topic("commands"), b"one more", partition=0)
+        assert producer.close(30) == 0
     reader.close()
     assert seen == list(range(len(seen)))
     assert len(seen) > RECORDS
 
 
-def test_a_client_in_sight_of_its_brokers_says_so(cluster: Settings) -> None:
-    sight, told = Sight("test"), []
+def test_a_client_that_knows_its_brokers_is_not_lost(cluster: Settings) -> None:
+    watch, received = BrokerWatch("test"), []
 
-    def look(statistics: str) -> None:
-        told.append(statistics)
-        sight._look(statistics)
+    def on_statistics(statistics: str) -> None:
+        received.append(statistics)
+        watch._read_statistics(statistics)
 
-    settings: Any = {**sight.settings, "statistics.interval.ms": 50, "stats_cb": look, **cluster.kafka_settings("test")}
+    settings: Any = {
+        **watch.settings,
+        "statistics.interval.ms": 50,
+        "stats_cb": on_statistics,
+        **cluster.kafka_settings("test"),
+    }
     producer = Producer(settings)
 
-    def told_enough() -> bool:
+    def enough_received() -> bool:
         producer.poll(0.05)
-        return len(told) > 2 * LOOKS_MAX
+        return len(received) > 2 * LOOKS_MAX
 
-    until(told_enough, "some statistics")
-    assert not sight.lost
+    until(enough_received, "some statistics")
+    assert not watch.lost
 
 
-def test_a_place_that_was_trimmed_is_another_s_until_it_is_asked_for_again(
-    cluster: Settings, feed: Feed, filled: None
+def test_a_trimmed_position_is_reported_only_to_its_own_reader(
+    cluster: Settings, feed: PartitionReader, filled: None
 ) -> None:
-    """Kafka's word about what was kept at hand may come when the partition is read."""
+    """Kafka's answer for a spare partition may arrive when the partition is being read from another offset."""
     LogTrim(cluster.kafka_settings("test"), cluster.topic("commands"), committed=False).delete_before(3, 5)
     until(lambda: len(feed._spare) == 2, "two partitions to be at hand")
     feed._consumer = Leaping(feed._consumer, 1, to=2)  # type: ignore[assignment]
     channel = feed.follow("commands", 3, 7, lambda: None)
     until(lambda: len(channel), "a record")
-    assert [message.offset() for message in channel.take(1)] == [7]
+    assert [record.offset for record in channel.take(1)] == [7]
     trimmed = feed.follow("commands", 3, 2, lambda: None)
-    until(lambda: trimmed.fault, "it to be found out")
+    until(lambda: trimmed.fault, "the reader to find out")
     with pytest.raises(LostPosition, match="offset 2"):
         trimmed.take(1)
 
 
-def test_a_gap_in_the_log_itself_is_passed(cluster: Settings, feed: Feed) -> None:
-    """A transaction that was broken off, by a producer of a user's own."""
+def test_a_gap_in_the_log_is_skipped(cluster: Settings, feed: PartitionReader) -> None:
+    """The gap is an aborted transaction of a user's own producer."""
     producer = Producer({**cluster.kafka_settings("test"), "transactional.id": cluster.cluster})
     producer.init_transactions()
     for act in (producer.abort_transaction, producer.commit_transaction):
@@ -185,54 +247,54 @@ def test_a_gap_in_the_log_itself_is_passed(cluster: Settings, feed: Feed) -> Non
         producer.flush()
         act()
     channel = follow(feed, 3)
-    until(lambda: len(channel), "what was committed")
-    assert [m.offset() for m in channel.take(10)] == [2]
+    until(lambda: len(channel), "the committed records")
+    assert [record.offset for record in channel.take(10)] == [2]
 
 
-def test_a_scan_ends_where_the_log_did_though_records_keep_coming(cluster: Settings, filled: None) -> None:
-    outlet = Outlet(cluster.kafka_settings("test"))
+def test_a_scan_ends_at_the_end_that_the_log_had_at_its_start(cluster: Settings, filled: None) -> None:
+    producer = ConfirmingProducer(cluster.kafka_settings("test"))
     with Scan(cluster.kafka_settings("test"), cluster.topic("commands")) as scan:
         seen = []
         for record in scan.read(dict.fromkeys(PARTITIONS, 0)):
             seen.append((record.partition, record.offset))
-            outlet.send(cluster.topic("commands"), b"one more for each that is read", partition=record.partition)
-            assert outlet.flush(30) == 0
-    outlet.close(30)
+            producer.send(cluster.topic("commands"), b"one more for each that is read", partition=record.partition)
+            assert producer.flush(30) == 0
+    producer.close(30)
     assert sorted(seen) == [(partition, offset) for partition in PARTITIONS for offset in range(RECORDS)]
 
 
-def test_a_scan_that_has_forgotten_its_brokers_goes_on_where_it_was(cluster: Settings, filled: None) -> None:
-    """The output of jobs that is followed (`logs -f`) would stand still for ever."""
-    outlet = Outlet(cluster.kafka_settings("test"))
+def test_a_scan_that_has_forgotten_its_brokers_continues_at_its_position(cluster: Settings, filled: None) -> None:
+    """Otherwise `logs -f`, which follows the output of jobs, would stop for ever."""
+    producer = ConfirmingProducer(cluster.kafka_settings("test"))
     with Scan(cluster.kafka_settings("test"), cluster.topic("commands")) as scan:
         records = scan.read({0: 0}, follow=True)
         seen = [next(records).offset for _ in range(RECORDS)]
         for _ in range(3):
             forgetful = scan._consumer
-            scan._sight.lost = True
-            outlet.send(cluster.topic("commands"), b"one more", partition=0)
-            assert outlet.flush(30) == 0
+            scan._watch.lost = True
+            producer.send(cluster.topic("commands"), b"one more", partition=0)
+            assert producer.flush(30) == 0
             seen.append(next(records).offset)
             assert scan._consumer is not forgetful
-    outlet.close()
+    producer.close()
     assert seen == list(range(RECORDS + 3))
 
 
-def test_a_scan_that_was_not_answered_asks_with_another_client(
+def test_a_scan_without_an_answer_asks_again_with_a_new_client(
     cluster: Settings, filled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Scan(cluster.kafka_settings("test"), cluster.topic("commands")) as scan:
         scan._consumer.close()
-        scan._consumer = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "unused"})  # nobody is there
+        scan._consumer = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "unused"})  # nothing listens there
         with monkeypatch.context() as impatient:
-            impatient.setattr("ftjm.adapters.kafka.ADMIN_TIMEOUT_SECONDS", 0.0)
-            with pytest.raises(KafkaException):
+            impatient.setattr("ftjm.adapters.kafka.offsets.ADMIN_TIMEOUT_SECONDS", 0.0)
+            with pytest.raises(LogError):
                 scan.bounds(0)
         assert scan.bounds(0) == (0, RECORDS)
 
 
-def test_a_scan_of_the_whole_passes_over_nothing(cluster: Settings, filled: None) -> None:
-    """Others begin where the log does by then."""
+def test_a_whole_scan_refuses_a_trimmed_beginning_or_a_missing_end(cluster: Settings, filled: None) -> None:
+    """Scans that are not `whole` begin at the present beginning of the log."""
     topic, settings = cluster.topic("commands"), cluster.kafka_settings("test")
     LogTrim(settings, topic, committed=False).delete_before(0, 5)
     with Scan(settings, topic) as scan:
@@ -244,11 +306,12 @@ def test_a_scan_of_the_whole_passes_over_nothing(cluster: Settings, filled: None
             list(scan.read({0: 5}, ends={0: RECORDS + 1}, whole=True))
 
 
-def test_what_a_lane_lost_before_it_was_read_is_not_waited_for(cluster: Settings, filled: None) -> None:
-    """As for who was cut off for longer than the lanes keep what is in them. What is left of them is read, as who has
-    said something there was not silent."""
+def test_a_lane_reader_does_not_wait_for_records_that_the_lane_lost(cluster: Settings, filled: None) -> None:
+    """A reader that was cut off for longer than the retention of the lanes meets such a loss. It reads what is left: a
+    worker with a record there was not silent.
+    """
     topic, settings = cluster.topic("commands"), cluster.kafka_settings("test")
-    reader, outlet = LaneReader(settings, topic, PARTITIONS, back_ms=60_000, whole=True), Outlet(settings)
+    reader, producer = LaneReader(settings, topic, PARTITIONS, back_ms=60_000, whole=True), ConfirmingProducer(settings)
     trim = LogTrim(settings, topic, committed=False)
     trim.delete_before(0, RECORDS - 3)
     trim.delete_before(1, RECORDS)
@@ -256,21 +319,21 @@ def test_what_a_lane_lost_before_it_was_read_is_not_waited_for(cluster: Settings
 
     def reached() -> bool:
         marks: dict[int, int] = {}
+
+        def received(receipt: Receipt | LogError) -> None:
+            assert isinstance(receipt, Receipt)
+            marks[receipt.partition] = receipt.offset + 1
+
         for partition in PARTITIONS:
-            outlet.send(
-                topic,
-                b"mark",
-                partition=partition,
-                delivered=lambda _, message: marks.update({message.partition() or 0: offset_of(message) + 1}),
-            )
-        assert outlet.flush(30) == 0
+            producer.send_for_receipt(topic, b"mark", partition=partition, received=received)
+        assert producer.flush(30) == 0
         due = time.monotonic() + 1.0
         while not reader.reached(marks) and time.monotonic() < due:
-            seen.update((message.partition() or 0, offset_of(message)) for message in reader.read(0.05))
+            seen.update((record.partition, record.offset) for record in reader.read(0.05))
         return reader.reached(marks)
 
     until(reached, "the marks in all lanes")
     reader.close()
-    outlet.close()
+    producer.close()
     begins = {0: RECORDS - 3, 1: RECORDS, 2: 0, 3: 0}
     assert {(p, offset) for p, begin in begins.items() for offset in range(begin, RECORDS + 1)} <= seen

@@ -1,44 +1,45 @@
-"""Kafka away: at the start, midway, frozen, and one broker of three killed. All say so, wait and go on."""
+"""Outages of Kafka: at the start, later, frozen, one broker of three killed. All roles report it, wait and go on."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from ftjm.config import Settings
-from ftjm.embedded.kafka import EmbeddedKafka
-from ftjm.embedded.ports import free_base_port
-from ftjm.jobhistory import open_scan
+from ftjm.adapters.kafka.patience import open_scan
+from ftjm.local.kafka import EmbeddedKafka
+from ftjm.local.ports import free_base_port
+from ftjm.runtime.config import Settings
 from integration.clusters import cluster_on
-from integration.harness import Cluster, Load
+from integration.harness import Cluster, Load, LogTail, Process
 from integration.waiting import until
 
-pytestmark = pytest.mark.timeout(300)  # several starts of Kafka on a busy host
-
+SHORT_SESSION_MS = 1_500
+"""The session of `ftjm up`. It ends while Kafka is frozen."""
 FROZEN_SECONDS = 7.0
 """Longer than a worker's lease and than a scheduler's session."""
 
 
 @pytest.fixture
 def own_kafka(tmp_path: Path) -> Iterator[EmbeddedKafka]:
-    """A broker that the test may stop."""
+    """A Kafka that the test may stop."""
     with EmbeddedKafka(tmp_path / "kafka", 1, free_base_port()) as started:
         yield started
 
 
-def test_kafka_is_away_at_the_start_and_midway(own_kafka: EmbeddedKafka, tmp_path: Path) -> None:
-    settings = cluster_on(own_kafka, tmp_path / "data")
+def test_schedulers_and_workers_wait_for_kafka_and_go_on(own_kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    settings = cluster_on(own_kafka, tmp_path / "data", session_timeout_ms=SHORT_SESSION_MS)
     own_kafka.stop()
     with Cluster(settings, tmp_path) as cluster:
         schedulers = [cluster.scheduler("a"), cluster.scheduler("b")]
         passive = cluster.scheduler("p", "ftjm", "--standby")
         cluster.worker()
         for scheduler in schedulers:
-            until(lambda s=scheduler: s.said("kafka_unreachable"), "it to say that it waits")  # type: ignore[misc]
+            until(lambda s=scheduler: s.log_lines("kafka_unreachable"), "it to say that it waits")  # type: ignore[misc]
         own_kafka.start()
         with cluster.load(per_second=20.0) as load:
             load.until(20)
@@ -50,10 +51,10 @@ def test_kafka_is_away_at_the_start_and_midway(own_kafka: EmbeddedKafka, tmp_pat
             load.until(20)
             decided_since(cluster, now_ms())
 
-            said = [len(scheduler.said("kafka_unreachable")) for scheduler in schedulers]
+            line_counts = [len(scheduler.log_lines("kafka_unreachable")) for scheduler in schedulers]
             own_kafka.stop()
-            for scheduler, before in zip(schedulers, said, strict=True):
-                until(lambda s=scheduler, n=before: len(s.said("kafka_unreachable")) > n, "it to say so")  # type: ignore[misc]
+            for scheduler, before in zip(schedulers, line_counts, strict=True):
+                until(partial(says_so_or_has_ended, scheduler, before), "it to say so")
             own_kafka.start()
             load.until(20)
             decided_since(cluster, now_ms())
@@ -63,10 +64,10 @@ def test_kafka_is_away_at_the_start_and_midway(own_kafka: EmbeddedKafka, tmp_pat
             load.until(20)
             decided_since(cluster, now_ms())
         check(cluster, load)
-        assert passive.said("standby_activated") == [], "it heard nobody, since Kafka was away"
+        assert passive.log_lines("standby_activated") == [], "it received no heartbeat, but because Kafka was away"
+        start_again_what_has_forgotten(cluster)
         for scheduler in (*schedulers, passive):
-            assert scheduler.popen.poll() is None
-            assert scheduler.said("store_discarded") == []
+            assert scheduler.log_lines("store_discarded") == []
 
 
 def test_one_broker_of_three_is_killed_under_load(kafka3: EmbeddedKafka, cluster3: Settings, tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_one_broker_of_three_is_killed_under_load(kafka3: EmbeddedKafka, cluster
         print(f"kill -9 of one broker of three, longest pause in ms by partition: {pauses}")
 
 
-def test_where_a_log_ends_is_told_by_the_leader_that_comes_after_a_dead_one(
+def test_the_next_leader_answers_where_the_log_ends_after_a_brokers_death(
     kafka3: EmbeddedKafka, cluster3: Settings
 ) -> None:
     with open_scan(cluster3, "events") as scan:
@@ -110,7 +111,7 @@ def leader_of(settings: Settings, kind: str) -> int:
     """The index of the broker that leads the first partition of a topic."""
     topic = settings.topic(kind)
     return (
-        AdminClient(settings.kafka_settings("test")).list_topics(topic, timeout=10).topics[topic].partitions[0].leader
+        AdminClient(settings.kafka_settings("test")).list_topics(topic, timeout=60).topics[topic].partitions[0].leader
         - 1
     )
 
@@ -120,16 +121,41 @@ def now_ms() -> int:
 
 
 def decided_since(cluster: Cluster, since_ms: int) -> None:
-    """Wait until every partition has decided something after this time."""
+    """Wait until every partition has decided a command after this time."""
 
     def all_have() -> bool:
-        batches = cluster.log().batches
-        return all(found and found[-1].time_ms > since_ms for found in batches.values())
+        start_again_what_has_forgotten(cluster)
+        return all(found and found[-1].time_ms > since_ms for found in tail.read_on().batches.values())
 
-    until(all_have, "every partition to go on")
+    with LogTail(cluster.settings) as tail:
+        until(all_have, "every partition to go on")
+
+
+def ended(process: Process) -> bool:
+    return process.popen.poll() is not None
+
+
+def says_so_or_has_ended(process: Process, before: int) -> bool:
+    return ended(process) or len(process.log_lines("kafka_unreachable")) > before
+
+
+def start_again_what_has_forgotten(cluster: Cluster) -> None:
+    """Start again, as an operator's systemd does, each process that has ended because its client has forgotten all
+    brokers (decision 017). Nothing else is a reason to end.
+    """
+    for process in filter(ended, cluster.processes):
+        assert "brokers_forgotten" in process.log.read_text(), f"{process.name} has ended; {process.log}"
+        process.start()
 
 
 def check(cluster: Cluster, load: Load) -> None:
     jobs = load.acknowledged
     assert len(jobs) == len(load.tickets)
-    cluster.until_done(jobs).check(jobs)
+
+    def all_done() -> bool:
+        start_again_what_has_forgotten(cluster)
+        return set(jobs) <= tail.read_on().ended
+
+    with LogTail(cluster.settings) as tail:
+        until(all_done, "all jobs to end", 400)
+    cluster.log().check(jobs)

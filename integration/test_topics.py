@@ -1,4 +1,4 @@
-"""Topics on a real Kafka: made once, and compared setting by setting."""
+"""Topics on a real Kafka: created once, and compared setting by setting."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import sys
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from ftjm import config
-from ftjm.adapters import topics
-from ftjm.config import Settings
-from ftjm.errors import FtjmError
+from ftjm.adapters.kafka import topics
+from ftjm.runtime import config
+from ftjm.runtime.config import Settings
+from ftjm.runtime.errors import FtjmError
 from integration.waiting import until
 
 
 def test_creating_twice_changes_nothing(cluster: Settings) -> None:
     done = topics.create(cluster)
-    assert (done.made, len(done.kept), done.repaired) == ([], 6, [])
+    assert (done.created, len(done.unchanged), done.repaired) == ([], 6, [])
     assert topics.check(cluster) == []
 
 

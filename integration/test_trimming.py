@@ -1,41 +1,41 @@
-"""Trimmed logs: what goes is archived first, what stays is enough, and a gap is never passed over."""
+"""Trimmed logs: records are archived before they are deleted, the rest is enough, and a gap is never skipped."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from confluent_kafka import Producer
 
-from ftjm import snapshotting
-from ftjm.adapters.kafka_scan import Scan
-from ftjm.api import once
-from ftjm.api.feed import encode_position
-from ftjm.api.queries import Filter
-from ftjm.config import Settings
-from ftjm.embedded.kafka import EmbeddedKafka
+from ftjm.adapters.kafka.patience import open_scan
+from ftjm.adapters.kafka.scan import Scan
+from ftjm.api.routes.events import encode_position
 from ftjm.engine.snapshot import Manifest, manifest_key
-from ftjm.errors import FtjmError
-from ftjm.heard import listen_back
-from ftjm.jobhistory import from_snapshot, open_scan, read_jobs, view
-from ftjm.past import Past, repository
-from ftjm.replay import Until, replayed, verify
+from ftjm.history.jobs import from_snapshot, read_jobs, view
+from ftjm.history.replay import Until, replayed, verify
+from ftjm.history.trimmed import WholeLog
+from ftjm.local.kafka import EmbeddedKafka
+from ftjm.ops import snapshots
+from ftjm.readmodel import one_shot
+from ftjm.readmodel.presence import read_presence
+from ftjm.readmodel.queries import Filter
+from ftjm.runtime.config import Settings
+from ftjm.runtime.errors import FtjmError
+from ftjm.snapshots.repository import open_repository
 from integration.apis import start_api
 from integration.clusters import cluster_on
 from integration.harness import QUICK, Cluster, Process
-from integration.waiting import until
+from integration.waiting import LIMIT_SECONDS, until
 from tests.core.consistency import state_rows
 
-pytestmark = pytest.mark.timeout(300)
 QUEUES = ["qa", "qb", "qc", "qd"]
 JOB = ("qa", "load-0")
 
 
 @pytest.mark.parametrize("place", ["topic", "folder"])
-def test_a_trimmed_log_its_archive_and_its_snapshots_tell_the_same(
-    kafka: EmbeddedKafka, tmp_path: Path, place: str
-) -> None:
+def test_archive_plus_log_equals_snapshot_plus_log(kafka: EmbeddedKafka, tmp_path: Path, place: str) -> None:
     archive = f"file://{tmp_path}/archive"
     settings = cluster_on(
         kafka,
@@ -59,12 +59,15 @@ def test_a_trimmed_log_its_archive_and_its_snapshots_tell_the_same(
         until(lambda: begins(settings, "events") == oldest.applied_offset, "events to be trimmed")
         until(lambda: begins(settings, "commands") == oldest.next_command - 1, "commands to be trimmed")
 
-        # The archive has the rest, and the two together make what the snapshots and the log make.
-        told: dict[int, int] = {}
-        assert read_jobs(settings, [JOB], gap=told.__setitem__)[JOB] == []
-        assert told == {0: oldest.applied_offset}
+        # Folding the archive and the log gives the same rows as folding the log on top of the snapshots.
+        gaps: dict[int, int] = {}
+        assert read_jobs(settings, [JOB], gap=gaps.__setitem__)[JOB] == []
+        assert gaps == {0: oldest.applied_offset}
         assert read_jobs(settings, [JOB], archive)[JOB] == story
-        assert from_snapshot(settings, JOB) == view(recorded.event for recorded in story)
+        by_events = view(recorded.event for recorded in story)
+        assert by_events is not None
+        # Only events name the worker of an attempt that has ended, and none of the job's events is left.
+        assert from_snapshot(settings, JOB) == msgspec.structs.replace(by_events, worker="")
         assert rows(settings, Until()) == rows(settings, Until(), archive)
         assert rows(settings, Until(offset=before_at), archive) == before
         with pytest.raises(FtjmError, match="no such snapshot"):
@@ -74,11 +77,11 @@ def test_a_trimmed_log_its_archive_and_its_snapshots_tell_the_same(
             assert_the_api_goes_on(cluster, done)
         stores_come_back(cluster, first, second, archive)
         if place == "topic":
-            nobody_decides_over_a_gap(cluster, first)
+            no_scheduler_decides_over_a_gap(cluster, first)
 
 
 def assert_the_api_goes_on(cluster: Cluster, done: list[tuple[str, str]]) -> None:
-    """It shows all jobs, and histories as far as the log goes back; a listener learns that it missed some."""
+    """The API shows all jobs, and histories as far as the log goes back; a listener learns that it missed events."""
     settings, names = cluster.settings, {f"{queue}/{job_id}" for queue, job_id in done}
     api = start_api(cluster)
     jobs = api.get("/jobs?limit=1000").json["jobs"]
@@ -92,50 +95,50 @@ def assert_the_api_goes_on(cluster: Cluster, done: list[tuple[str, str]]) -> Non
     gone = api.get("/events", Last_Event_ID=encode_position([0]))
     assert (gone.status, gone.json["code"]) == (410, "TRIMMED")
     assert api.stop() == 0
-    with once.folded(settings) as (reader, _):
+    with one_shot.folded_log(settings) as (reader, _):
         assert {listed.key for listed in reader.jobs(Filter(), 1_000).jobs} == names
 
 
 def has_folded(settings: Settings, name: str) -> bool:
-    """Whether the scheduler of this name, owner or standby, has told that it has something of the log."""
-    heard, _ = listen_back(settings)
-    beats = [beat for instance, beat in heard.schedulers.items() if instance.startswith(f"{name}@")]
-    return any(report.applied_offset > 0 for beat in beats for report in beat.partitions)
+    """Whether a heartbeat of this scheduler, owner or standby, reports that it has applied a part of the log."""
+    presence, _ = read_presence(settings)
+    found = [one for one in presence.live_schedulers() if one.heartbeat.instance.startswith(f"{name}@")]
+    return any(report.applied_offset > 0 for one in found for report in one.heartbeat.partitions)
 
 
 def stores_come_back(cluster: Cluster, first: Process, second: Process, archive: str) -> None:
-    """One that is behind the log, and one that is gone."""
+    """Restore one store that is behind the log's beginning and one that was deleted."""
     second.start()
-    until(lambda: second.said("store_restored"), "the store that was behind the log")
-    (discarded,) = second.said("store_discarded")
+    until(lambda: second.log_lines("store_restored"), "the store that was behind the log")
+    (discarded,) = second.log_lines("store_discarded")
     assert "cannot be read" in discarded["reason"]
     assert first.stop() == 0
     shutil.rmtree(cluster.store("a", 0))
     first.start()
-    until(lambda: first.said("store_restored"), "the store that was gone")
+    until(lambda: first.log_lines("store_restored"), "the store that was deleted")
     work(cluster, "qd")
     assert [scheduler.stop() for scheduler in (first, second)] == [0, 0]
     with open_scan(cluster.settings, "events") as scan:
         for name in "ab":
-            _, difference = verify(scan, 0, cluster.store(name, 0), past=Past(cluster.settings, archive))
+            _, difference = verify(scan, 0, cluster.store(name, 0), whole_log=WholeLog(cluster.settings, archive))
             assert difference is None
 
 
-def nobody_decides_over_a_gap(cluster: Cluster, scheduler: Process) -> None:
-    """Without a snapshot and without a store."""
+def no_scheduler_decides_over_a_gap(cluster: Cluster, scheduler: Process) -> None:
+    """Without a snapshot and without a store, a scheduler stops instead of skipping the gap."""
     drop_all_snapshots(cluster.settings)
     end = newest(cluster.settings)
     for name in "ab":
         shutil.rmtree(cluster.store(name, 0))
     scheduler.start()
-    (stopped, *_) = until(lambda: scheduler.said("partition_stopped"), "the partition to stop, loudly")
+    (stopped, *_) = until(lambda: scheduler.log_lines("partition_stopped"), "the partition to stop with an error")
     assert "a log that begins at offset" in str(stopped["error"])
     assert "snapshot import" in str(stopped["todo"])
     scheduler.kill()
     assert newest(cluster.settings) == end
 
 
-# ---- what is done and looked at
+# ---- helpers
 
 
 def work(cluster: Cluster, queue: str) -> list[tuple[str, str]]:
@@ -146,7 +149,7 @@ def work(cluster: Cluster, queue: str) -> list[tuple[str, str]]:
 
 
 def create(settings: Settings) -> Manifest:
-    (manifest,) = snapshotting.create(settings, [0], full=False, actor="test", within_seconds=60)
+    (manifest,) = snapshots.create(settings, [0], full=False, actor="test", within_seconds=LIMIT_SECONDS)
     return manifest
 
 
@@ -161,13 +164,16 @@ def newest(settings: Settings) -> int:
 
 
 def rows(settings: Settings, limit: Until, archive: str | None = None) -> dict[bytes, bytes]:
-    with open_scan(settings, "events") as scan, replayed(scan, 0, limit, past=Past(settings, archive)) as folded:
+    with (
+        open_scan(settings, "events") as scan,
+        replayed(scan, 0, limit, whole_log=WholeLog(settings, archive)) as folded,
+    ):
         return state_rows(folded.store)
 
 
 def drop_all_snapshots(settings: Settings) -> None:
     producer = Producer(settings.kafka_settings("test"))
-    with repository(settings) as found:
+    with open_repository(settings) as found:
         for manifest in found.manifests(0):
             producer.produce(settings.topic("snapshots"), None, manifest_key(manifest), 0)
-    assert producer.flush(10) == 0
+    assert producer.flush(120) == 0

@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a limit: no test depends on how long something takes."""
+"""Wait for a condition with a limit, so that no test depends on how long something takes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-LIMIT_SECONDS = 90.0
-"""Of a hang: several files run at a time, and a start of Kafka alone was seen to take half a minute."""
+LIMIT_SECONDS = 180.0
+"""A condition that is not true by then is taken for a hang. Several files run at a time, and one start of Kafka was
+seen to take 100 s."""
 
 
 def until(condition: Callable[[], T | None], what: str, limit_seconds: float = LIMIT_SECONDS) -> T:
-    """The condition's first true value. Fails, saying `what` was awaited, after the limit."""
+    """Wait until the condition returns a true value and return that value. After the limit, fail and name `what`."""
     deadline = time.monotonic() + limit_seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {limit_seconds} s for {what}"

@@ -1,4 +1,4 @@
-"""Workers as processes, jobs that write down when they ran, and what the topics say of them."""
+"""Worker processes, jobs that record when they ran, and what the topics say about them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any, Self
 
 import psutil
 
-from ftjm.adapters import codec
-from ftjm.adapters.kafka_scan import Scan
-from ftjm.client import Client
-from ftjm.clock import boot_ms
-from ftjm.config import Settings
-from ftjm.core import events as e
-from ftjm.core.commands import AttemptReport, CancelJob, Command
-from ftjm.core.messages import SessionState, WorkerHeartbeat
-from ftjm.embedded.kafka import EmbeddedKafka
-from ftjm.inputs import parse_job
-from ftjm.jobhistory import JobView, read_jobs, view
-from ftjm.tickets import Ticket
+from ftjm.adapters.avro import codec
+from ftjm.adapters.kafka.patience import open_scan
+from ftjm.client.command_client import Client
+from ftjm.client.ticket import Ticket
+from ftjm.core.records import events as e
+from ftjm.core.records.commands import AttemptReport, CancelJob, Command
+from ftjm.core.records.messages import SessionState, WorkerHeartbeat
+from ftjm.history.jobs import JobView, read_jobs, view
+from ftjm.local.kafka import EmbeddedKafka
+from ftjm.runtime.clock import boot_ms
+from ftjm.runtime.config import Settings
+from ftjm.specs.job import parse_job
 from integration import probe
 from integration.clusters import cluster_on
 from integration.harness import Cluster, Log, Process
@@ -32,13 +32,13 @@ from integration.waiting import LIMIT_SECONDS, until
 
 Name = tuple[str, str]
 
-SLACK_MS = 3_000
-"""How much later than it should a thing may happen on a busy machine before a test calls it wrong."""
+UNTIL_STOPPED = 120.0
+"""Seconds: longer than any test takes to stop an attempt that it has started."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """When an attempt ran, by its own word; CLOCK_BOOTTIME ms."""
+    """When an attempt ran, by its own record (CLOCK_BOOTTIME, ms)."""
 
     attempt: int
     started: float
@@ -48,42 +48,44 @@ class Interval:
 
 
 class Worker(Process):
-    """A worker process, its guard, and what runs below it."""
+    """A worker process, its guard and its jobs' processes."""
 
     def guard(self) -> psutil.Process:
-        """The guard, once it is there."""
+        """Wait for the guard's process and return it."""
         return until(self._find_guard, f"the guard of {self.name}")
 
     def _find_guard(self) -> psutil.Process | None:
         for child in psutil.Process(self.pid).children():
             try:
-                if "ftjm.worker.guard" in child.cmdline():
+                if "ftjm.worker.guard.guard" in child.cmdline():
                     return child
             except psutil.NoSuchProcess:
                 continue
         return None
 
     def ready(self, sessions: int = 1) -> Self:
-        """Wait until so many sessions were opened over all lives."""
-        until(lambda: len(self.said("session_opened")) >= sessions, f"session {sessions} of {self.name}; {self.log}")
+        """Wait until the worker has opened this many sessions, counted over all its starts."""
+        until(
+            lambda: len(self.log_lines("session_opened")) >= sessions, f"session {sessions} of {self.name}; {self.log}"
+        )
         return self
 
     def sessions(self) -> list[str]:
-        return [line["session"] for line in self.said("session_opened")]
+        return [line["session"] for line in self.log_lines("session_opened")]
 
-    def left(self, limit_seconds: float = 20.0) -> int:
-        """Wait for it to end; its exit status."""
-        return self.popen.wait(limit_seconds)
+    def wait_for_exit(self) -> int:
+        """Wait until the worker has ended. Return its exit status."""
+        return self.popen.wait(LIMIT_SECONDS)
 
 
 class Site(Cluster):
-    """A cluster with one scheduler, shared by the tests of a file: each takes queues and workers of its own."""
+    """A cluster with one scheduler for all tests of a file. Each test uses its own queues and workers."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         super().__init__(settings, folder)
         self.marks = folder / "marks"
         self.marks.mkdir()
-        self.crew: list[Worker] = []
+        self.workers: list[Worker] = []
         self._serial = 0
 
     @classmethod
@@ -101,22 +103,22 @@ class Site(Cluster):
 
     def __exit__(self, *error: object) -> None:
         self.client.close()
-        self.dismiss()
+        self.stop_workers()
         super().__exit__(*error)
 
-    def dismiss(self) -> None:
-        """End the workers of one test; nothing that they ran may be left."""
-        for worker in self.crew:
+    def stop_workers(self) -> None:
+        """Kill the workers of one test, and check that no process of their jobs is left."""
+        for worker in self.workers:
             if worker.popen.poll() is None:
                 worker.kill()
-        self.crew.clear()
+        self.workers.clear()
 
     def queue(self) -> str:
-        """A queue that no other test has."""
+        """The name of a queue that no other test uses."""
         self._serial += 1
         return f"queue-{self._serial}"
 
-    def hire(
+    def start_worker(
         self,
         *queues: str,
         slots: int = 2,
@@ -127,7 +129,7 @@ class Site(Cluster):
         app: str = "",
         wait: bool = True,
     ) -> Worker:
-        """Start a worker; by default its session is open on return."""
+        """Start a worker. With `wait`, its session is open on return."""
         self._serial += 1
         name = name or f"w{self._serial}"
         command = ["-m", "ftjm", "worker", "--name", name, "--slots", str(slots)]
@@ -145,7 +147,7 @@ class Site(Cluster):
                     del os.environ[variable]
                 else:
                     os.environ[variable] = value
-        self.crew.append(worker)
+        self.workers.append(worker)
         return worker.ready() if wait else worker
 
     # ---- jobs
@@ -157,27 +159,33 @@ class Site(Cluster):
     def submit_all(self, jobs: Iterable[dict[str, Any]]) -> list[Ticket]:
         return self.client.submit_many([parse_job(fields) for fields in jobs], awaits=True)
 
-    def probe(self, queue: str, job_id: str, seconds: float, ending: str = "exit:0", **fields: Any) -> Ticket:
-        """Submit a job that writes down when it runs."""
-        return self.submit(queue, job_id, self.probing(seconds, ending), **fields)
+    def probe(
+        self, queue: str, job_id: str, seconds: float, ending: str = "exit:0", *, first: float = 0, **fields: Any
+    ) -> Ticket:
+        """Submit a job that records when it runs. `first`: how long its first attempt runs, if not as long as others.
 
-    def probing(self, seconds: float, ending: str = "exit:0") -> list[str]:
-        return [sys.executable, "-I", "-S", probe.__file__, str(self.marks), str(seconds), ending]
+        An attempt that the test itself ends runs for `UNTIL_STOPPED`, since a busy machine is late to end it.
+        """
+        return self.submit(queue, job_id, self.probing(seconds, ending, first), **fields)
+
+    def probing(self, seconds: float, ending: str = "exit:0", first: float = 0) -> list[str]:
+        durations = [str(first or seconds), str(seconds)]
+        return [sys.executable, "-I", "-S", probe.__file__, str(self.marks), *durations, ending]
 
     def cancel(self, queue: str, job_id: str) -> None:
         ticket = self.client.send(CancelJob(queue=queue, job_id=job_id))
-        assert self.client.decided([ticket], 20), "no answer to a cancel"
+        assert self.client.decided([ticket], 90), "no answer to a cancel"
         assert not ticket.refused, ticket.reply
 
-    def until_ended(self, *tickets: Ticket, limit_seconds: float = LIMIT_SECONDS) -> list[str]:
-        """Wait for the outcomes; the jobs' states."""
-        assert self.client.ended(tickets, limit_seconds), f"no outcome within {limit_seconds} s: {tickets}"
+    def until_ended(self, *tickets: Ticket) -> list[str]:
+        """Wait for the outcomes. Return the jobs' states."""
+        assert self.client.ended(tickets, LIMIT_SECONDS), f"no outcome within {LIMIT_SECONDS} s: {tickets}"
         return [ticket.outcome.state if ticket.outcome else f"refused: {ticket.reply}" for ticket in tickets]
 
-    # ---- what jobs wrote down
+    # ---- the jobs' own records
 
     def intervals(self, queue: str, job_id: str) -> list[Interval]:
-        """When the job's attempts ran, by their numbers."""
+        """When the job's attempts ran, by the attempt's number."""
         found = []
         for file in self.marks.glob(f"{queue}+{job_id}+*"):
             data = file.read_bytes()
@@ -188,28 +196,31 @@ class Site(Cluster):
         return sorted(found, key=lambda interval: interval.attempt)
 
     def until_running(self, queue: str, job_id: str, attempt: int = 1) -> Interval:
-        """Wait until the attempt (or a later one) writes."""
+        """Wait until the attempt, or a later one, runs."""
 
         def running() -> Interval | None:
             return next((i for i in self.intervals(queue, job_id) if i.attempt >= attempt), None)
 
-        return until(running, f"attempt {attempt} of {queue}/{job_id} to run; logs in {self.folder}")
+        try:
+            return until(running, f"attempt {attempt} of {queue}/{job_id} to run")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; its history: {self.history(queue, job_id)}") from None
 
     def assert_apart(self, queue: str, *job_ids: str) -> None:
-        """No two attempts of a job ran at the same time."""
+        """Check that no two attempts of a job ran at the same time."""
         for job_id in job_ids:
             ran = sorted(self.intervals(queue, job_id), key=lambda interval: interval.started)
             for earlier, later in itertools.pairwise(ran):
                 assert earlier.attempt < later.attempt
                 assert earlier.last < later.started, f"{queue}/{job_id}: {earlier} and {later} ran at the same time"
 
-    # ---- what the log says
+    # ---- the log
 
     def history(self, queue: str, job_id: str) -> list[e.Event]:
         return [recorded.event for recorded in read_jobs(self.settings, [(queue, job_id)])[queue, job_id]]
 
-    def story(self, queue: str, job_id: str) -> list[str]:
-        """The names of a job's events, without `AttemptStarted`, which only slow attempts have."""
+    def event_names(self, queue: str, job_id: str) -> list[str]:
+        """The names of a job's events without `AttemptStarted`, which only slow attempts have."""
         names = [type(event).__name__ for event in self.history(queue, job_id)]
         return [name for name in names if name != "AttemptStarted"]
 
@@ -219,7 +230,7 @@ class Site(Cluster):
         return found
 
     def until_event(self, queue: str, job_id: str, kind: type[e.Event], count: int = 1) -> e.Event:
-        """Wait for the job's so manieth event of a kind."""
+        """Wait until the job has `count` events of a kind. Return the last of them."""
 
         def there() -> e.Event | None:
             found = [event for event in self.history(queue, job_id) if isinstance(event, kind)]
@@ -228,41 +239,41 @@ class Site(Cluster):
         return until(there, f"{kind.__name__} {count} of {queue}/{job_id}")
 
     def reports(self, queue: str, job_id: str) -> list[tuple[AttemptReport, int]]:
-        """What workers said of the job, with the time at which the log took it."""
+        """The workers' reports on the job, each with the time at which the log took it."""
         found = []
-        with Scan(self.settings.kafka_settings("test"), self.settings.topic("commands"), committed=False) as scan:
+        with open_scan(self.settings, "commands", committed=False) as scan:
             for record in scan.read(dict.fromkeys(range(self.settings.partitions), 0)):
                 command: Command = codec.decode(record.value)
                 if isinstance(command, AttemptReport) and (command.queue, command.job_id) == (queue, job_id):
                     found.append((command, record.time_ms))
         return found
 
-    def beats(self, worker: str) -> list[WorkerHeartbeat]:
-        """A worker's heartbeats, in order."""
+    def heartbeats(self, worker: str) -> list[WorkerHeartbeat]:
+        """The worker's heartbeats, in order."""
         found = []
-        with Scan(self.settings.kafka_settings("test"), self.settings.topic("heartbeats"), committed=False) as scan:
+        with open_scan(self.settings, "heartbeats", committed=False) as scan:
             for record in scan.read(dict.fromkeys(range(scan.partitions), 0)):
                 heartbeat = codec.decode(record.value)
                 if isinstance(heartbeat, WorkerHeartbeat) and heartbeat.worker == worker:
                     found.append(heartbeat)
         return found
 
-    def closed(self, worker: str) -> bool:
-        """Whether the worker's last word was its farewell."""
-        beats = self.beats(worker)
+    def has_left(self, worker: str) -> bool:
+        """Whether the worker's last heartbeat announced that it leaves."""
+        beats = self.heartbeats(worker)
         return bool(beats) and beats[-1].state is SessionState.CLOSED and beats[-1].busy == 0
 
-    def judge(self, *jobs: Name) -> Log:
-        """From the topics alone: nothing lost, nothing doubled; each job ended, by its one attempt that counts."""
+    def check(self, *jobs: Name) -> Log:
+        """Check by the topics alone that nothing was lost or doubled and that each job ended by one attempt."""
         log = Log.read(self.settings)
         log.check([])
         for job in jobs:
-            judge_story(log.events(job=job), job)
+            check_events(log.events(job=job), job)
         return log
 
 
-def judge_story(events: Sequence[e.Event], job: Name) -> None:
-    """One attempt at a time, numbered from 1, each with one end; at most one success a run; the job has ended."""
+def check_events(events: Sequence[e.Event], job: Name) -> None:
+    """Check a job's events: attempts from 1 on, one at a time, each ends once; one success in a run; the job ended."""
     assert isinstance(events[0], e.JobSubmitted), f"{job} was not submitted"
     dispatched, open_attempt = 0, 0
     successes: dict[int, int] = {}
@@ -286,8 +297,8 @@ def attempts_of(events: Iterable[e.Event], kind: type[e.Event]) -> list[Any]:
     return [event for event in events if isinstance(event, kind)]
 
 
-def gone(pids: Iterable[int], within_ms: int) -> float:
-    """Wait until none of the processes runs any more (a zombie does not); how long it took, ms."""
+def wait_until_gone(pids: Iterable[int], within_ms: int) -> float:
+    """Wait until none of the processes runs (a zombie does not count). Return how long it took, in ms."""
     began = boot_ms()
     waiting = set(pids)
     while waiting:
@@ -304,11 +315,11 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def below(pid: int) -> list[int]:
-    """All descendants of a process."""
+def descendants(pid: int) -> list[int]:
+    """The pids of all descendants of a process."""
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
-def told(what: str, value: float, unit: str = "ms") -> None:
-    """A measured figure, for whoever reads the run (`pytest -s`)."""
+def print_figure(what: str, value: float, unit: str = "ms") -> None:
+    """Print a measured figure. `pytest -s` shows it."""
     print(f"measured: {what}: {value:.0f} {unit}")

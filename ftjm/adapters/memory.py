@@ -1,14 +1,14 @@
-"""The log and the store in memory: for tests, of ours and of users, and for the simulation.
+"""The log and the store in memory, for tests and for the simulation. Users get them for their own tests.
 
-They pass the same contract suite as Kafka and RocksDB.
+They pass the same contract suite as the adapters of Kafka and RocksDB.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from uuid import uuid4
 
-from ftjm.core.model import Place
-from ftjm.core.state import Changes
+from ftjm.core.state.model import LogPosition
+from ftjm.core.state.rows import Changes
 from ftjm.engine.ports import CommandRecord, CommitUnknown, EventRecord, Fenced
 
 
@@ -20,14 +20,17 @@ class MemoryStore:
         self._rows: dict[bytes, bytes] = {}
 
     def get(self, key: bytes) -> bytes | None:
+        """Return the value of a key; None if there is no such row."""
         return self._rows.get(key)
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the rows with start <= key < end, in the order of their keys."""
         first, last = bisect_left(self._keys, start), bisect_left(self._keys, end)
         for key in self._keys[first:last]:
             yield key, self._rows[key]
 
     def write(self, changes: Changes) -> None:
+        """Write and delete rows; a value of None deletes the row."""
         for key, value in changes:
             if value is None:
                 if self._rows.pop(key, None) is not None:
@@ -38,17 +41,19 @@ class MemoryStore:
                 self._rows[key] = value
 
     def clear(self) -> None:
+        """Delete all rows."""
         self._keys = []
         self._rows = {}
 
     def copy(self) -> "MemoryStore":
+        """Return an independent store with the same rows."""
         other = MemoryStore()
         other._keys = list(self._keys)
         other._rows = dict(self._rows)
         return other
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""
 
 
 class MemoryLog:
@@ -66,10 +71,10 @@ class MemoryLog:
         self._epochs = [0] * partitions
         self._commands: list[list[CommandRecord]] = [[] for _ in range(partitions)]
         self._leaders = [0] * partitions
-        """The epochs of who leads `commands`."""
+        """Epoch of the broker that leads each partition of `commands`."""
 
     def fence(self, partition: int) -> "MemoryWriter":
-        """Take the right to extend `events[partition]` from whoever has it."""
+        """Take the right to extend `events[partition]` from its previous owner."""
         self._epochs[partition] += 1
         return MemoryWriter(self, partition, self._epochs[partition])
 
@@ -86,10 +91,15 @@ class MemoryLog:
             yield record
 
     def append(self, partition: int, epoch: int, records: Sequence[tuple[str, bytes]]) -> int:
+        """Append one transaction of the owner that fenced at `epoch`; returns the offset of its last record.
+
+        Raises:
+            Fenced: another owner has fenced since.
+        """
         if epoch != self._epochs[partition]:
             raise Fenced(f"partition {partition} has another owner")
         end = self._ends[partition]
-        self._events[partition] += [EventRecord(end + i, value) for i, (_, value) in enumerate(records)]
+        self._events[partition] += [EventRecord(end + i, value, key.encode()) for i, (key, value) in enumerate(records)]
         self._markers[partition].append(end + len(records))
         self._ends[partition] = end + len(records) + 1
         return end + len(records) - 1
@@ -103,25 +113,27 @@ class MemoryLog:
         return len(records) - 1
 
     def commands(self, partition: int, start: int) -> list[CommandRecord]:
+        """The commands from offset `start` on."""
         return self._commands[partition][start:]
 
-    def goes_on_at(self, partition: int, read: Place) -> Place:
-        """As of `KafkaLog`."""
+    def resume_position(self, partition: int, read: LogPosition) -> LogPosition:
+        """See `KafkaLog.resume_position`."""
         if read.epoch < 0:
             return read
-        records = self._commands[partition][: read.offset]
-        offset = next((r.offset for r in records if r.epoch > read.epoch), min(read.offset, len(records)))
-        return Place(offset, records[offset - 1].epoch if offset else -1)
+        records = self._commands[partition]  # their epochs never go down
+        end = min(read.offset, len(records))
+        offset = bisect_right(records, read.epoch, 0, end, key=lambda record: record.epoch)
+        return LogPosition(offset, records[offset - 1].epoch if offset else -1)
 
     def lose_commands(self, partition: int, end: int) -> None:
-        """As `truncate` of `events`: lose those from `end` on. Who leads afterwards was elected."""
+        """Lose the commands from `end` on, as an election after a power loss would. The new leader has a new epoch."""
         del self._commands[partition][end:]
         self._leaders[partition] += 1
 
     def truncate(self, partition: int, end: int) -> None:
-        """Lose the records from `end` on, as an unclean election after a power loss would.
+        """Lose the events from `end` on, as an election after a power loss would.
 
-        A transaction that loses its marker is lost as a whole: what it wrote before `end` is never committed.
+        A transaction that loses its marker is lost as a whole: its records before `end` are never committed.
         """
         markers = self._markers[partition] = [marker for marker in self._markers[partition] if marker < end]
         self._events[partition] = [r for r in self._events[partition] if r.offset < markers[-1]]
@@ -138,10 +150,19 @@ class MemoryWriter:
         self._end: int | None = None
 
     def expect(self, end: int) -> None:
-        """As of `KafkaWriter`."""
+        """See `KafkaWriter.expect`."""
         self._end = end
 
     def commit(self, records: Sequence[tuple[str, bytes]]) -> int:
+        """Append the records in one transaction: see `KafkaWriter.commit`.
+
+        Returns:
+            The offset of the last record.
+
+        Raises:
+            Fenced: another owner extends the log; nothing was written.
+            CommitUnknown: the log does not end where `expect` has set its end.
+        """
         end = self._log.end(self._partition)
         if self._end not in {None, end}:
             raise CommitUnknown(f"expected the log to end at offset {self._end}, but found {end}")
@@ -151,4 +172,4 @@ class MemoryWriter:
         return last
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""

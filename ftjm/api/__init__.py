@@ -1,1 +1,1 @@
-"""The read side and HTTP: a projection of the events into SQLite, and what is served from it."""
+"""The HTTP API: `server.py` is the process, `routes/` has the paths, `http/` the base that all paths share."""

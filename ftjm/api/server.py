@@ -1,4 +1,4 @@
-"""The API process: composed, served, drained, stopped."""
+"""The API process: put together from its parts, served, drained and stopped."""
 
 from __future__ import annotations
 
@@ -12,41 +12,58 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from ftjm import logs
-from ftjm.api import cluster, commanding, door, feed, gate, looking, openapi
-from ftjm.api.operations import BODY_MAX, SERVICE, checked
-from ftjm.api.service import Service
-from ftjm.config import Settings
-from ftjm.errors import FtjmError, UsageError
-from ftjm.locks import DirectoryLock
-from ftjm.metrics.api import ApiMetrics, keep_pulse
-from ftjm.metrics.server import Health, serve
+from ftjm.api.http import access, connections
+from ftjm.api.http.openapi import PREFIX, openapi_document
+from ftjm.api.http.routing import BODY_BYTES_MAX, SERVICE, checked
+from ftjm.api.http.service import Service
+from ftjm.api.metrics import ApiMetrics, keep_pulse
+from ftjm.api.routes import cluster, commands, events, jobs
+from ftjm.runtime import logs
+from ftjm.runtime.config import Settings
+from ftjm.runtime.directory_lock import DirectoryLock
+from ftjm.runtime.errors import FtjmError, UsageError
+from ftjm.runtime.network import is_loopback
+from ftjm.telemetry.server import Health, serve
 
 log = logs.get(__name__)
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8484
-HANDLING = {"access_log": None, "keepalive_timeout": 75.0, "max_line_size": 8_190, "max_field_size": 8_190}
-"""Of each connection: seconds, and bytes."""
+CONNECTION_SETTINGS = {
+    "access_log": None,
+    "keepalive_timeout": 75.0,
+    "max_line_size": 8_190,
+    "max_field_size": 8_190,
+    "auto_decompress": False,
+}
+"""Settings of each connection: times in seconds, sizes in bytes. A body is not unfolded: 1 MB may become 1 GB."""
 DRAIN_SECONDS_MAX = 10.0
-"""For requests that are under way when the process is to stop."""
+"""How long requests may take that are under way when the process receives a signal to stop."""
 
-OPERATIONS = (*commanding.OPERATIONS, *looking.OPERATIONS, *cluster.OPERATIONS, *feed.OPERATIONS)
+OPERATIONS = (*commands.OPERATIONS, *jobs.OPERATIONS, *cluster.OPERATIONS, *events.OPERATIONS)
 
 
 class Binding(msgspec.Struct, frozen=True):
-    """Where the API listens, and what it asks for."""
+    """Where the API listens, and the token that requests must carry (empty for none)."""
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     token: str = ""
     drain_seconds: float = 0.0
-    """Between saying that it is not ready and taking no more connections: as long as a balancer takes to notice."""
+    """How long new connections are still accepted after `/readyz` fails: as long as a balancer takes to notice."""
 
 
 def run(settings: Settings, name: str, binding: Binding) -> None:
-    """Serve until SIGTERM or SIGINT. Raises FtjmError where it cannot, UsageError where it should not."""
-    if not gate.is_loopback(binding.host) and not binding.token:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        name: the name of this instance; its projection is kept in a folder of this name.
+
+    Raises:
+        UsageError: the address is reached from other machines, and there is no token.
+        FtjmError: another process uses the folder, the port is taken, or no Kafka is named.
+    """
+    if not is_loopback(binding.host) and not binding.token:
         raise UsageError(
             f"a token, since {binding.host} is reached from other machines",
             "none",
@@ -64,14 +81,14 @@ def run(settings: Settings, name: str, binding: Binding) -> None:
 
 @contextlib.contextmanager
 def _measured(settings: Settings, service: Service) -> Iterator[ApiMetrics]:
-    """Metrics and health on a loopback port of their own, as every role has it. To be entered in the loop."""
+    """Serve metrics and health on a loopback port of their own, as every role does. To be entered on the loop."""
     metrics, health = ApiMetrics(), Health(lambda: service.why_not_ready)
     pulse = asyncio.get_running_loop().create_task(keep_pulse(health))
-    inside = serve(settings, "api", metrics.registry, health)
+    server = serve(settings, "api", metrics.registry, health)
     try:
         yield metrics
     finally:
-        inside.close()
+        server.close()
         pulse.cancel()
 
 
@@ -92,11 +109,14 @@ async def _serve(settings: Settings, folder: Path, binding: Binding) -> None:
     try:
         await runner.setup()
         try:
-            listening = await door.listen(runner, binding.host, binding.port, HANDLING)
+            listening = await connections.listen(runner, binding.host, binding.port, CONNECTION_SETTINGS)
         except OSError as error:
             expected = f"to listen at {binding.host}:{binding.port}"
             raise FtjmError(expected, error.strerror or str(error), "choose another --port") from error
         log.info("api_started", url=url_of(binding.host, binding.port), token=bool(binding.token))
+        if not binding.token:
+            todo = "every user of this machine may submit jobs: set FTJM_API_TOKEN, or give --token-file"
+            log.warning("api_without_token", todo=todo)
         await stop.wait()
         log.info("api_stopping", at_most_seconds=DRAIN_SECONDS_MAX + binding.drain_seconds)
         service.draining.set()
@@ -112,47 +132,50 @@ async def _serve(settings: Settings, folder: Path, binding: Binding) -> None:
 
 
 def url_of(host: str, port: int) -> str:
-    """The address of an API, for clients on this machine."""
+    """The URL of an API, for clients on this machine."""
     shown = f"[{host}]" if ":" in host else host
     return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else shown}:{port}"  # noqa: S104  (it is compared)
 
 
 def application(service: Service, binding: Binding, metrics: ApiMetrics | None = None) -> web.Application:
-    """All paths, behind the gate."""
+    """Make the application: all paths, behind the middlewares."""
     metrics = metrics or ApiMetrics()
-    loopback = gate.is_loopback(binding.host)
+    loopback = is_loopback(binding.host)
     made = web.Application(
         middlewares=[
-            door.welcome,
+            connections.note_first_request,
             metrics.middleware,
-            _leave_when_draining,
-            gate.tell_problems,
-            gate.gate(binding.token, loopback=loopback),
+            _close_when_draining,
+            access.errors_as_problems,
+            access.access_check(binding.token, loopback=loopback),
         ],
-        client_max_size=BODY_MAX,
+        client_max_size=BODY_BYTES_MAX,
     )
     made[SERVICE] = service
-    made[feed.LISTENERS] = set()
-    for operation in OPERATIONS:
-        made.router.add_route(operation.method, f"/api/v1{operation.path}", checked(operation))
-    for operation in cluster.HEALTH:
-        made.router.add_route(operation.method, operation.path, checked(operation))
-    text = msgspec.json.encode(openapi.document(OPERATIONS, cluster.HEALTH, bool(binding.token)))
-    described = functools.partial(_described, text)
-    made.router.add_get("/metrics", metrics.show)
-    for path in ("/openapi.json", "/api/v1/openapi.json"):
+    made[events.LISTENERS] = set()
+    operations = [(f"{PREFIX}{one.path}", one) for one in OPERATIONS] + [(one.path, one) for one in cluster.HEALTH]
+    for path, operation in operations:
+        handler = checked(operation)
+        made.router.add_route(operation.method, path, handler)
+        if operation.method == "GET" and None not in operation.answers.values():
+            # A stream has no end, so no HEAD.
+            made.router.add_route("HEAD", path, handler)
+    text = msgspec.json.encode(openapi_document(OPERATIONS, cluster.HEALTH, token=bool(binding.token)))
+    described = functools.partial(_openapi, text)
+    made.router.add_get("/metrics", metrics.respond)
+    for path in ("/openapi.json", f"{PREFIX}/openapi.json"):
         made.router.add_get(path, described)
     return made
 
 
 @web.middleware
-async def _leave_when_draining(request: web.Request, handler: gate.Next) -> web.StreamResponse:
-    """Clients that keep their connection are told to make the next one, which will be another instance's."""
+async def _close_when_draining(request: web.Request, handler: access.Next) -> web.StreamResponse:
+    """Close connections with their next answer, so that clients connect to another instance."""
     response = await handler(request)
     if request.app[SERVICE].draining.is_set():
         response.force_close()
     return response
 
 
-async def _described(text: bytes, _: web.Request) -> web.Response:
+async def _openapi(text: bytes, _: web.Request) -> web.Response:
     return web.Response(body=text, content_type="application/json")

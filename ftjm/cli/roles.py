@@ -1,80 +1,67 @@
-"""One role a process: scheduler, worker."""
+"""The verbs `scheduler` and `worker`: each runs one role as this process. (`api` is in `api.py`.)"""
 
 from __future__ import annotations
 
-import signal
 from typing import Annotated
 
 import typer
 
-from ftjm.cli import common
+from ftjm.cli.options import Apps, RoleOptions, process_name
+from ftjm.cli.verbs import add_verb
 
 
-def register(app: typer.Typer) -> None:
-    """Add this group's verbs to the command line. (`worker` is a group: see `operations`.)"""
-    app.command()(scheduler)
+def register(group: typer.Typer) -> None:
+    """Add `scheduler`. (`worker` is a group of verbs as well: see `workers.py`.)"""
+    add_verb(group, scheduler)
 
 
 def scheduler(
-    name: Annotated[str, typer.Option(help="Names its store directory; one process at a time.")] = "scheduler-1",
+    role: RoleOptions,
+    name: Annotated[str, typer.Option(help="Names its directory of stores; one process at a time.")] = "scheduler-1",
     standby: Annotated[
-        bool, typer.Option("--standby", help="Follow everything, and join only when no active scheduler is left.")
+        bool,
+        typer.Option("--standby", help="Follow all partitions, and own some only when no other scheduler is left."),
     ] = False,
-    bootstrap: common.Bootstrap = None,
-    cluster: common.Cluster = None,
-    data_dir: common.DataDir = None,
-    kafka: common.KafkaSetting = None,
-    metrics_host: common.MetricsHost = None,
-    metrics_port: common.MetricsPort = None,
-    log_format: common.LogFormat = None,
-    log_level: common.LogLevel = None,
 ) -> None:
     """Run one scheduler until SIGTERM or Ctrl-C.
 
-    Any number of them share the partitions of a cluster: start more to scale out, stop them in any way to scale in.
+    The schedulers of a cluster share its partitions. Start more to scale out; stop one, in any way, to scale in.
     """
-    from ftjm.core.names import is_name
-    from ftjm.errors import UsageError
+    from ftjm.runtime import stop_signals
     from ftjm.scheduler.process import Scheduler
 
-    if not is_name(name):
-        raise UsageError("a name of letters, digits, '.', '_' or '-'", repr(name), "choose another --name")
-    settings = common.settings(
-        bootstrap=bootstrap,
-        cluster=cluster,
-        data_dir=data_dir,
-        kafka=kafka,
-        metrics_host=metrics_host,
-        metrics_port=metrics_port,
-        log_format=log_format,
-        log_level=log_level,
-    )
-    process = Scheduler(settings, name, passive=standby)
-    for which in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(which, lambda *_: process.stop())
+    process = Scheduler(role.settings(), process_name(name), passive=standby)
+    stop_signals.call_in_a_thread(process.stop)
     process.run()
 
 
 def worker(
+    role: RoleOptions,
     context: typer.Context,
     queue: Annotated[list[str] | None, typer.Option("--queue", "-q", help="A queue to serve; may be repeated.")] = None,
-    slots: Annotated[int, typer.Option(min=1, max=10_000, help="Jobs that it runs at once.")] = 4,
-    app: common.Apps = None,
-    name: Annotated[str, typer.Option(help="Of the worker, the same over restarts (default: the host's).")] = "",
+    slots: Annotated[int, typer.Option(min=1, max=10_000, help="How many jobs it runs at once.")] = 4,
+    prefetch: Annotated[
+        str | None,
+        typer.Option(metavar="auto|N", help="Attempts it holds while its slots are taken, 0 to 999. auto: by need."),
+    ] = None,
+    app: Apps = None,
+    name: Annotated[str, typer.Option(help="The worker's name, the same over restarts (default: the host's).")] = "",
     lease: Annotated[
         float | None,
-        typer.Option("--lease", min=1.0, help="Seconds without contact after which its attempts are given up."),
+        typer.Option(
+            "--lease", min=1.0, help="Seconds without contact to the scheduler after which its attempts count as lost."
+        ),
     ] = None,
-    bootstrap: common.Bootstrap = None,
-    cluster: common.Cluster = None,
-    data_dir: common.DataDir = None,
-    kafka: common.KafkaSetting = None,
-    metrics_host: common.MetricsHost = None,
-    metrics_port: common.MetricsPort = None,
-    log_format: common.LogFormat = None,
-    log_level: common.LogLevel = None,
+    max_tasks_per_process: Annotated[
+        int | None,
+        typer.Option(min=1, help="A process that has run so many Python tasks is replaced (default: 1000)."),
+    ] = None,
+    max_memory_per_process_mb: Annotated[
+        int | None,
+        typer.Option(min=1, help="So is one whose tasks have left it with this much more memory (default: 512 MB)."),
+    ] = None,
 ) -> None:
-    """Run jobs of some queues until told to leave: SIGTERM or Ctrl-C finishes what runs, a second one stops it.
+    """Run jobs of some queues until SIGTERM or Ctrl-C: then it finishes the running jobs; a second signal stops these.
 
     \b
     Examples:
@@ -84,16 +71,11 @@ def worker(
     """
     if context.invoked_subcommand:
         return
-    settings = common.settings(
-        bootstrap=bootstrap,
-        cluster=cluster,
-        data_dir=data_dir,
-        kafka=kafka,
-        metrics_host=metrics_host,
-        metrics_port=metrics_port,
-        log_format=log_format,
-        log_level=log_level,
+    settings = role.settings(
         lease_seconds=lease,
+        prefetch=prefetch,
+        max_tasks_per_process=max_tasks_per_process,
+        max_memory_per_process_mb=max_memory_per_process_mb,
     )
     from ftjm.worker import process
 

@@ -1,4 +1,4 @@
-"""Verbs on snapshots: list, create, verify, export, import."""
+"""The verbs `snapshot list`, `create`, `verify`, `export` and `import`."""
 
 from __future__ import annotations
 
@@ -6,187 +6,182 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftjm.actor import actor
-from ftjm.cli import asking, common, replaying
-from ftjm.cli.common import Output
+from ftjm.cli.options import Connection, OutputFormat, Partitions, chosen_partitions, duration_seconds
+from ftjm.cli.output import Output, emit, progress, status
+from ftjm.cli.verbs import add_verb
+from ftjm.runtime.actor import actor
+from ftjm.runtime.plain_values import present
 
 if TYPE_CHECKING:
-    from ftjm.config import Settings
-    from ftjm.transfer import Head
+    from ftjm.ops.export_head import Head
+    from ftjm.runtime.config import Settings
 
 COLUMNS = ("partition", "batch", "offset", "taken", "bytes", "files", "chunks", "new_chunks", "place")
+PARTS = ("partition", "batch", "bytes", "events", "commands")
 
 
-def register(app: typer.Typer) -> None:
+def register(group: typer.Typer) -> None:
     """Add `snapshot` with its verbs."""
-    group = typer.Typer(help="Snapshots of the partitions: look, take, prove, move.", no_args_is_help=True)
-    group.command(name="list")(list_snapshots)
-    group.command()(create)
-    group.command()(verify)
-    group.command()(export)
-    group.command(name="import")(import_)
-    app.add_typer(group, name="snapshot")
+    snapshots = typer.Typer(help="List, create, verify, export and import snapshots.", no_args_is_help=True)
+    add_verb(snapshots, list_snapshots, "list")
+    add_verb(snapshots, create)
+    add_verb(snapshots, verify)
+    add_verb(snapshots, export)
+    add_verb(snapshots, import_, "import")
+    group.add_typer(snapshots, name="snapshot")
 
 
 def list_snapshots(
-    partition: replaying.Partitions = None,
-    bootstrap: common.Bootstrap = None,
-    cluster: common.Cluster = None,
-    data_dir: common.DataDir = None,
-    kafka: common.KafkaSetting = None,
-    output: common.OutputFormat = Output.table,
+    connection: Connection,
+    partition: Partitions = None,
+    output: OutputFormat = Output.table,
 ) -> None:
-    """List the snapshots that are kept: the two newest of each partition.
+    """List the snapshots that are kept: the two newest of each partition, and those for an older build.
 
     \b
     Examples:
       ftjm snapshot list
       ftjm snapshot list -p 3 -o json
     """
-    from ftjm.past import repository
-    from ftjm.snapshotting import row
+    from ftjm.ops.snapshots import row
+    from ftjm.snapshots.repository import open_repository
 
-    settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
-    with repository(settings) as found:
+    settings = connection.settings()
+    with open_repository(settings) as found:
         rows = [row(manifest) for p in _partitions(settings, partition) for manifest in found.manifests(p)]
-    common.emit(rows, output, columns=COLUMNS)
+    emit(rows, output, columns=COLUMNS)
 
 
 def create(
-    partition: replaying.Partitions = None,
-    full: Annotated[bool, typer.Option("--full", help="Use no chunk of earlier ones: mends what is damaged.")] = False,
-    timeout: Annotated[str, typer.Option("--timeout", help="Wait for so long.")] = "2m",
-    bootstrap: common.Bootstrap = None,
-    cluster: common.Cluster = None,
-    data_dir: common.DataDir = None,
-    kafka: common.KafkaSetting = None,
-    output: common.OutputFormat = Output.table,
+    connection: Connection,
+    partition: Partitions = None,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="Upload every file again, also those that an earlier snapshot holds: mends damaged ones."
+        ),
+    ] = False,
+    timeout: Annotated[str, typer.Option("--timeout", help="How long to wait, such as 5m.")] = "2m",
+    output: OutputFormat = Output.table,
 ) -> None:
-    """Ask the owners to take snapshots of all that is decided by now, and wait until they are there.
+    """Ask the owners of the partitions for snapshots of everything that is decided by now, and wait for them.
 
     \b
     Examples:
       ftjm snapshot create
       ftjm snapshot create -p 3 --full
     """
-    from ftjm import snapshotting
+    from ftjm.ops import snapshots
 
-    settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
-    with common.status("waiting for snapshots") as tell:
-        found = snapshotting.create(
+    settings = connection.settings()
+    with status("waiting for snapshots") as update:
+        found = snapshots.create(
             settings,
             _partitions(settings, partition),
             full=full,
             actor=actor(),
-            within_seconds=asking.seconds("--timeout", timeout),
-            progress=tell,
+            within_seconds=duration_seconds("--timeout", timeout),
+            progress=update,
         )
-    common.emit([snapshotting.row(manifest) for manifest in found], output, columns=COLUMNS)
+    emit([snapshots.row(manifest) for manifest in found], output, columns=COLUMNS)
 
 
 def verify(
-    partition: replaying.Partitions = None,
-    bootstrap: common.Bootstrap = None,
-    cluster: common.Cluster = None,
-    data_dir: common.DataDir = None,
-    kafka: common.KafkaSetting = None,
-    output: common.OutputFormat = Output.table,
+    connection: Connection,
+    partition: Partitions = None,
+    output: OutputFormat = Output.table,
 ) -> None:
-    """Fetch every snapshot, check its hashes, and compare it with the fold of the log up to its place.
+    """Fetch every snapshot, check its hashes, and compare it with the log, folded up to the snapshot's offset.
 
-    The exit status is 1 where one is damaged or differs. Where a log was trimmed, it is folded from the older
-    snapshot, which itself (`sound`) is compared with the log's record at its place only.
+    Exits with 1 where one is damaged or differs. A trimmed log is folded from the older snapshot. That snapshot itself
+    cannot be compared with a fold; its result is `sound` where it fits the log's record at its offset.
 
     \b
     Examples:
       ftjm snapshot verify
       ftjm snapshot verify -p 3 -o json
     """
-    from ftjm.jobhistory import open_scan
-    from ftjm.past import repository
-    from ftjm.snapshotting import row
-    from ftjm.snapshotting import verify as prove
+    from ftjm.adapters.kafka.patience import open_scan
+    from ftjm.ops.snapshots import row
+    from ftjm.ops.snapshots import verify as prove
+    from ftjm.snapshots.repository import open_repository
 
-    settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
+    settings = connection.settings()
     rows: list[dict[str, Any]] = []
-    with repository(settings) as found, open_scan(settings, "events") as scan:
+    with open_repository(settings) as found, open_scan(settings, "events") as scan:
         for p in _partitions(settings, partition):
-            with replaying.progress(f"partition {p}") as tell:
-                verdicts = prove(settings, found, scan, found.manifests(p), tell or (lambda _done, _all: None))
+            with progress(f"partition {p}") as update:
+                verdicts = prove(settings, found, scan, found.manifests(p), update or (lambda _done, _all: None))
             for verdict in verdicts:
                 result = "damaged" if verdict.problem else "equal" if verdict.folded else "sound"
-                rows.append(row(verdict.manifest) | {"result": result, "problem": verdict.problem})
-    common.emit(rows, output, columns=("partition", "batch", "offset", "taken", "bytes", "result", "problem"))
-    if any(one["problem"] for one in rows):
+                rows.append(present(row(verdict.manifest) | {"result": result, "problem": verdict.problem}))
+    emit(rows, output, columns=("partition", "batch", "offset", "taken", "bytes", "result", "problem"))
+    if any("problem" in one for one in rows):
         raise typer.Exit(1)
 
 
 def export(
-    url: Annotated[str, typer.Argument(metavar="DIR|URL", help="An empty place: a folder, or what fsspec reaches.")],
-    bootstrap: common.Bootstrap = None,
-    cluster: common.Cluster = None,
-    data_dir: common.DataDir = None,
-    kafka: common.KafkaSetting = None,
-    output: common.OutputFormat = Output.table,
+    connection: Connection,
+    url: Annotated[str, typer.Argument(metavar="DIR|URL", help="An empty folder, or a URL that fsspec can write to.")],
+    output: OutputFormat = Output.table,
 ) -> None:
-    """Write the state of the whole cluster to one place: snapshots, the events behind them, unread commands.
+    """Write the state of the whole cluster to one place: snapshots, later events, and commands not decided yet.
 
-    To move a cluster, stop its workers and schedulers before: both clusters would run what is in both. Of one that goes
-    on working, this is a backup.
+    To move a cluster, stop its workers and schedulers first: otherwise both clusters run the same jobs. Of a cluster
+    that keeps working, the export is a backup.
 
     \b
     Examples:
       ftjm snapshot create && ftjm snapshot export /srv/backup/ftjm
       ftjm snapshot export s3://bucket/ftjm-2026-11
     """
-    from ftjm import transfer
+    from ftjm.ops import transfer
 
-    settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
-    with common.status("exporting") as tell:
-        head = transfer.export(settings, url, tell)
-    common.emit(_parts(head), output)
+    settings = connection.settings()
+    with status("exporting") as update:
+        head = transfer.export(settings, url, update)
+    emit(_parts(head), output, columns=PARTS)
 
 
 def import_(
+    connection: Connection,
     url: Annotated[str, typer.Argument(metavar="DIR|URL", help="What `ftjm snapshot export` wrote.")],
-    bootstrap: common.Bootstrap = None,
-    cluster: common.Cluster = None,
-    data_dir: common.DataDir = None,
-    kafka: common.KafkaSetting = None,
-    output: common.OutputFormat = Output.table,
+    output: OutputFormat = Output.table,
 ) -> None:
-    """Make a new cluster from an export: of as many partitions and lanes, with empty topics. Then start its schedulers.
+    """Make a new cluster from an export. It needs empty topics, with as many partitions and lanes as the old one.
 
-    Jobs go on as they were; attempts that ran are lost with their workers, as each job says what to do then. Histories
-    begin here.
+    Start its schedulers afterwards. Jobs continue in the state that they had. Attempts that were running count as lost
+    with their workers. The history of each job begins with the import.
 
     \b
     Examples:
       ftjm topics create --cluster restored && ftjm snapshot import /srv/backup/ftjm --cluster restored
     """
-    from ftjm import transfer
+    from ftjm.ops import transfer
 
-    settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
-    with common.status("importing") as tell:
-        head = transfer.import_(settings, url, tell)
-    common.emit(_parts(head), output)
+    settings = connection.settings()
+    with status("importing") as update:
+        head = transfer.import_(settings, url, update)
+    emit(_parts(head), output, columns=PARTS)
 
 
 def _parts(head: Head) -> list[dict[str, Any]]:
     return [
-        {
-            "partition": partition,
-            "batch": part.manifest.batch_no if part.manifest else None,
-            "bytes": part.manifest.size if part.manifest else 0,
-            "events": part.events[1] - part.events[0],
-            "commands": part.commands[1] - part.commands[0],
-        }
+        present(
+            {
+                "partition": partition,
+                "batch": part.manifest.batch_no if part.manifest else None,
+                "bytes": part.manifest.size if part.manifest else 0,
+                "events": part.events[1] - part.events[0],
+                "commands": part.commands[1] - part.commands[0],
+            }
+        )
         for partition, part in enumerate(head.parts)
     ]
 
 
 def _partitions(settings: Settings, wanted: list[int] | None) -> list[int]:
-    from ftjm.jobhistory import open_scan
+    from ftjm.adapters.kafka.patience import open_scan
 
     with open_scan(settings, "snapshots") as scan:
-        return replaying.partitions_of(scan, wanted)
+        return chosen_partitions(scan, wanted)

@@ -1,25 +1,30 @@
-"""The verb `submit`: one job from flags, or many from a file."""
-
-# ruff: noqa: ARG001  (a job's flags are read through the context, by the names of its fields)
+"""The verb `submit`: one job from options, or many from a file."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftjm.cli import asking, common
-from ftjm.cli.common import Output
-from ftjm.errors import UsageError
+from ftjm.cli import answers
+from ftjm.cli.options import PATIENCE, Connection, OutputFormat, Patience, pairs
+from ftjm.cli.output import Output, count_progress, echo, emit_line
+from ftjm.cli.verbs import OptionGroup, add_verb
+from ftjm.runtime.errors import UsageError, short
 
 if TYPE_CHECKING:
-    from ftjm.client import Client, Progress
-    from ftjm.inputs import JobRequest
-    from ftjm.tickets import Ticket
+    from ftjm.client.command_client import Client
+    from ftjm.client.ticket import Ticket
+    from ftjm.core.records.messages import JobOutcome
+    from ftjm.specs.job import JobRequest
 
 HELP = """Submit one job, or many from a file. Returns when the replicated log has them.
 
@@ -45,184 +50,203 @@ their content, so that an interrupted submit can be run again without doubling a
 more on purpose, give another --batch.
 
 A task is a Python function of an app that a worker serves (`ftjm worker --app`, `ftjm up --app`). It is known here by
-its name alone: what its decorator says of queue or timeout holds for jobs that are submitted in Python.
+its name alone: the queue or timeout in its decorator applies to jobs that are submitted in Python.
 
 A job's environment, command, arguments and payload are public: they stay in the log, for all who may read it. Pass
 the names of secrets, not secrets."""
 
 
 def _folded(text: str) -> str:
-    """Each paragraph on one line, since the help is folded to the terminal; but for those that begin with \\b."""
+    """Each paragraph on one line, since typer folds it to the terminal; but not those that begin with \\b."""
     paragraphs = text.split("\n\n")
     return "\n\n".join(part if part.startswith("\b") else " ".join(part.split()) for part in paragraphs)
 
 
-JOB_FLAGS = (
+JOB_OPTIONS = (
     *("queue", "job_id", "task", "priority", "cwd", "timeout", "deadline", "delay", "start_at", "max_attempts"),
     *("on_worker_loss", "worker_losses_max", "cancel_grace", "retention"),
 )
-"""Flags that are fields of a job, as they are."""
-JSON_FLAGS = {"payload": '"a text"', "args": '["a text"]', "kwargs": '{"name": "a text"}'}
-"""Flags that are fields of a job in JSON, each with an example."""
+"""Options that are fields of a job under the same name."""
+JSON_OPTIONS = {"payload": '"a text"', "args": '["a text"]', "kwargs": '{"name": "a text"}'}
+"""Options that are fields of a job, written in JSON; each with an example."""
+NAMES_SHOWN_MAX = 5
+"""Most jobs that are named when Ctrl-C ends a submission of many."""
+FAILURES_SHOWN_MAX = 20
+SIGNAL_TEXT = re.compile(r"killed by (?:(SIG\w+)|signal (\d+))")
+"""The error of an attempt that a signal has ended. An outcome has no other field for the signal."""
 
 
-def _flag(text: str, *names: str, **options: Any) -> Any:
+def _field(text: str, *names: str, **options: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel="One job", show_default=False, **options)
 
 
-Text = str | None
-Queue = Annotated[Text, _flag("By default: default.")]
-JobId = Annotated[Text, _flag("By default a new one (UUIDv7).")]
-Priority = Annotated[Text, _flag("0 to 100, higher first; by default 50.")]
-Task = Annotated[Text, _flag("The name of a Python task, instead of a command.")]
-Args = Annotated[Text, _flag("Of the task: a JSON list; @FILE or - reads it from there.")]
-Kwargs = Annotated[Text, _flag("Of the task: a JSON object; @FILE or - reads it from there.")]
-Payload = Annotated[Text, _flag("JSON for its standard input; @FILE or - reads it from there.")]
-Env = Annotated[list[str] | None, _flag("Public: it stays in the log.", metavar="NAME=VALUE")]
-Label = Annotated[list[str] | None, _flag("For selecting jobs.", metavar="NAME=VALUE")]
-Cwd = Annotated[Text, _flag("Where it runs, on the worker's host.")]
-Timeout = Annotated[Text, _flag("Of each attempt, such as 90s.")]
-Deadline = Annotated[Text, _flag("By when it must have ended: 2h, or 2030-01-31T18:00:00Z.")]
-Delay = Annotated[Text, _flag("Before it starts, such as 10m.")]
-StartAt = Annotated[Text, _flag("It starts at this time, such as 2030-01-31T18:00:00Z.")]
-MaxAttempts = Annotated[Text, _flag("How often it may fail, in all; by default 1, and 3 for a task.")]
-Backoff = Annotated[Text, _flag("Before the first retry; by default 1s.")]
-BackoffFactor = Annotated[Text, _flag("What each further delay is multiplied by; by default 2.")]
-BackoffMax = Annotated[Text, _flag("The longest delay; by default 5m.")]
-OnWorkerLoss = Annotated[Text, _flag("requeue (the default), fail or hold.")]
-LossesMax = Annotated[Text, _flag("How often it is requeued so; by default 3.")]
-ContinueFor = Annotated[Text, _flag("How long it goes on while its worker is cut off from Kafka.")]
-CancelGrace = Annotated[Text, _flag("From SIGTERM to SIGKILL; by default 10s.")]
-Retention = Annotated[Text, _flag("How long the ended job is kept.")]
-Hold = Annotated[bool, _flag("It waits for `ftjm release`.", "--hold")]
-FileName = Annotated[
-    Text, typer.Option("-f", "--file", help="YAML or JSON lines; - is standard input.", rich_help_panel="Many jobs")
-]
-Batch = Annotated[Text, typer.Option(help="Tells equal files apart.", rich_help_panel="Many jobs")]
-Wait = Annotated[bool, typer.Option("--wait", help="Follow to the end; the exit status is the job's.")]
-Command = Annotated[list[str] | None, typer.Argument(metavar="[--] COMMAND", show_default=False)]
+@dataclass(frozen=True)
+class OneJob(OptionGroup):
+    """The fields of one job."""
+
+    queue: Annotated[str | None, _field("Its queue; by default `default`.")] = None
+    job_id: Annotated[str | None, _field("Its id in the queue; by default a new one (UUIDv7).")] = None
+    priority: Annotated[str | None, _field("0 to 100, higher first; by default 50.")] = None
+    task: Annotated[str | None, _field("The name of a Python task, instead of a command.")] = None
+    args: Annotated[str | None, _field("Arguments of the task: a JSON list; @FILE or - reads it from there.")] = None
+    kwargs: Annotated[
+        str | None, _field("Named arguments of the task: a JSON object; @FILE or - reads it from there.")
+    ] = None
+    payload: Annotated[str | None, _field("JSON for the command's standard input; @FILE or - reads it from there.")] = (
+        None
+    )
+    env: Annotated[
+        list[str] | None, _field("An environment variable. It is public: it stays in the log.", metavar="NAME=VALUE")
+    ] = None
+    label: Annotated[list[str] | None, _field("A label, by which `ftjm list` finds the job.", metavar="NAME=VALUE")] = (
+        None
+    )
+    cwd: Annotated[str | None, _field("Its working directory, on the worker's host.")] = None
+    timeout: Annotated[str | None, _field("The longest time of one attempt, such as 90s.")] = None
+    deadline: Annotated[str | None, _field("When the job must have ended: 2h, or 2030-01-31T18:00:00Z.")] = None
+    delay: Annotated[str | None, _field("How long it waits before it may start, such as 10m.")] = None
+    start_at: Annotated[str | None, _field("When it may start, such as 2030-01-31T18:00:00Z.")] = None
+    max_attempts: Annotated[str | None, _field("How many attempts it has; by default 1, and 3 for a task.")] = None
+    backoff: Annotated[str | None, _field("The delay before the first retry; by default 1s.")] = None
+    backoff_factor: Annotated[str | None, _field("Each further delay is this many times longer; by default 2.")] = None
+    backoff_max: Annotated[str | None, _field("The longest delay; by default 5m.")] = None
+    on_worker_loss: Annotated[
+        str | None, _field("What follows when its worker is lost: requeue (the default), fail or hold.")
+    ] = None
+    worker_losses_max: Annotated[
+        str | None, _field("How often it is requeued after the loss of a worker; by default 3.")
+    ] = None
+    continue_for: Annotated[
+        str | None, _field("How long an attempt continues while its worker is cut off from Kafka; at most 23h.")
+    ] = None
+    cancel_grace: Annotated[str | None, _field("The time from SIGTERM to SIGKILL; by default 10s.")] = None
+    retention: Annotated[str | None, _field("How long the job is kept after its end.")] = None
+    hold: Annotated[bool, _field("The job waits for `ftjm release`.", "--hold")] = False
 
 
-def register(app: typer.Typer) -> None:
+@dataclass(frozen=True)
+class ManyJobs(OptionGroup):
+    """Many jobs."""
+
+    file: Annotated[
+        str | None,
+        typer.Option("-f", "--file", help="YAML or JSON lines; - is standard input.", rich_help_panel="Many jobs"),
+    ] = None
+    batch: Annotated[
+        str | None,
+        typer.Option(help="Distinguishes this file from an earlier one with equal jobs.", rich_help_panel="Many jobs"),
+    ] = None
+
+
+def register(group: typer.Typer) -> None:
     """Add `submit`."""
     # What follows the program's name belongs to the program, with or without `--`.
-    app.command(help=_folded(HELP), context_settings={"allow_interspersed_args": False})(submit)
+    add_verb(group, submit, help=_folded(HELP), context_settings={"allow_interspersed_args": False})
 
 
 def submit(
-    context: typer.Context,
-    command: Command = None,
-    file: FileName = None,
-    batch: Batch = None,
-    queue: Queue = None,
-    job_id: JobId = None,
-    priority: Priority = None,
-    task: Task = None,
-    args: Args = None,
-    kwargs: Kwargs = None,
-    payload: Payload = None,
-    env: Env = None,
-    label: Label = None,
-    cwd: Cwd = None,
-    timeout: Timeout = None,
-    deadline: Deadline = None,
-    delay: Delay = None,
-    start_at: StartAt = None,
-    max_attempts: MaxAttempts = None,
-    backoff: Backoff = None,
-    backoff_factor: BackoffFactor = None,
-    backoff_max: BackoffMax = None,
-    on_worker_loss: OnWorkerLoss = None,
-    worker_losses_max: LossesMax = None,
-    continue_for: ContinueFor = None,
-    cancel_grace: CancelGrace = None,
-    retention: Retention = None,
-    hold: Hold = False,
-    wait: Wait = False,
-    patience: asking.Patience = asking.PATIENCE,
-    bootstrap: common.Bootstrap = None,
-    cluster: common.Cluster = None,
-    data_dir: common.DataDir = None,
-    kafka: common.KafkaSetting = None,
-    output: common.OutputFormat = Output.table,
+    job: OneJob,
+    many: ManyJobs,
+    connection: Connection,
+    command: Annotated[list[str] | None, typer.Argument(metavar="[--] COMMAND", show_default=False)] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the jobs have ended; the exit status is the job's.")
+    ] = False,
+    patience: Patience = PATIENCE,
+    output: OutputFormat = Output.table,
 ) -> None:
-    """Its help is `HELP`."""
-    settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
-    with jobs_of(context.params, settings.inline_limit_bytes) as (jobs, count):
+    """Submit one job, or many. Its help is `HELP`."""
+    settings = connection.settings()
+    with read_jobs(command, job, many, settings.inline_limit_bytes) as (jobs, count):
         if not count:
-            raise UsageError("at least one job", f"none in {file}", "see `ftjm submit --help`")
-        with asking.client_of(settings, patience) as client:
+            raise UsageError("at least one job", f"none in {many.file}", "see `ftjm submit --help`")
+        with answers.connect(settings, patience) as client:
             tickets = _send(client, jobs, count, wait)
-            asking.ask(client, tickets)
-            if wait:
-                _follow(client, tickets)
-    tell(tickets, output, wait)
+            _await(client, tickets, wait)
+    _print(tickets, output, wait)
     raise typer.Exit(exit_status(tickets, wait))
 
 
 def _send(client: Client, jobs: Iterable[JobRequest], count: int, wait: bool) -> list[Ticket]:
+    names: list[str] = []
+
+    def named() -> Iterator[JobRequest]:
+        for job in jobs:
+            names.append(f"{job.queue}/{job.job_id}")
+            yield job
+
     try:
-        with _progress("in the log", count) as progress:
-            return client.submit_many(jobs, awaits=wait, progress=progress)
+        with count_progress("in the log", count) as progress:
+            return client.submit_many(named(), awaits=wait, progress=progress)
     except KeyboardInterrupt:
-        text = f"interrupted: {client.acknowledged} of {count} are in the log; run the same again, nothing is doubled"
-        typer.echo(text, err=True)
+        state = f"{client.acknowledged} of {count} are in the log"
+        _print_interrupted(f"{state}; run the same again with --job-id or -f, and nothing is doubled", names)
         raise
 
 
-def _follow(client: Client, tickets: list[Ticket]) -> None:
+def _await(client: Client, tickets: list[Ticket], wait: bool) -> None:
+    """Wait for the decisions, and, with `wait`, until all jobs have ended."""
+    names = [answers.job_of(ticket) for ticket in tickets]
     try:
-        with _progress("ended", len(tickets)) as progress:
-            while not client.ended(tickets, 60.0, progress):
+        if wait and len(names) == 1:
+            echo(f"waiting for {names[0]}", err=True)
+        answers.await_decisions(client, tickets)
+        with count_progress("ended", len(tickets)) as progress:
+            while wait and not client.ended(tickets, 60.0, progress):
                 pass
     except KeyboardInterrupt:
-        typer.echo("no longer waiting: the jobs go on; see them with `ftjm get`", err=True)
+        _print_interrupted("no longer waiting; what is in the log goes on: see it with `ftjm get`", names)
         raise
+
+
+def _print_interrupted(text: str, names: list[str]) -> None:
+    more = f" … and {len(names) - NAMES_SHOWN_MAX} more" if len(names) > NAMES_SHOWN_MAX else ""
+    echo(f"interrupted: {' '.join(names[:NAMES_SHOWN_MAX])}{more}: {text}", err=True)
 
 
 # ---- what to submit
 
 
 @contextlib.contextmanager
-def jobs_of(flags: Mapping[str, Any], inline_limit_bytes: int) -> Iterator[tuple[Iterable[JobRequest], int]]:
-    """The jobs that the flags describe, and how many they are. Raises UsageError."""
-    from ftjm.jobfiles import open_jobs
+def read_jobs(
+    command: list[str] | None, job: OneJob, many: ManyJobs, inline_limit_bytes: int
+) -> Iterator[tuple[Iterable[JobRequest], int]]:
+    """The jobs that the options describe, and their number. Raises UsageError."""
+    from ftjm.specs.files import open_jobs
 
-    beside = [name for name in job_flags(flags) if name != "command"]
-    if flags["file"] is None:
-        if not (flags["command"] or flags["task"]):
+    fields = job_fields(job)
+    if many.file is None:
+        if not (command or job.task):
             todo = "write for instance: ftjm submit -- echo hello"
             raise UsageError("a command, --task NAME, or -f FILE", "none of them", todo)
-        yield [_job_from_flags(flags, inline_limit_bytes)], 1
+        yield [_one_job(fields | ({"command": command} if command else {}), inline_limit_bytes)], 1
         return
-    if flags["command"] or beside:
-        found = "a command" if flags["command"] else f"--{beside[0].replace('_', '-')}"
+    if command or fields:
+        found = "a command" if command else f"--{next(iter(fields)).replace('_', '-')}"
         raise UsageError("nothing of a job beside -f", found, "write it into the file")
-    with open_jobs(flags["file"], inline_limit_bytes=inline_limit_bytes, batch=flags["batch"] or "") as jobs:
+    with open_jobs(many.file, inline_limit_bytes=inline_limit_bytes, batch=many.batch or "") as jobs:
         yield jobs, jobs.count
 
 
-def job_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags that describe a job, as the fields that a file would have."""
-    fields = {name: flags[name] for name in JOB_FLAGS}
-    fields["command"] = flags["command"] or None
-    fields["env"] = pairs("--env", flags["env"])
-    fields["labels"] = pairs("--label", flags["label"])
-    fields["hold"] = flags["hold"] or None
-    delays = {"initial": flags["backoff"], "factor": flags["backoff_factor"], "max": flags["backoff_max"]}
+def job_fields(job: OneJob) -> dict[str, Any]:
+    """The options of a job that were given, as the fields that a file would have. Raises UsageError."""
+    fields: dict[str, Any] = {name: getattr(job, name) for name in JOB_OPTIONS}
+    fields["env"] = pairs("--env", job.env)
+    fields["labels"] = pairs("--label", job.label)
+    fields["hold"] = job.hold or None
+    delays = {"initial": job.backoff, "factor": job.backoff_factor, "max": job.backoff_max}
     fields["backoff"] = {name: value for name, value in delays.items() if value is not None} or None
-    fields["disconnect"] = {"continue_for": flags["continue_for"]} if flags["continue_for"] else None
-    fields |= {name: flags[name] for name in JSON_FLAGS}
+    fields["disconnect"] = {"continue_for": job.continue_for} if job.continue_for else None
+    fields |= {name: getattr(job, name) for name in JSON_OPTIONS}
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _job_from_flags(flags: Mapping[str, Any], inline_limit_bytes: int) -> JobRequest:
+def _one_job(fields: dict[str, Any], inline_limit_bytes: int) -> JobRequest:
     import uuid_utils
 
-    from ftjm.inputs import InvalidJobError, parse_job
+    from ftjm.specs.job import InvalidJobError, parse_job
 
-    fields = job_flags(flags)
-    fields |= {name: _json(name, fields[name]) for name in JSON_FLAGS if name in fields}
+    fields |= {name: _json(name, fields[name]) for name in JSON_OPTIONS if name in fields}
     try:
         job = parse_job(fields, inline_limit_bytes)
     except InvalidJobError as error:
@@ -230,71 +254,80 @@ def _job_from_flags(flags: Mapping[str, Any], inline_limit_bytes: int) -> JobReq
     return job if job.job_id else job._replace(job_id=str(uuid_utils.uuid7()))
 
 
-def pairs(flag: str, given: Iterable[str] | None) -> dict[str, str] | None:
-    """`NAME=VALUE` flags as a dict. Raises UsageError for one without `=`."""
-    found = {}
-    for text in given or ():
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"{flag} NAME=VALUE", f"{flag} {text}", "write the name, an equals sign and the value")
-        found[name] = value
-    return found or None
-
-
-def _json(flag: str, text: str) -> Any:
-    import msgspec
+def _json(option: str, text: str) -> Any:
+    """The JSON of an option: its text, or that of the file or standard input that it names. Raises UsageError."""
+    from ftjm.specs.json_text import decode_value
+    from ftjm.specs.written import UnreadableError
 
     try:
         if text == "-":
             data = sys.stdin.buffer.read()
         else:
-            data = Path(text[1:]).read_bytes() if text.startswith("@") else text.encode()
-        return msgspec.json.decode(data)
-    except OSError as error:
-        raise UsageError(f"a readable file {text[1:]}", str(error.strerror).lower(), "check its name") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        found = " ".join(str(error).split())
-        raise UsageError(f"--{flag} as JSON", found, f"quote text twice: --{flag} '{JSON_FLAGS[flag]}'") from None
+            data = Path(text[1:]).read_bytes() if text.startswith("@") else os.fsencode(text)
+        return decode_value(data)
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL character
+        reason = str(getattr(error, "strerror", None) or error).lower()
+        raise UsageError(f"a readable file {text[1:]}", reason, "check its name") from None
+    except UnreadableError as error:
+        where = "".join(f"[{part!r:.80}]" for part in error.path[:8])
+        found = f"line {error.line}: {error.text}" if error.line > 1 else error.text
+        raise UsageError(
+            f"--{option} as JSON", f"{where} {found}".strip(), f"quote text twice: --{option} '{JSON_OPTIONS[option]}'"
+        ) from None
 
 
-# ---- what to say
+# ---- what to print
 
 
-@contextlib.contextmanager
-def _progress(what: str, count: int) -> Iterator[Progress | None]:
-    """A bar on a terminal, where there is something to watch; nothing in a pipe."""
-    if count < 2 or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=count)
-        yield lambda done: bar.update(task, completed=done)
-
-
-def tell(tickets: list[Ticket], output: Output, wait: bool) -> None:
-    """Print each job, a line or a document each; refusals go to standard error as well."""
+def _print(tickets: list[Ticket], output: Output, wait: bool) -> None:
+    """Print each job, as a line or a document. Why one was refused or has failed goes to standard error."""
+    failures = 0
     for ticket in tickets:
-        shown = asking.row(ticket)
-        if ticket.refused:
-            typer.echo(f"error: {shown['job']} was refused: {shown['why']}", err=True)
+        answers.print_refusal(ticket)
+        document = answers.answer_document(ticket)
         if not ticket.refused or output is not Output.table:
-            common.emit_line(shown, output, f"{shown['job']} {shown['state']}" if wait else shown["job"])
+            emit_line(document, output, f"{document['job']} {document.get('state', '')}" if wait else document["job"])
+        if ticket.outcome and ticket.outcome.state != "SUCCEEDED":
+            failures += 1
+            if failures <= FAILURES_SHOWN_MAX:
+                echo(f"error: {document['job']}: {_why(ticket.outcome)}", err=True)
+    if failures > FAILURES_SHOWN_MAX:
+        echo(f"… and {failures - FAILURES_SHOWN_MAX} more that did not succeed", err=True)
     if len(tickets) > 1 and output is Output.table:
         refused = sum(ticket.refused for ticket in tickets)
         succeeded = sum(ticket.outcome is not None and ticket.outcome.state == "SUCCEEDED" for ticket in tickets)
         text = f"{len(tickets)} jobs in the log, {refused} refused"
-        typer.echo(f"{text}, {succeeded} succeeded" if wait else text, err=True)
+        echo(f"{text}, {succeeded} succeeded" if wait else text, err=True)
+
+
+def _why(outcome: JobOutcome) -> str:
+    """Why a run did not succeed, in one line: the reason, and the last line of the error, which of a traceback tells
+    most."""
+    lines = outcome.error.strip().splitlines()
+    text = ": ".join(filter(None, (outcome.reason, short(lines[-1].strip(), 300) if lines else "")))
+    return f"{text or outcome.state}; see `ftjm logs {outcome.queue}/{outcome.job_id}`"
 
 
 def exit_status(tickets: list[Ticket], wait: bool) -> int:
-    """0 if all is well; with `wait` and one job, its own exit status where it has one; else 1."""
+    """The exit status of `ftjm submit`.
+
+    0 if no job was refused, and, with `wait`, all succeeded. With `wait` and one job, the job's own exit status, if it
+    has one, or 128 and the number of the signal that ended it, as in a shell. Else 1.
+    """
     if any(ticket.refused for ticket in tickets):
         return 1
     if not wait or all(ticket.outcome and ticket.outcome.state == "SUCCEEDED" for ticket in tickets):
         return 0
     only = tickets[0].outcome if len(tickets) == 1 else None
-    return only.exit_code if only and 0 < only.exit_code < 256 else 1
+    if only is None:
+        return 1
+    if only.reason == "SIGNAL":
+        return 128 + _signal(only.error)
+    return only.exit_code if 0 < only.exit_code < 256 else 1
+
+
+def _signal(error: str) -> int:
+    """The number of the signal that a text names; that of SIGKILL where it names none."""
+    found = SIGNAL_TEXT.search(error)
+    name, number = found.groups() if found else ("", None)
+    return int(number) if number else int(getattr(signal, name or "", signal.SIGKILL))

@@ -1,4 +1,4 @@
-"""Verbs on topics: create, check."""
+"""The verbs `topics create` and `topics check`."""
 
 from __future__ import annotations
 
@@ -7,66 +7,58 @@ from typing import Annotated
 
 import typer
 
-from ftjm.cli import common
-from ftjm.cli.common import Output
+from ftjm.cli.options import Connection, OutputFormat
+from ftjm.cli.output import Output, echo, emit
+from ftjm.cli.verbs import add_verb
+from ftjm.runtime.plain_values import present
 
 
-def register(app: typer.Typer) -> None:
+def register(group: typer.Typer) -> None:
     """Add `topics create` and `topics check`."""
-    group = typer.Typer(help="Make the cluster's topics, or find where they differ.", no_args_is_help=True)
-    group.command()(create)
-    group.command()(check)
-    app.add_typer(group, name="topics")
+    topics = typer.Typer(help="Create the cluster's topics, or check their settings.", no_args_is_help=True)
+    add_verb(topics, create)
+    add_verb(topics, check)
+    group.add_typer(topics, name="topics")
 
 
 def create(
-    bootstrap: common.Bootstrap = None,
-    cluster: common.Cluster = None,
-    data_dir: common.DataDir = None,
-    partitions: Annotated[int | None, typer.Option(help="Of commands and events; fixed at birth.")] = None,
-    lanes: Annotated[int | None, typer.Option(help="Of dispatch, replies and heartbeats.")] = None,
-    replication_factor: Annotated[int | None, typer.Option(help="Default: the brokers, at most 3.")] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend settings of topics that exist.")] = False,
-    kafka: common.KafkaSetting = None,
-    output: common.OutputFormat = Output.table,
+    connection: Connection,
+    partitions: Annotated[
+        int | None, typer.Option(help="Partitions of commands and events; they cannot be changed later.")
+    ] = None,
+    lanes: Annotated[int | None, typer.Option(help="Partitions of dispatch, replies and heartbeats.")] = None,
+    replication_factor: Annotated[
+        int | None, typer.Option(help="Replicas (default: the number of brokers, at most 3).")
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Correct the settings of topics that exist.")] = False,
+    output: OutputFormat = Output.table,
 ) -> None:
-    """Make the topics that are missing; those that exist are left as they are. Safe to run again."""
-    from ftjm.adapters import topics
+    """Create the topics that are missing. Topics that exist stay as they are. Safe to run again."""
+    from ftjm.adapters.kafka import topics
 
-    settings = common.settings(
-        bootstrap=bootstrap,
-        cluster=cluster,
-        data_dir=data_dir,
-        kafka=kafka,
-        partitions=partitions,
-        lanes=lanes,
-        replication_factor=replication_factor,
-    )
+    settings = connection.settings(partitions=partitions, lanes=lanes, replication_factor=replication_factor)
     done = topics.create(settings, repair=repair)
     rows = [
         {"topic": name, "result": result}
-        for result, names in (("created", done.made), ("repaired", done.repaired), ("unchanged", done.kept))
+        for result, names in (("created", done.created), ("repaired", done.repaired), ("unchanged", done.unchanged))
         for name in names
     ]
-    common.emit(rows, output, columns=["topic", "result"])
+    emit(rows, output, columns=["topic", "result"])
 
 
 def check(
-    bootstrap: common.Bootstrap = None,
-    cluster: common.Cluster = None,
-    data_dir: common.DataDir = None,
-    kafka: common.KafkaSetting = None,
-    output: common.OutputFormat = Output.table,
+    connection: Connection,
+    output: OutputFormat = Output.table,
 ) -> None:
-    """Compare topics and brokers with what is needed; exit status 1 where something can lose or delay work."""
-    from ftjm.adapters import topics
+    """Compare topics and brokers with what ftjm needs. Exits with 1 where work can be lost or delayed."""
+    from ftjm.adapters.kafka import topics
 
-    settings = common.settings(bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=kafka)
+    settings = connection.settings()
     found = topics.check(settings)
     if found or output is not Output.table:
-        rows = [dataclasses.asdict(difference) for difference in found]
-        common.emit(rows, output, columns=["severity", "topic", "setting", "expected", "found", "todo"])
+        rows = [present(dataclasses.asdict(difference)) for difference in found]
+        emit(rows, output, columns=["severity", "topic", "setting", "expected", "found", "todo"])
     else:
-        typer.echo(f"{len(topics.TOPICS)} topics of {settings.cluster} are as they should be")
+        echo(f"{len(topics.TOPICS)} topics of {settings.cluster} are as they should be")
     if any(difference.severity == "error" for difference in found):
         raise typer.Exit(1)

@@ -1,52 +1,80 @@
-"""The verb up: everything on this machine."""
+"""The verb `up`: a whole cluster on this machine."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftjm.cli import common
-from ftjm.embedded.settings import DEFAULT_PORT
+from ftjm.cli.options import Apps, Connection, Logging, checked_token
+from ftjm.cli.verbs import add_verb
+from ftjm.local.broker_settings import DEFAULT_PORT, PORT_MAX
 
 if TYPE_CHECKING:
-    from ftjm.config import Settings
+    from ftjm.runtime.config import Settings
 
 
 API_PORT = 8484
-"""Of `ftjm api`, too."""
+"""Default port of the HTTP API, in `ftjm up` and `ftjm api`."""
 
 
-def register(app: typer.Typer) -> None:
+def register(group: typer.Typer) -> None:
     """Add `up`."""
-    app.command()(up)
+    add_verb(group, up)
+
+
+@dataclass(frozen=True)
+class UpConnection(Logging, Connection):
+    """The options of a connection, where an embedded Kafka is the default."""
+
+    bootstrap: Annotated[
+        str | None,
+        typer.Option("--bootstrap", help="Use this Kafka instead of an embedded one.", rich_help_panel="Connection"),
+    ] = None
 
 
 def up(
-    schedulers: Annotated[int, typer.Option(min=0, help="Scheduler processes.")] = 2,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes.")] = 2,
-    slots: Annotated[int, typer.Option(min=1, help="Jobs that a worker runs at once.")] = 4,
+    connection: UpConnection,
+    schedulers: Annotated[int, typer.Option(min=0, max=64, help="Scheduler processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, max=256, help="Worker processes.")] = 2,
+    slots: Annotated[int, typer.Option(min=1, max=10_000, help="How many jobs each worker runs at once.")] = 4,
     queue: Annotated[list[str] | None, typer.Option(help="Queues that the workers serve (default: default).")] = None,
-    app: common.Apps = None,
+    app: Apps = None,
     brokers: Annotated[int, typer.Option(min=1, max=3, help="Embedded brokers: 1, or 3 for replication.")] = 1,
-    port: Annotated[int, typer.Option(help="First port of the embedded Kafka.")] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(min=1, max=PORT_MAX, help="First port of the embedded Kafka.")] = DEFAULT_PORT,
     api: Annotated[bool, typer.Option("--api/--no-api", help="Serve the HTTP API.")] = True,
     api_port: Annotated[
-        int | None, typer.Option(min=1, max=65_535, help="Of the HTTP API (default: 8484, or --port + 5 where given).")
+        int | None,
+        typer.Option(min=1, max=65_535, help="Port of the HTTP API (default: 8484; with --port, that port + 5)."),
     ] = None,
-    bootstrap: Annotated[str | None, typer.Option(help="Use this Kafka instead of an embedded one.")] = None,
-    cluster: common.Cluster = None,
-    data_dir: common.DataDir = None,
-    partitions: Annotated[int | None, typer.Option(help="Of commands and events; fixed at birth.")] = None,
-    lease_seconds: Annotated[float | None, typer.Option(help="A worker silent for this long is lost.")] = None,
-    kafka: common.KafkaSetting = None,
-    log_format: common.LogFormat = None,
-    log_level: common.LogLevel = None,
+    api_token: Annotated[
+        bool,
+        typer.Option(
+            "--api-token/--no-api-token",
+            help="Let the API ask for a token, which the endpoint file holds; without it, every user of this machine "
+            "may submit jobs, which run as you.",
+        ),
+    ] = True,
+    kafka_sign_on: Annotated[
+        bool,
+        typer.Option(
+            "--kafka-sign-on/--no-kafka-sign-on",
+            help="Let the embedded Kafka ask for a password, which the endpoint file holds; without it, every user of "
+            "this machine may write to its topics.",
+        ),
+    ] = True,
+    partitions: Annotated[
+        int | None, typer.Option(help="Partitions of commands and events; they cannot be changed later.")
+    ] = None,
+    lease_seconds: Annotated[
+        float | None, typer.Option(help="A worker that is silent for this long counts as lost.")
+    ] = None,
 ) -> None:
-    """Run a cluster here until Ctrl-C: a real Kafka (unless --bootstrap names one), schedulers, workers, HTTP.
+    """Run a whole cluster on this machine until Ctrl-C: an embedded Kafka, schedulers, workers and the HTTP API.
 
-    The data stays in the data directory: the next `up` goes on where this one stopped.
+    The data stays in the data directory: the next `up` continues where this one stopped.
 
     \b
     Examples:
@@ -54,22 +82,15 @@ def up(
       ftjm up --app thumbnails --queue thumbnails
     """
     require_linux()
-    from ftjm import up as composition
+    from ftjm.local import up as composition
 
-    flags = {
-        "bootstrap": bootstrap,
-        "cluster": cluster,
-        "data_dir": data_dir,
-        "partitions": partitions,
-        "lease_seconds": lease_seconds,
-        "kafka": kafka,
-        "log_format": log_format,
-        "log_level": log_level,
-    }
-    settings = common.settings(**flags)  # type: ignore[arg-type]
+    # No other API has a say here: `api` names the one whose token would be taken.
+    own = {"partitions": partitions, "lease_seconds": lease_seconds, "api": ""}
+    settings = connection.settings(**own)
+    checked_token(settings.api_token)
     embedded = settings.own_brokers or not settings.bootstrap
     if embedded:
-        settings = _with_own_brokers(flags, settings, brokers, port)
+        settings = connection.settings(**own | _own_brokers(settings, brokers, port))
     plan = composition.Plan(
         brokers=brokers if embedded else 0,
         port=port,
@@ -79,32 +100,34 @@ def up(
         queues=tuple(queue or ["default"]),
         apps=tuple(app or ()),
         api_port=(api_port or (API_PORT if port == DEFAULT_PORT else port + 5)) if api else 0,
+        api_token=api_token,
+        kafka_sign_on=kafka_sign_on,
     )
     composition.run(plan, settings, lambda: _announce(plan, settings))
 
 
 def require_linux() -> None:
-    """Raise FtjmError elsewhere."""
-    from ftjm.errors import FtjmError
+    """Raise FtjmError on other systems than Linux."""
+    from ftjm.runtime.errors import FtjmError
 
     if sys.platform != "linux":
         todo = "run `up` on a Linux machine; submit, get and the like work here with --bootstrap"
         raise FtjmError("Linux, whose kernel ends children with their parent", sys.platform, todo)
 
 
-def _with_own_brokers(flags: dict[str, Any], settings: Settings, brokers: int, port: int) -> Settings:
-    """Our own brokers allow shorter sessions and leases; what the user has set stays."""
-    from ftjm import config
-    from ftjm.embedded.kafka import addresses
+def _own_brokers(settings: Settings, brokers: int, port: int) -> dict[str, Any]:
+    """The settings that our own brokers give: addresses, and shorter sessions and leases unless the user set them."""
+    from ftjm.local.kafka import addresses
+    from ftjm.runtime import config
 
     unset = {name: value for name, value in config.OWN_BROKERS_TIMING.items() if name not in settings.model_fields_set}
-    return common.settings(**{**flags, **unset, "bootstrap": addresses(brokers, port), "own_brokers": True})
+    return unset | {"bootstrap": addresses(brokers, port), "own_brokers": True}
 
 
 def _announce(plan: Any, settings: Settings) -> None:
     from rich.console import Console
 
-    from ftjm.config import default_data_dir
+    from ftjm.runtime.endpoint import default_data_dir
 
     kafka = f"embedded, {plan.brokers} broker(s)" if plan.brokers else "yours"
     where = "" if settings.data_dir == default_data_dir() else f" --data-dir {settings.data_dir}"
@@ -112,6 +135,7 @@ def _announce(plan: Any, settings: Settings) -> None:
         f"[bold]ftjm is up[/]: {plan.schedulers} scheduler(s), {plan.workers} worker(s) of {plan.slots} slot(s)\n"
         f"  Kafka   {settings.bootstrap} ({kafka})\n"
         + (f"  API     {plan.api}/api/v1/jobs, described by {plan.api}/openapi.json\n" if plan.api else "")
+        + (f"  token   of the API: ftjm token{where}\n" if plan.api and plan.api_token else "")
         + f"  data    {settings.data_dir}\n"
         f"  try     ftjm submit{where} --queue {plan.queues[0]} --wait -- echo hello\n"
         f"  stop    Ctrl-C; the data stays"

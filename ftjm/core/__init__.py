@@ -1,1 +1,2 @@
-"""The pure core: what a job is, what may happen to it, and what follows. No clock, no chance, no I/O."""
+"""The pure core: the records, a partition's state, decisions about commands, and the effect of events. No clock, no
+random values, no I/O."""

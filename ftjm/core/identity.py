@@ -1,14 +1,24 @@
 """Names, identities, and where a key lives."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import blake2b
+from itertools import compress
+from operator import ne
 
 import msgspec
+from msgspec.structs import astuple
 
-from ftjm.core.model import JobSpec
 from ftjm.core.names import is_name
+from ftjm.core.state.model import JobSpec
 
 DEFAULT_QUEUE = "default"
+CONTENT_VERSION = 2
+"""The newest version of the content hash."""
+CONTENT_2_STATE_VERSION = 4
+"""Rows of this version and later know version 2 of the content hash."""
+CONTENT_BYTES = 16
+CONTENT_1_FIELDS = 22
+"""Fields that `JobSpec` had when version 1 of the content hash was in use."""
 
 _encode = msgspec.msgpack.Encoder(order="sorted").encode
 
@@ -53,7 +63,54 @@ def partition_for(key: str, partitions: int) -> int:
     return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
 
 
-def content_hash(spec: JobSpec) -> bytes:
-    """16 bytes that tell whether two submissions ask for the same: of the fields as the user gave them, with
-    delays kept relative, so that submitting again later is still the same."""
-    return blake2b(_encode(spec), digest_size=16).digest()
+def content_hash(spec: JobSpec, version: int = CONTENT_VERSION) -> bytes:
+    """16 bytes that are the same for two submissions that ask for the same job.
+
+    Only what the user gave counts: delays are relative, and the cluster's defaults are not filled in. So the same
+    request hours later, or under other settings, has the same hash.
+
+    Version 2 hashes the names and values of the fields that differ from their defaults. A field that is added to
+    `JobSpec` changes no hash of a job that does not use it.
+
+    Args:
+        spec: the fields as the user gave them.
+        version: the version of the hash, for comparison with one that was stored.
+
+    Returns:
+        The hash; empty if this program does not know the version, or if the version cannot express a field of `spec`.
+        An empty hash is no stored job's hash.
+    """
+    if version == CONTENT_VERSION:
+        (names, defaults), values = _defaults(type(spec)), astuple(spec)
+        given = dict(compress(zip(names, values, strict=True), map(ne, values, defaults)))
+        return blake2b(_encode(given), digest_size=16).digest()
+    return _content_hash_1(spec) if version == 1 else b""
+
+
+@cache
+def _defaults(kind: type[JobSpec]) -> tuple[tuple[str, ...], tuple[object, ...]]:
+    return kind.__struct_fields__, astuple(kind())
+
+
+def _content_hash_1(spec: JobSpec) -> bytes:
+    """Version 1 hashed the values of all fields, then 22, in their order.
+
+    It is frozen: jobs that were submitted under it must stay recognisable. It cannot express a later field, so a spec
+    that uses one is another job by it.
+    """
+    values = astuple(spec)
+    if values[CONTENT_1_FIELDS:] != _defaults(type(spec))[1][CONTENT_1_FIELDS:]:
+        return b""
+    return blake2b(_encode(values[:CONTENT_1_FIELDS]), digest_size=16).digest()
+
+
+def pack_content(version: int, content: bytes) -> bytes:
+    """A content hash as `JobSubmitted` carries it: of version 1 the hash alone, else one byte for the version first."""
+    return content if version == 1 else bytes([version]) + content
+
+
+def unpack_content(packed: bytes) -> tuple[int, bytes]:
+    """The version and the hash of `JobSubmitted.content`."""
+    if len(packed) <= CONTENT_BYTES:
+        return 1, packed
+    return packed[0], packed[1:]

@@ -1,11 +1,11 @@
-"""The life of a job, as a table: what each event may make of it.
+"""The lifecycle of a job as a table: which event may happen in which state, and to which states it leads.
 
-A missing row is an illegal move. `decide` asks the table before it speaks, `evolve` after; there is no other
-place where the legality of a transition is judged.
+A row that is missing is an illegal transition. `decide` asks the table before it decides, and `evolve` asserts it; no
+other place judges whether a transition is legal.
 """
 
-from ftjm.core import events as e
-from ftjm.core.model import LIVE, TERMINAL, JobState
+from ftjm.core.records import events as e
+from ftjm.core.state.model import LIVE, TERMINAL, JobState
 
 S = JobState
 Row = dict[JobState | None, frozenset[JobState]]
@@ -46,5 +46,5 @@ LIFECYCLE: dict[type[e.Event], Row] = {
 
 
 def may(event: type[e.Event], state: JobState | None) -> bool:
-    """Whether `event` may happen to a job in `state` (None: there is no such job)."""
+    """Whether `event` may happen to a job in `state`; None stands for a job that does not exist."""
     return state in LIFECYCLE[event]

@@ -1,4 +1,7 @@
-"""What may be a name. In a file of its own, since the process that all Python tasks are forked from needs no more."""
+"""The rules for names: of queues, jobs, workers, labels and tasks.
+
+This is a file of its own, because the process that all Python tasks are forked from imports it and needs no more.
+"""
 
 import re
 

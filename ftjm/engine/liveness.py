@@ -1,55 +1,61 @@
-"""Who is there: worker sessions as their heartbeats tell, on this process's own clock.
+"""Leases and offers of worker sessions, as their heartbeats report them, on this process's own clock.
 
-Nothing here is truth, and none of it is stored. Times are CLOCK_BOOTTIME milliseconds of this host.
+Nothing here is stored or replicated: it is an input to decisions. Times are CLOCK_BOOTTIME milliseconds of this host.
 
-A lease is never a time that somebody wrote down: silence is measured from *consuming* the last heartbeat, which
-is later than its sending, so an owner never gives a session up before its worker has stopped. It is measured up
-to a moment for which it is known that the lanes were read to the end they had then: what was sent before that
-moment has been heard.
+A lease is never an absolute time. An owner measures the silence of a session from the moment at which it *consumed* the
+last heartbeat. That is later than its sending, so an owner never gives a session up before its worker has stopped:
+
+    worker:  send ──── lease - margin ───► stops its attempts
+    owner:        consume ──────── lease ────────────► the session has lapsed
+
+The silence is measured up to a moment that is *confirmed*: the heartbeat lanes were read to the end that they had then,
+so every heartbeat that was sent before that moment has been consumed. It begins anew when this process becomes owner,
+and after a stall of this process, in which it may have consumed nothing.
+
+An offer is a number of slots of a session for one partition, and of attempts that it holds ahead of them. It is used
+while its session was heard recently (`FRESH_PART` of the lease) and has not sent an attempt for a free slot back since.
 """
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from ftjm.core.matching import Offer
-from ftjm.core.messages import SessionState, WorkerHeartbeat
-from ftjm.core.names import is_name
-from ftjm.core.state import State
-from ftjm.engine.partition import Lapse
+from ftjm.core.placement import Offer
+from ftjm.core.records.messages import SessionState, WorkerHeartbeat
+from ftjm.core.state.view import StateView
+from ftjm.engine.batch import Lapse
 
 FRESH_PART = 0.6
-"""Of its lease: a session that was silent for longer gets no new work."""
+"""Part of its lease after which a silent session gets no new work."""
 STALL_MS = 1_000
-"""A pause of our own that makes all silences start again."""
+"""A pause of this process that makes all silences begin anew."""
 CONFIRM_EVERY_MS = 1_000
-"""For sessions that a new owner has never heard."""
+"""Pause between confirmations while a partition has a session that its new owner has never heard."""
+CONFIRM_SELDOM_MS = 30_000
+"""The same while there is no such session. A lease that has run out is confirmed at once."""
 SESSIONS_MAX = 1_000
+"""Heartbeats are kept of this many sessions at least, however old they are."""
 FORGET_MS = 600_000
+"""Time since a heartbeat, and since a partition that this process owns last asked for it, after which it may be
+forgotten. An attempt with `continue_for` is waited for by the time of its session's last heartbeat, which must be known
+until then: its loss would look like a silence that began when this process became owner."""
+PURGE_EVERY_MS = 10_000
+"""Pause between two searches for heartbeats to forget."""
 
 
-LEASE_MS_MIN = 1_000
-LEASE_MS_MAX = 24 * 3_600_000
-
-
-def plausible(heartbeat: WorkerHeartbeat) -> bool:
-    """Whether a heartbeat is such as a worker of ours would send: what it says becomes part of events and keys."""
-    return (
-        is_name(heartbeat.session)
-        and is_name(heartbeat.worker)
-        and all(is_name(queue) for queue in heartbeat.queues)
-        and LEASE_MS_MIN <= heartbeat.lease_ms <= LEASE_MS_MAX
-        and heartbeat.lane >= 0
-    )
-
-
-class Heard(msgspec.Struct):
+class LastHeartbeat(msgspec.Struct):
     """The last heartbeat of a session, and when it was consumed."""
 
     heartbeat: WorkerHeartbeat
     at: int
+    needed_at: int
+    """When a partition of this process last asked for it."""
+
+    def is_past(self, now: int) -> bool:
+        """Whether it may be forgotten: its lease is over, and no partition waits for the session."""
+        return now - self.at >= max(FORGET_MS, self.heartbeat.lease_ms) and now - self.needed_at >= FORGET_MS
 
 
 class Liveness:
@@ -57,50 +63,70 @@ class Liveness:
 
     def __init__(self, now: int) -> None:
         self._lock = threading.Lock()
-        self._heard: dict[str, Heard] = {}
+        self._heard: dict[str, LastHeartbeat] = {}
         self._ticked = now
         self._since = now
         self._confirmed = now
+        self._purged = now
+        self._unknown_end = False
+        """Whether a partition has a session whose silence ends at a time that only the partition knows."""
         self.changed = 0
-        """Counts the changes of what is offered, so that partitions need not compare."""
+        """Counter of changes of what is offered, so that partitions need not compare offers."""
 
     def tick(self, now: int) -> None:
-        """To be called at least every `STALL_MS / 2`: a gap is a stall of our own."""
+        """Call it at least every `STALL_MS / 2`. A longer gap counts as a stall of this process."""
         with self._lock:
             if now - self._ticked > STALL_MS:
                 self._since = now
             self._ticked = now
 
-    def heard(self, heartbeat: WorkerHeartbeat, now: int) -> None:
-        """A heartbeat was consumed."""
+    def receive(self, heartbeat: WorkerHeartbeat, now: int) -> None:
+        """Take in a heartbeat that was read at `now`, ms of the boot clock."""
         with self._lock:
             before = self._heard.get(heartbeat.session)
-            self._heard[heartbeat.session] = Heard(heartbeat, now)
+            self._heard[heartbeat.session] = LastHeartbeat(heartbeat, now, now)
             if (
                 before is None
                 or before.heartbeat.state != heartbeat.state
                 or before.heartbeat.offers != heartbeat.offers
                 or before.heartbeat.queues != heartbeat.queues
+                or now - before.at > FRESH_PART * heartbeat.lease_ms
             ):
                 self.changed += 1
-            if len(self._heard) > SESSIONS_MAX:
-                self._heard = {name: h for name, h in self._heard.items() if now - h.at < FORGET_MS}
+            if len(self._heard) > SESSIONS_MAX and now - self._purged >= PURGE_EVERY_MS:
+                self._purged = now
+                self._heard = {name: heard for name, heard in self._heard.items() if not heard.is_past(now)}
 
-    def confirm(self, now: int) -> None:
-        """All that was told before `now` has been heard."""
-        with self._lock:
-            self._confirmed = max(self._confirmed, now)
+    def confirm(self, now: int) -> bool:
+        """All heartbeats that were sent before `now` have been consumed.
 
-    def suspects(self, now: int) -> bool:
-        """Whether it should be confirmed now: a lease has run out since that was done last."""
+        Returns:
+            Whether a session may have lapsed by that, so that the partitions should look.
+        """
         with self._lock:
-            if now - self._confirmed >= CONFIRM_EVERY_MS:
-                return True
-            ends = (max(h.at, self._since) + h.heartbeat.lease_ms for h in self._heard.values())
-            return any(self._confirmed < end <= now for end in ends)
+            before, self._confirmed = self._confirmed, max(self._confirmed, now)
+            lapsed = self._unknown_end or any(before < end <= self._confirmed for end in self._ends())
+            self._unknown_end = False
+            return lapsed
+
+    def suspects_in_ms(self, now: int, pause_ms: int = CONFIRM_SELDOM_MS) -> int:
+        """After how many ms a confirmation is needed, if no heartbeat arrives: a lease runs out, or the pause is over.
+
+        Args:
+            now: ms of the boot clock.
+            pause_ms: longest pause between two confirmations.
+        """
+        with self._lock:
+            pause_ms = CONFIRM_EVERY_MS if self._unknown_end else pause_ms
+            ends = (end for end in self._ends() if end > self._confirmed)
+            return max(0, min([self._confirmed + pause_ms, *ends]) - now)
+
+    def _ends(self) -> Iterator[int]:
+        """When the leases of the known sessions end, of those that have ended too."""
+        return (max(h.at, self._since) + h.heartbeat.lease_ms for h in self._heard.values())
 
     def census(self) -> Counter[str]:
-        """How many sessions were heard within their lease, by state."""
+        """Number of sessions that were heard within their lease, by state."""
         with self._lock:
             return Counter(
                 heard.heartbeat.state.lower()
@@ -108,18 +134,19 @@ class Liveness:
                 if self._ticked - heard.at <= heard.heartbeat.lease_ms
             )
 
-    def _silence(self, heard: Heard | None, until: int, since: int = 0) -> int:
+    def _silence(self, heard: LastHeartbeat | None, until: int, since: int = 0) -> int:
         return until - max(heard.at if heard else 0, self._since, since)
 
     def offers(self, partition: int, now: int, declined: Mapping[str, int] | None = None) -> list[Offer]:
-        """What open sessions that were heard lately offer `partition`.
+        """Offers to `partition` of open sessions that were heard recently.
 
-        `declined` tells when a session sent an attempt back: until it is heard again it has no room.
+        Args:
+            declined: when a session last declined an attempt. It has no room until it is heard again.
         """
         declined = declined or {}
         with self._lock:
             return [
-                Offer(h.session, h.worker, h.lane, h.lease_ms, tuple(h.queues), offer.number, offer.slots)
+                Offer(h.session, h.worker, h.lane, h.lease_ms, tuple(h.queues), offer.number, offer.slots, offer.ahead)
                 for heard in self._heard.values()
                 for h in (heard.heartbeat,)
                 if h.state is SessionState.OPEN and now - heard.at <= FRESH_PART * h.lease_ms
@@ -139,28 +166,30 @@ class Liveness:
                 if offer.partition == partition
             }
 
-    def lapses(self, state: State, since: int) -> list[Lapse]:
-        """Sessions of a partition, owned since `since`, that fell silent past their lease, or closed.
+    def lapses(self, state: StateView, since: int) -> list[Lapse]:
+        """Sessions of a partition, owned since `since`, that were silent for their lease, or have closed.
 
-        A session that is already given up is told of again while it holds attempts that may continue through a
-        cut: their time comes later.
+        A session that was given up is returned again while it holds attempts that may continue while it is cut off:
+        they are lost later than their session.
         """
         found = []
-        for name, row in state.sessions():
+        for name, row in state.open_sessions().items():
             with self._lock:
                 heard = self._heard.get(name)
+                if heard is not None:
+                    heard.needed_at = self._ticked
                 closed = heard is not None and heard.heartbeat.state is SessionState.CLOSED
+                if heard is None or heard.at < since or row.lost:
+                    self._unknown_end = True
                 silent_ms = self._silence(heard, self._confirmed, since)
-            if row.lost and row.live == 0:
-                continue
             if closed and row.live == 0:
-                # With attempts left, their reports are on the way: it closes only when the log has them.
+                # While attempts are left, their reports are under way. The session closes when the log has them.
                 found.append(Lapse(name, 0, closed=True))
             elif silent_ms >= row.lease_ms and (not row.lost or self._runs_out(state, name, row.lease_ms, silent_ms)):
                 found.append(Lapse(name, silent_ms))
         return found
 
     @staticmethod
-    def _runs_out(state: State, name: str, lease_ms: int, silent_ms: int) -> bool:
+    def _runs_out(state: StateView, name: str, lease_ms: int, silent_ms: int) -> bool:
         jobs = [state.job(key) for key in state.attempts(name)]
         return any(job is not None and silent_ms >= lease_ms + job.continue_for_ms for job in jobs)

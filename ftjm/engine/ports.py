@@ -5,8 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from ftjm.core.keys import Rows
-from ftjm.core.state import Changes
+from ftjm.core.state.rows import Changes, Rows
 
 
 class Fenced(Exception):
@@ -21,14 +20,15 @@ class StoreFailed(Exception):
     """The store cannot be read or written: nothing may be decided by what it seems to hold."""
 
 
-class EventRecord(msgspec.Struct, frozen=True):
+class EventRecord(msgspec.Struct, frozen=True, gc=False):
     """A committed record of `events[p]`."""
 
     offset: int
     value: bytes
+    key: bytes = b""
 
 
-class CommandRecord(msgspec.Struct, frozen=True):
+class CommandRecord(msgspec.Struct, frozen=True, gc=False):
     """A record of `commands[p]` with what its headers say."""
 
     offset: int
@@ -40,7 +40,7 @@ class CommandRecord(msgspec.Struct, frozen=True):
     confirmed: int = 0
     """Every number of that partition up to this one was in the log before it was sent."""
     epoch: int = 0
-    """Of the leader that took it: every later one is higher."""
+    """Epoch of the leader that took the record. Every later leader has a higher one."""
 
 
 class Codec(Protocol):
@@ -75,7 +75,21 @@ class Store(Rows, Protocol):
     def close(self) -> None: ...
 
 
-class Parcel(msgspec.Struct, frozen=True):
+class Clock(Protocol):
+    """An owner's two clocks: one that tells the time, and one that measures it."""
+
+    def wall_ms(self) -> int:
+        """The time to decide with, ms since the Unix epoch."""
+
+    def boot_ms(self) -> int:
+        """Milliseconds that have passed since some fixed moment. No change of the time of day moves it."""
+
+
+class Unsendable(Exception):
+    """A parcel can never be sent, however often it is tried: it is too large, or the topic has no such partition."""
+
+
+class Parcel(msgspec.Struct, frozen=True, gc=False):
     """A record that leaves the partition after a commit."""
 
     topic: str
@@ -87,8 +101,12 @@ class Parcel(msgspec.Struct, frozen=True):
     source: int = -1
     number: int = 0
     confirmed: int = 0
-    """Of a forwarded command: every number up to this one is known to have been delivered."""
+    """For a forwarded command: every number up to this one is known to have been delivered."""
 
 
 Send = Callable[[Parcel, Callable[[bool], None]], None]
-"""Sends a parcel; the callback is told, from any thread, whether the log has it, or has refused it."""
+"""Sends a parcel. The callback is called, from any thread, with True when the log has the parcel, and with False if the
+log refuses it.
+
+Raises Unsendable. Any other exception means that nothing can be sent now.
+"""

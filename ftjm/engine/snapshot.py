@@ -1,52 +1,77 @@
-"""Snapshots: a store's files as chunks that are named by their content, and the manifest that lists them.
+"""Snapshots: the files of a store, cut into chunks, and a manifest that lists them. Pure: no files, no Kafka.
 
-A manifest is written last, by the partition's fenced writer, together with the word of what is dropped for it: so
-whoever was fenced can neither publish nor delete. Pure: who reads files and sends bytes asks here what to do.
+A manifest is written last. The partition's fenced writer writes it in one transaction with the tombstones of what it
+replaces. So an owner that was fenced can neither publish a snapshot nor delete one. `snapshots/` reads the files and
+sends the chunks, as the functions here decide.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
-from ftjm.core.model import STATE_VERSION, Place, Position
+from ftjm.core.limits import PARTITIONS_MAX
+from ftjm.core.state.migrations import can_migrate, unreadable
+from ftjm.core.state.model import STATE_VERSION, LogPosition, Position
 
 KEEP = 2
-"""Manifests of a partition: the newest, and the one before it in case that one is damaged."""
+"""Manifests that are kept of a partition: the newest, and the one before it in case the newest is damaged."""
 CHUNK_BYTES_MAX = 900_000
-"""Below the 1 MB that every broker takes in a record."""
+"""Size of a chunk. Every broker accepts records of up to 1 MB."""
 FORMAT = 1
+"""Version of the manifest's format."""
+FILES_MAX = 10_000
+"""Files of one store. RocksDB's largest ones have 64 MB."""
+UNFOLD_MAX = 16
+"""A snapshot's files together have at most this many times the size of its distinct chunks. Chunks of a compressed
+store hardly ever repeat, so more is a manifest that was made to fill the disk."""
+
+# A manifest is read from a topic, or from a file that somebody hands over. Its file names become paths on this host, so
+# they match a pattern without separators; its numbers are bounded.
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
+ChunkName = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}(\.[0-9]{1,19}){2,3}\Z")]
+LogId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/_-]{0,64}\Z")]
+"""The id of a topic, in base64: it may have slashes, and no dots, so it leads out of no folder."""
+Place = Annotated[str, Meta(max_length=1024)]
+Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{0,128}\Z")]
+NUMBER_MAX = (1 << 63) - 1
+Number = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
+Offset = Annotated[int, Meta(ge=-1, le=NUMBER_MAX)]
+"""-1 for none."""
 
 
 class DamagedSnapshot(Exception):
-    """A manifest or a chunk is absent, or not what it should be."""
+    """A manifest or a chunk is missing, or its content is wrong."""
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True):
     """A piece of a file."""
 
-    name: str
-    """`<sha256>.<owner epoch>.<batch>.<taken at>` of the snapshot that it first came with. A name that was dropped
-    never comes back, not even with its content: so a deletion that comes late deletes nothing that somebody uses."""
-    size: int
-    offset: int = -1
-    """Of its record, where chunks live in the topic."""
+    name: ChunkName
+    """`<sha256>.<owner epoch>.<batch>.<taken at>`: its content, and the snapshot that first held it.
+
+    A name that was deleted never comes back, not even with the same content. So a late deletion cannot delete a chunk
+    that a newer snapshot uses."""
+    size: Annotated[int, Meta(ge=0, le=CHUNK_BYTES_MAX)]
+    offset: Offset = -1
+    """Offset of the chunk's record, if chunks live in the topic."""
 
     @property
     def digest(self) -> str:
         return self.name.partition(".")[0]
 
     @property
-    def birth(self) -> tuple[int, ...]:
-        """Owner epoch, batch and time of the snapshot that it first came with."""
+    def origin(self) -> tuple[int, ...]:
+        """The snapshot that first held it: owner epoch, batch and time."""
         return tuple(map(int, self.name.split(".")[1:]))
 
 
 class File(msgspec.Struct, frozen=True, array_like=True):
-    """One file of a store. Its chunks' hashes and their order are the file's own hash."""
+    """One file of a store. The hashes of its chunks, in their order, identify its content."""
 
-    name: str
+    name: FileName
     chunks: list[Chunk]
 
     @property
@@ -58,27 +83,29 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """One snapshot of one partition."""
 
     format: int = FORMAT
-    partition: int
-    log_id: str
-    applied_offset: int
-    batch_no: int
-    next_command: int
-    command_epoch: int = -1
-    owner_epoch: int
-    state_hash: str
-    state_version: int
-    taken_at: int
-    """ms."""
-    place: str
-    """Where the chunks are: the URL of a folder, or empty for the topic itself."""
-    previous: int
+    partition: Annotated[int, Meta(ge=0, lt=PARTITIONS_MAX)]
+    log_id: LogId
+    applied_offset: Offset
+    batch_no: Number
+    next_command: Number
+    command_epoch: Offset = -1
+    owner_epoch: Number
+    state_hash: Hash
+    state_version: Number
+    taken_at: Number
+    """When the snapshot was taken, ms since the Unix epoch."""
+    place: Place
+    """Where the chunks are: the URL of a folder; empty for the topic `snapshots`."""
+    previous: Offset
     """Offset of the manifest before this one; -1 if there is none."""
-    files: list[File]
+    older: Annotated[list[Number], Meta(max_length=100)] = []
+    """Offsets of manifests further back that are kept so that an older build can restore them."""
+    files: Annotated[list[File], Meta(max_length=FILES_MAX)]
 
     @property
-    def commands(self) -> Place:
-        """How far commands were decided."""
-        return Place(self.next_command, self.command_epoch)
+    def commands(self) -> LogPosition:
+        """The position up to which commands are decided."""
+        return LogPosition(self.next_command, self.command_epoch)
 
     @property
     def chunks(self) -> Iterator[Chunk]:
@@ -89,25 +116,25 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return sum(file.size for file in self.files)
 
     @property
-    def birth(self) -> tuple[int, ...]:
-        """What its new chunks are named after."""
+    def origin(self) -> tuple[int, ...]:
+        """Owner epoch, batch and time: the `origin` of its new chunks."""
         return self.owner_epoch, self.batch_no, self.taken_at
 
     @property
     def full(self) -> bool:
-        """Whether it uses no chunk of those before it."""
-        return all(chunk.birth == self.birth for chunk in self.chunks)
+        """Whether it uses no chunk of an earlier snapshot."""
+        return all(chunk.origin == self.origin for chunk in self.chunks)
 
 
 class Published(NamedTuple):
-    """A manifest with its place in the topic; `manifest` is None where the record is none that can be read."""
+    """A manifest in the topic. `manifest` is None if the record cannot be read."""
 
     offset: int
     manifest: Manifest | None
 
 
 class Piece(NamedTuple):
-    """A piece of a file as it is on disk."""
+    """A part of a file on disk, of at most `CHUNK_BYTES_MAX`."""
 
     digest: str
     size: int
@@ -119,7 +146,7 @@ def manifest_key(manifest: Manifest) -> str:
 
 
 def is_manifest(key: str) -> bool:
-    """Whether a record with this key is a manifest (or its end), and not a chunk."""
+    """Whether a record with this key is a manifest (or its tombstone), and not a chunk."""
     return "/m/" in key
 
 
@@ -129,23 +156,44 @@ def chunk_key(partition: int, name: str) -> str:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """As JSON, for people to read too."""
+    """Encode a manifest as JSON, which people can read."""
     return msgspec.json.encode(manifest)
 
 
 def decode(data: bytes) -> Manifest:
-    """Raises DamagedSnapshot."""
+    """Decode a manifest. Raises DamagedSnapshot if it cannot be read."""
     try:
         found = msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DamagedSnapshot(f"the manifest cannot be read: {error}") from error
     if found.format != FORMAT:
-        raise DamagedSnapshot(f"the manifest is of format {found.format}, and this program's is {FORMAT}")
+        raise DamagedSnapshot(f"expected a manifest of format {FORMAT}, but found one of format {found.format}")
+    require_sound(found)
     return found
 
 
-def about(position: Position, partition: int, taken_at: int, place: str, previous: int, files: list[File]) -> Manifest:
-    """The manifest of a store that stands at `position`."""
+def require_sound(manifest: Manifest) -> None:
+    """Raise DamagedSnapshot for a manifest that names a file twice, or unfolds to far more than its chunks hold."""
+    if len({file.name for file in manifest.files}) < len(manifest.files):
+        raise DamagedSnapshot("the manifest names a file twice")
+    distinct = sum({chunk.name: chunk.size for chunk in manifest.chunks}.values())
+    if manifest.size > UNFOLD_MAX * distinct:
+        raise DamagedSnapshot(f"the manifest makes {manifest.size} bytes of chunks that hold {distinct}")
+
+
+def manifest_of(
+    position: Position, partition: int, taken_at: int, place: str, previous: int, files: list[File]
+) -> Manifest:
+    """Return the manifest of a store.
+
+    Args:
+        position: the position in the store.
+        partition: the partition of the store.
+        taken_at: time of the snapshot, ms since the Unix epoch.
+        place: where the chunks are, see `Manifest.place`.
+        previous: offset of the manifest before this one; -1 if there is none.
+        files: the files of the store.
+    """
     return Manifest(
         partition=partition,
         log_id=position.log_id,
@@ -163,79 +211,119 @@ def about(position: Position, partition: int, taken_at: int, place: str, previou
     )
 
 
-def agrees(manifest: Manifest, position: Position) -> bool:
-    """Whether a store that was made from the manifest's files stands where the manifest says."""
-    said = about(position, manifest.partition, manifest.taken_at, manifest.place, manifest.previous, manifest.files)
-    return said == manifest
+def matches(manifest: Manifest, position: Position) -> bool:
+    """Whether a store that was restored from the manifest's files has the position that the manifest states."""
+    m = manifest
+    stated = manifest_of(position, m.partition, m.taken_at, m.place, m.previous, m.files)
+    return msgspec.structs.replace(stated, older=m.older) == m
 
 
-def foreign(manifest: Manifest, log_id: str) -> str:
-    """Why this program can make no store from it that is a child of the log; empty if it may."""
+def why_not_restorable(manifest: Manifest, log_id: str) -> str:
+    """Return why this program cannot restore the snapshot for the log `log_id`; empty if it can."""
     if manifest.log_id != log_id:
         return f"it is of another log ({manifest.log_id})"
-    if manifest.state_version != STATE_VERSION:
-        return f"its rows are of version {manifest.state_version}, and this program's of {STATE_VERSION}"
+    if not can_migrate(manifest.state_version):
+        return unreadable(manifest.state_version)
     return ""
 
 
-class Naming:
-    """Names for the chunks of a new snapshot: those that the newest manifest holds are used again, others are new."""
+class ChunkNames:
+    """The names of a new snapshot's chunks. A piece that the newest snapshot has keeps its name there."""
 
     def __init__(self, newest: Manifest | None, position: Position, place: str, taken_at: int) -> None:
-        """The time keeps names apart where there are two snapshots of one batch: of two records of one name the topic
-        drops the older, which a manifest may name by its offset."""
-        # Of another place nothing can be used again, and of another log nothing should be there.
+        """
+        Args:
+            newest: the newest manifest; None if there is none to take chunks from.
+            position: the position of the store.
+            place: where the new chunks go, see `Manifest.place`.
+            taken_at: time of the snapshot, ms since the Unix epoch. It distinguishes two snapshots of one batch: the
+                topic drops the older of two records with one name, although a manifest may need it.
+        """
+        # A chunk at another place cannot be used. A chunk of another log should not be there.
         usable = newest is not None and (newest.place, newest.log_id) == (place, position.log_id)
         chunks = newest.chunks if usable and newest is not None else ()
         self._known = {(c.digest, c.size): c for c in chunks}
-        self._birth = f"{position.owner_epoch}.{position.batch_no}.{taken_at}"
+        self._suffix = f"{position.owner_epoch}.{position.batch_no}.{taken_at}"
 
-    def knows(self, piece: Piece) -> bool:
-        """Whether its bytes need not be sent."""
+    def has(self, piece: Piece) -> bool:
+        """Whether the newest snapshot, or the part of this one that is named already, has the piece."""
         return (piece.digest, piece.size) in self._known
 
-    def name(self, piece: Piece) -> tuple[Chunk, bool]:
-        """The chunk that holds this piece, and whether it is new, so that its bytes must be sent."""
+    def chunk_of(self, piece: Piece) -> tuple[Chunk, bool]:
+        """Return the chunk that holds this piece, and whether it is new: then its content must be sent."""
         known = self._known.get((piece.digest, piece.size))
         if known is not None:
             return known, False
-        chunk = self._known[piece.digest, piece.size] = Chunk(f"{piece.digest}.{self._birth}", piece.size)
+        chunk = self._known[piece.digest, piece.size] = Chunk(f"{piece.digest}.{self._suffix}", piece.size)
         return chunk, True
 
 
-def placed(files: Iterable[File], offsets: dict[str, int]) -> list[File]:
-    """The files with the offsets at which their new chunks were written."""
+def with_offsets(files: Iterable[File], offsets: dict[str, int]) -> list[File]:
+    """Return the files with the offsets of their new chunks. `offsets` has them by name of the chunk."""
     return [
         File(f.name, [Chunk(c.name, c.size, offsets[c.name]) if c.name in offsets else c for c in f.chunks])
         for f in files
     ]
 
 
-def superseded(
-    new: Manifest, before: Sequence[Manifest], strays: Iterable[str], unusable: Iterable[Manifest] = ()
-) -> tuple[list[Manifest], list[str]]:
-    """What goes when `new` is published: manifests that are kept no longer, and names of chunks that nothing needs.
+def retained(found: Iterable[Manifest], final_version: int) -> list[Manifest]:
+    """Return the manifests that are kept: the `KEEP` newest, and one for each older build.
+
+    An older build cannot read rows of a newer version. To go back to it, it needs a snapshot of its own version and the
+    log behind that one. So the newest snapshot of each older version is kept until the upgrade is final. Snapshots of
+    a version newer than ours are not: members of that version can read ours.
 
     Args:
-        before: manifests that are there and may be of use, newest first.
-        strays: names of chunks that were left by a snapshot that never got its manifest.
-        unusable: manifests that are there and of no use: in the place of none that is.
+        found: the manifests, newest first.
+        final_version: the version of rows to which the upgrade is final; 0 if none was finalised.
     """
-    kept, gone = [new, *before[: KEEP - 1]], [*before[KEEP - 1 :], *unusable]
+    kept: list[Manifest] = []
+    for manifest in found:
+        version = manifest.state_version
+        for_older_build = final_version <= version < STATE_VERSION and all(one.state_version != version for one in kept)
+        if version <= STATE_VERSION and (len(kept) < KEEP or for_older_build):
+            kept.append(manifest)
+    return kept
+
+
+def superseded(
+    new: Manifest,
+    before: Sequence[Manifest],
+    strays: Iterable[str],
+    unusable: Iterable[Manifest] = (),
+    final_version: int = 0,
+) -> tuple[list[Manifest], list[str]]:
+    """Return what must be deleted when `new` is published: manifests, and the names of chunks that nothing needs.
+
+    Args:
+        new: the new manifest.
+        before: the published manifests that can be used, newest first.
+        strays: names of chunks of snapshots whose manifest was never published.
+        unusable: the published manifests that cannot be used. They all are deleted.
+        final_version: see `retained`.
+    """
+    kept = retained([new, *before], final_version)
+    gone = [*(manifest for manifest in before if manifest not in kept), *unusable]
     needed = {chunk.name for manifest in kept for chunk in manifest.chunks}
     listed = {chunk.name for manifest in gone for chunk in manifest.chunks if manifest.place == new.place}
     return gone, sorted((listed | set(strays)) - needed)
 
 
-def unneeded(found: Iterable[str], kept: Sequence[Manifest]) -> list[str]:
-    """Of the chunks found in a place, those that may be deleted once `kept` (newest first) are what is published.
+def deletable_chunks(found: Iterable[str], kept: Sequence[Manifest]) -> list[str]:
+    """Return the chunks of a folder that may be deleted.
 
-    Also by somebody who does not know yet that he was fenced: what came after his newest manifest is not his to judge.
+    An owner that was fenced and does not know it yet may call this, too. So chunks that are newer than the newest
+    manifest that the caller knows are not returned: a newer owner may need them.
+
+    Args:
+        found: the names of all files in the folder.
+        kept: the manifests that the caller knows as published, newest first.
     """
     needed = {chunk.name for manifest in kept for chunk in manifest.chunks}
-    return [name for name in found if name not in needed and _is_chunk(name) and Chunk(name, 0).birth <= kept[0].birth]
+    newest = kept[0].origin
+    return [name for name in found if name not in needed and _is_chunk(name) and Chunk(name, 0).origin <= newest]
 
 
 def _is_chunk(name: str) -> bool:
-    """Whether it may be ours: people leave things in folders."""
+    """Whether a file may be a chunk. People may have put other files into the folder."""
     return re.fullmatch(r"\w+(\.\d+){2,3}", name, re.ASCII) is not None

@@ -1,4 +1,11 @@
-"""Heartbeats, both ways: what is heard of workers and schedulers, and what this instance tells of itself."""
+"""Heartbeats: reads those of workers and schedulers, and sends those of this instance.
+
+A lease must not end because a heartbeat waits unread in its lane. So before a session or an instance counts as silent,
+this instance writes a mark into every lane, and reads up to the marks: then it has read every heartbeat that was sent
+before them.
+
+`ftjm/engine/liveness.py` says what a late heartbeat means for a worker's session.
+"""
 
 from __future__ import annotations
 
@@ -8,223 +15,336 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message
-
-from ftjm import logs
-from ftjm.adapters import codec
-from ftjm.adapters.kafka import offset_of
-from ftjm.adapters.kafka_lanes import LaneReader
-from ftjm.clock import boot_ms, wall_ms
+from ftjm.adapters.avro import codec
+from ftjm.adapters.kafka.errors import LogError
+from ftjm.adapters.kafka.lane_reader import LaneReader
+from ftjm.adapters.records import Receipt, Record
+from ftjm.core.bounds import confine
 from ftjm.core.errors import UndecodableError
 from ftjm.core.identity import partition_for
-from ftjm.core.messages import SchedulerHeartbeat, TakeSnapshot, WorkerHeartbeat
-from ftjm.engine.liveness import plausible
+from ftjm.core.records.levels import LEVEL
+from ftjm.core.records.messages import (
+    FinalizeUpgrade,
+    MemberVersion,
+    PartitionVersion,
+    SchedulerHeartbeat,
+    TakeSnapshot,
+    WorkerHeartbeat,
+)
+from ftjm.core.state.model import STATE_VERSION
+from ftjm.engine.liveness import CONFIRM_EVERY_MS, CONFIRM_SELDOM_MS
+from ftjm.engine.member_versions import ANNOUNCE_MS, SCHEDULER
+from ftjm.runtime import logs
+from ftjm.runtime.clock import boot_ms, wall_ms
+from ftjm.runtime.version import __version__
 from ftjm.scheduler.context import Context
-from ftjm.scheduler.inside import Inside
-from ftjm.scheduler.neighbours import Neighbours
-from ftjm.scheduler.runner import Runner
+from ftjm.scheduler.partition_runner import Runner
+from ftjm.scheduler.standby_placement import StandbyPlacement
+from ftjm.scheduler.status import SchedulerStatus
 
 log = logs.get(__name__)
 
 HEARTBEAT_SECONDS = 1.0
+"""Pause between two heartbeats while nothing changes."""
 HEARTBEAT_SECONDS_MIN = 0.02
-"""Between two heartbeats that tell of changes."""
-BACK_MS = 2_000
-"""So far back heartbeats are read at the start: whoever is there has said so since."""
+"""Least pause between two heartbeats."""
+READ_BACK_MS = 2_000
+"""At its start the process reads the heartbeats of this time. Every living process has sent one in it."""
 STALE_MS = 60_000
-"""What was told so long ago, and a lease, is told no more: leaders' clocks differ by much less."""
+"""Requests that are older are ignored, and workers' heartbeats that are older than this plus their lease."""
 PLACE_SECONDS = 0.25
+"""Pause between two decisions on which partitions this instance stands by for."""
 FAULT_SECONDS = 0.5
-"""Before hearing is tried again."""
+"""Pause after an error, before heartbeats are read again."""
+USUAL_AGES_MS = range(-1_000, 5_000)
+"""After a record of another age, marks are sent soon: perhaps the clock of its lane's leader has changed."""
+MARKS_SECONDS = 0.05
+"""Pause between two looks at whether the marks were read."""
 MARK_SECONDS = 1.0
-"""A mark that was not read by then is followed by another."""
+"""If the marks are in the log and were not read for this long, new ones are sent."""
 MARK = codec.encode(TakeSnapshot(partitions=[]))
-"""A wish for nothing: who hears it has nothing to do."""
+"""The record of a mark: a request for snapshots of no partition, on which every reader does nothing."""
 
 
 @dataclass
 class Marks:
-    """One in each lane."""
+    """The marks that were sent together: one in each lane."""
 
-    now: int
-    """When they were sent, by the clock of leases."""
-    at: float
-    """The same, by the monotonic clock."""
+    sent_ms: int
+    """When they were sent, ms of the boot clock, which also measures leases."""
+    sent_at: float
+    """When they were sent, seconds of the monotonic clock."""
     ends: dict[int, int] = field(default_factory=dict)
-    """How far each lane goes with its mark, where the log has it."""
+    """For each lane whose log has the mark, the offset behind it."""
     read_by: float = 0.0
-    """When they should have been read, monotonic clock; 0 before the log has all."""
+    """When they should have been read, seconds of the monotonic clock; 0 until the log has all of them."""
 
 
 class Heartbeats:
-    """Two threads, until the process stops; the last heartbeat says so."""
+    """Two threads that read and send heartbeats until the process stops. The last heartbeat says that it leaves."""
 
     def __init__(
         self,
         context: Context,
         runners: Mapping[int, Runner],
-        neighbours: Neighbours,
-        inside: Inside,
+        placement: StandbyPlacement,
+        status: SchedulerStatus,
         port: int,
         passive: Callable[[], bool],
     ) -> None:
-        """`port` is that of the process's inspection. Raises KafkaException where no broker answers."""
+        """Connect. The threads begin with `start`.
+
+        Args:
+            context: what the partitions of the process share.
+            runners: the runner of each partition, whose reports the heartbeats carry.
+            placement: receives the heartbeats of schedulers.
+            status: the state of this process, for `/metrics` and `/readyz`.
+            port: port of this process's metrics server.
+            passive: whether this instance is a passive standby.
+
+        Raises:
+            LogError: Kafka does not answer.
+        """
         self._context = context
         self._runners = runners
-        self._neighbours = neighbours
-        self._inside = inside
+        self._placement = placement
+        self._status = status
         self._port = port
         self._passive = passive
         self._topic = context.settings.topic("heartbeats")
-        self._seldom_undecodable = logs.Seldom()
-        self._lanes = context.outlet.warm(self._topic)
+        self._undecodable_throttle = logs.Throttle()
+        self._refused_throttle = logs.Throttle()
+        self._announced_at = -ANNOUNCE_MS
+        self._lanes = context.producer.warm(self._topic)
         kafka = context.settings.kafka_settings(context.instance.partition("@")[0])
-        self._reader = LaneReader(kafka, self._topic, range(self._lanes), back_ms=BACK_MS, whole=True)
+        self._reader = LaneReader(kafka, self._topic, range(self._lanes), back_ms=READ_BACK_MS, whole=True)
         self._marks: Marks | None = None
-        self._marked: dict[int, tuple[int, int]] = {}
-        """Of each lane, when its log had taken the newest mark, by our clock of leases and by its own."""
+        """The marks that are not read yet."""
+        self._mark_times: dict[int, tuple[int, int]] = {}
+        """When the log of each lane took the newest mark, ms: by the boot clock of this host, and by the broker."""
+        self._saw_unusual_age = False  # since the newest marks: an age that is not in `USUAL_AGES_MS`
         self._threads = [
-            threading.Thread(target=self._listen, name="listener", daemon=True),
-            threading.Thread(target=self._tell, name="teller", daemon=True),
+            threading.Thread(target=self._read_all, name="heartbeat-reader", daemon=True),
+            threading.Thread(target=self._send_all, name="heartbeat-sender", daemon=True),
         ]
 
     def start(self) -> None:
+        """Start both threads."""
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
-        """Wait for the last heartbeat, once the process stops."""
-        self._context.changed.set()
+        """Wait until the last heartbeat is sent and both threads have ended. The process must be stopping."""
+        self._context.heartbeat_due.set()
         for thread in self._threads:
             thread.join()
         self._reader.close()
 
-    def _listen(self) -> None:
-        """Read all lanes of heartbeats: workers' for the leases and offers, schedulers' to know of each other."""
-        liveness, placed_at, seldom = self._context.liveness, 0.0, logs.Seldom()
+    def _read_all(self) -> None:
+        """Read heartbeats until the process stops: leases and offers of workers, and the state of other schedulers."""
+        liveness, placed_at, throttle = self._context.liveness, 0.0, logs.Throttle()
         while not self._context.stopping.is_set():
             try:
-                self._hear(self._reader.read(0.05))
+                self._receive(self._reader.read(self._seconds_until_due(placed_at)))
                 liveness.tick(boot_ms())
                 if time.monotonic() - placed_at > PLACE_SECONDS:
                     placed_at = time.monotonic()
-                    self._neighbours.place()
-                self._confirm()
-            except KafkaException as error:
-                if seldom.due():
-                    log.warning("heartbeats_unreadable", error=str(error.args[0]), todo="waiting, and trying again")
+                    self._placement.place()
+                    self._context.agreed_members = self._context.members.agreed(boot_ms())
+                self._confirm_silence()
+            except LogError as error:
+                if throttle.due():
+                    log.warning("heartbeats_unreadable", error=str(error), todo="trying again")
                 self._context.stopping.wait(FAULT_SECONDS)
-            except Exception:  # without this thread no lease would ever end, and no worker get work
-                log.exception("listener_failed", todo="report it; it goes on")
+            except Exception:  # without this thread no lease would ever end, and no worker would get work
+                log.exception("heartbeat_reader_failed", todo="report this; reading heartbeats continues")
                 self._context.stopping.wait(FAULT_SECONDS)
 
-    def _confirm(self) -> None:
-        """Put a mark into each lane, and once all were read back, silence is known, and not only assumed.
+    def _seconds_until_due(self, placed_at: float) -> float:
+        """For how long nothing is to be done unless a heartbeat arrives."""
+        if self._marks is not None:
+            return MARKS_SECONDS
+        return max(MARKS_SECONDS, min(self._marks_due_in_ms() / 1000, placed_at + PLACE_SECONDS - time.monotonic()))
 
-        A mark that is acknowledged lies behind all that was, whereas an end that is asked for may be told by a leader
-        that was, and does not know it yet. Between what was read and the mark, nothing that the lane still has may be
-        passed over: whoever has said something there is not silent.
+    def _marks_due_in_ms(self) -> int:
+        """After how many ms marks are needed, if no heartbeat arrives until then.
+
+        Marks are records in all lanes, and all processes read them. So they are sent when a session may be silent; at
+        first, and when an age seems wrong, because the ages of heartbeats are measured by them; and every second by a
+        passive standby, which has to know whether it is alone.
+        """
+        if len(self._mark_times) < self._lanes:
+            return 0
+        pause_ms = CONFIRM_EVERY_MS if self._passive() or self._saw_unusual_age else CONFIRM_SELDOM_MS
+        return self._context.liveness.suspects_in_ms(boot_ms(), pause_ms)
+
+    def _confirm_silence(self) -> None:
+        """Write a mark into each lane if one is due. Once all marks are read, the silence of sessions is certain.
+
+        Every heartbeat that the log took before a mark lies before it. To request the log's end instead would not do: a
+        leader that was replaced and does not know it yet reports an end that is too low. The reader must not skip
+        any record before a mark, because a session whose heartbeat is there is not silent.
         """
         marks, liveness = self._marks, self._context.liveness
         if marks is None:
-            if liveness.suspects(boot_ms()):
-                self._mark()
+            if not self._marks_due_in_ms():
+                self._send_marks()
         elif len(marks.ends) == self._lanes:
             marks.read_by = marks.read_by or time.monotonic() + MARK_SECONDS
             if self._reader.reached(marks.ends):
-                liveness.confirm(marks.now)
-                self._neighbours.confirm(marks.at)
+                if liveness.confirm(marks.sent_ms):
+                    self._wake(self._runners)
+                self._placement.confirm(marks.sent_at)
                 self._marks = None
             elif time.monotonic() > marks.read_by:
-                self._mark()
+                self._send_marks()
 
-    def _mark(self) -> None:
+    def _send_marks(self) -> None:
         marks = self._marks = Marks(boot_ms(), time.monotonic())
+        self._saw_unusual_age = False
 
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                lane = message.partition() or 0
-                marks.ends[lane] = offset_of(message) + 1
-                self._marked[lane] = (boot_ms(), message.timestamp()[1])
+        def received(receipt: Receipt | LogError) -> None:
+            if isinstance(receipt, Receipt):
+                marks.ends[receipt.partition] = receipt.offset + 1
+                self._mark_times[receipt.partition] = (boot_ms(), receipt.time_ms)
             elif self._marks is marks:
-                self._marks = None  # refused: others are sent
+                self._marks = None  # a mark was refused: new ones are sent
 
         try:
             for lane in range(self._lanes):
-                self._context.outlet.send(self._topic, MARK, partition=lane, delivered=delivered)
+                self._context.producer.send_for_receipt(self._topic, MARK, partition=lane, received=received)
         except BaseException:
             self._marks = None
             raise
 
-    def _hear(self, messages: Iterable[Message]) -> None:
+    def _receive(self, records: Iterable[Record]) -> None:
+        """Pass on the messages of these records, and wake the partitions if the offers of workers have changed."""
         before = self._context.liveness.changed
-        for message in messages:
+        for record in records:
             try:
-                heartbeat = codec.decode(message.value() or b"")
-            except UndecodableError as error:  # of a newer version, mostly, while a cluster is upgraded: one a second
-                if self._seldom_undecodable.due():
-                    log.warning("heartbeat_undecodable", error=str(error), offset=message.offset())
+                message = codec.decode(record.value)
+            except UndecodableError as error:  # mostly of a newer build: while a cluster is upgraded, one a second
+                if self._undecodable_throttle.due():
+                    todo = "finish the upgrade if one is under way; the heartbeat is skipped"
+                    log.warning("heartbeat_undecodable", error=str(error), offset=record.offset, todo=todo)
                 continue
-            if isinstance(heartbeat, WorkerHeartbeat) and plausible(heartbeat):
-                # A lane that was read from its beginning has those of sessions that are long gone, too.
-                if self._age_ms(message) < heartbeat.lease_ms + STALE_MS:
-                    self._context.liveness.heard(heartbeat, boot_ms())
-            elif isinstance(heartbeat, SchedulerHeartbeat):
-                age_ms = wall_ms() - (self._context.clock.error_ms or 0) - message.timestamp()[1]
-                # It is of use at the start, for what was read back: whoever told that may have died since.
-                self._neighbours.hear(heartbeat, min(max(0, age_ms), BACK_MS))
-                self._inside.heard(heartbeat)
-            elif isinstance(heartbeat, TakeSnapshot) and self._age_ms(message) < STALE_MS:
-                self._context.wishes |= dict.fromkeys(heartbeat.partitions, heartbeat.full)
+            if fault := self._fault(message):
+                if self._refused_throttle.due():
+                    todo = "if it is one of yours, give it a name or settings inside these bounds"
+                    sender = record.key[:100].decode(errors="backslashreplace")
+                    log.warning("heartbeat_refused", sender=sender, error=fault, offset=record.offset, todo=todo)
+                continue
+            if isinstance(message, WorkerHeartbeat):
+                # A lane that is read from its beginning also has heartbeats of sessions that ended long ago.
+                if self._age_ms(record) < message.lease_ms + STALE_MS:
+                    self._context.liveness.receive(message, boot_ms())
+                    self._context.members.receive_worker(message, boot_ms() - self._age_ms(record))
+            elif isinstance(message, SchedulerHeartbeat):
+                age_ms = wall_ms() - (self._context.clock.error_ms or 0) - record.time_ms
+                # The age matters for the heartbeats that are read back at the start: the sender may have died since.
+                self._placement.receive(message, min(max(0, age_ms), READ_BACK_MS))
+                self._status.receive(message)
+                self._context.members.receive_scheduler(message, boot_ms() - self._age_ms(record))
+            elif isinstance(message, MemberVersion):
+                self._context.members.receive_version(message, boot_ms() - self._age_ms(record))
+            elif isinstance(message, FinalizeUpgrade) and self._age_ms(record) < STALE_MS:
+                if (message.level, message.state_version) == (LEVEL, STATE_VERSION):
+                    request = boot_ms(), message.actor
+                    self._context.finalize_requests |= dict.fromkeys(message.partitions, request)
+                    self._wake(message.partitions)
+            elif isinstance(message, TakeSnapshot) and self._age_ms(record) < STALE_MS:
+                self._context.snapshot_requests |= dict.fromkeys(message.partitions, message.full)
+                self._wake(message.partitions)
         if self._context.liveness.changed != before:
-            for runner in self._runners.values():
-                runner.wake()
+            self._wake(self._runners)
 
-    def _age_ms(self, message: Message) -> int:
-        """How long ago it was told, by the clock of its lane alone, which our own marks show; 0 before the first."""
+    def _wake(self, partitions: Iterable[int]) -> None:
+        for number in partitions:
+            if number in self._runners:
+                self._runners[number].wake()
+
+    def _fault(self, heartbeat: Any) -> str:
+        """Why a heartbeat must not be used: a value is out of its bounds; empty if it may be used."""
+        if fault := confine(heartbeat):
+            return fault
+        if isinstance(heartbeat, WorkerHeartbeat) and heartbeat.lane >= self._context.lanes:
+            return f"lane: expected one of {self._context.lanes} lanes, but found {heartbeat.lane}"
+        return ""
+
+    def _age_ms(self, record: Record) -> int:
+        """Return how long ago the log took a record; 0 until the first mark of the record's lane is in the log.
+
+        Only the clock of the lane's leader is used, which marks compare with the boot clock. A leader whose clock is
+        wrong would otherwise make living workers look silent.
+        """
         now = boot_ms()
-        at, time_ms = self._marked.get(message.partition() or 0, (now, 0))
-        return now - at + time_ms - message.timestamp()[1] if time_ms else 0
+        at, time_ms = self._mark_times.get(record.partition, (now, 0))
+        age_ms = now - at + time_ms - record.time_ms if time_ms else 0
+        self._saw_unusual_age |= age_ms not in USUAL_AGES_MS
+        return max(0, age_ms)
 
-    def _tell(self) -> None:
-        """Tell the others of this process: every second, and soon after something changed."""
+    def _send_all(self) -> None:
+        """Send a heartbeat every second, and soon after a change, until the process stops."""
         context = self._context
         lane = partition_for(context.instance, self._lanes)
         while True:
             last = context.stopping.is_set()
-            context.changed.clear()
+            context.heartbeat_due.clear()
             heartbeat = SchedulerHeartbeat(
                 instance=context.instance,
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 port=self._port,
                 partitions=[runner.report for runner in self._runners.values()],
-                lifeline=self._neighbours.lifeline,
+                lifeline=self._placement.lifeline,
                 passive=self._passive(),
                 leaving=last or context.leaving.is_set(),
             )
             try:
-                context.outlet.send(
+                encoded = codec.encode(heartbeat)  # before both are sent, so that they travel together
+                self._announce_version(lane, leaving=last)
+                context.producer.send_for_receipt(
                     self._topic,
-                    codec.encode(heartbeat),
+                    encoded,
                     partition=lane,
                     key=context.instance.encode(),
-                    delivered=self._compare_clocks,
+                    received=self._compare_clocks,
                 )
-            except Exception:  # one that cannot be told must not be the last
-                log.exception("heartbeat_failed", todo="report it; it is tried again")
+            except Exception:  # without this thread the other schedulers would take this one for dead
+                log.exception("heartbeat_failed", todo="report this; the next heartbeat is sent within a second")
             if last:
                 return
             context.stopping.wait(HEARTBEAT_SECONDS_MIN)
-            context.changed.wait(HEARTBEAT_SECONDS)
+            context.heartbeat_due.wait(HEARTBEAT_SECONDS)
 
-    def _compare_clocks(self, error: KafkaError | None, message: Message) -> None:
-        """The broker's time of a heartbeat's append is between its sending and now."""
-        if error is None:
-            self._inside.told()
+    def _announce_version(self, lane: int, *, leaving: bool) -> None:
+        """Announce the versions of this build, at most once in `ANNOUNCE_MS` unless the process is `leaving`."""
+        if boot_ms() - self._announced_at < ANNOUNCE_MS and not leaving:
+            return
+        self._announced_at = boot_ms()
+        announcement = MemberVersion(
+            member=self._context.instance,
+            name=self._context.instance,
+            role=SCHEDULER,
+            release=__version__,
+            level=LEVEL,
+            state_version=STATE_VERSION,
+            leaving=leaving,
+            partitions=[
+                PartitionVersion(partition=number, level=final.level, state_version=final.state_version)
+                for number, final in sorted(self._context.finalized.copy().items())
+            ],
+        )
+        key = self._context.instance.encode()
+        self._context.producer.send(self._topic, codec.encode(announcement), partition=lane, key=key)
+
+    def _compare_clocks(self, receipt: Receipt | LogError) -> None:
+        """Compare this host's clock with the broker's: the broker has appended the heartbeat since it was sent."""
+        if isinstance(receipt, Receipt):
+            self._status.note_heartbeat()
             known = self._context.clock.error_ms is not None
-            self._context.clock.compare(message.timestamp()[1], int((message.latency() or 0.0) * 1000))
+            self._context.clock.compare(receipt.time_ms, int(receipt.latency_seconds * 1000))
             if not known:
-                for runner in self._runners.values():
-                    runner.wake()
+                self._wake(self._runners)

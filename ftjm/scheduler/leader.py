@@ -1,134 +1,134 @@
-"""One leadership of a partition: from the fence to being fenced."""
+"""One leadership of a partition in a scheduler: `engine/owner.py` with its threads, Kafka, snapshots and metrics."""
 
 import time
-from collections import deque
+from collections.abc import Mapping
 
-import msgspec
-
-from ftjm import logs
-from ftjm.adapters.kafka import epoch_of, offset_of
-from ftjm.adapters.kafka_channel import Channel
-from ftjm.adapters.kafka_log import KafkaWriter, command_record
-from ftjm.clock import boot_ms
-from ftjm.core.model import Place
-from ftjm.engine.lineage import decided
-from ftjm.engine.outbox import Outbox
-from ftjm.engine.partition import BATCH_BYTES_MAX, Partition
-from ftjm.engine.ports import CommandRecord
+from ftjm.adapters.kafka.partition_buffer import CommandBuffer
+from ftjm.adapters.kafka.partition_log import KafkaWriter
+from ftjm.core.placement import Offer
+from ftjm.core.records.events import AttemptDispatched
+from ftjm.core.state.view import StateView
+from ftjm.engine.batch import BatchResult, Lapse
+from ftjm.engine.owner import Owner
+from ftjm.engine.partition import Partition
+from ftjm.runtime import logs
 from ftjm.scheduler.context import Context
-from ftjm.scheduler.following import TAKE_MAX
-from ftjm.scheduler.publishing import Publishing
-from ftjm.scheduler.steady import SteadyClock
+from ftjm.scheduler.owner_clock import OwnerClock
+from ftjm.scheduler.snapshot_publisher import SnapshotPublisher
+from ftjm.scheduler.upgrades import readable, update_policy
 
 TICK_SECONDS = 0.1
-"""Between looks at what nobody wakes us for: leases, offers that went stale."""
-AGAIN_SECONDS = 1.0
-"""Between tries to send what Kafka has refused."""
-SETTLE_MS = 200
-"""After its last batch an idle partition records how far its outbox is."""
+"""Pause between two steps of an owner that waits for something which wakes it not: a delivery, a snapshot."""
+IDLE_SECONDS = 1.0
+"""Pause between two steps of an owner that waits for nothing. It is woken by commands, by changed offers of workers, by
+leases that end, and by requests of operators. What is left is measured: how full the disk is, how old a report."""
+
+COMPANY_SECONDS = 0.02
+"""Least time between two batches while attempts are sent ahead and more jobs wait. Workers have attempts at hand then,
+so no slot waits for an answer; and a transaction costs the owner and the brokers as much as deciding ten commands."""
 
 
 class Leader:
-    """Decides for one partition, on the thread of its runner. Its writer has fenced whoever decided before."""
+    """Decides for one partition, until another instance fences this one. Only the thread of its runner uses it."""
 
-    def __init__(self, context: Context, partition: Partition, writer: KafkaWriter, commands: Channel) -> None:
-        """The partition has been folded to the end that its log had after the fence.
+    def __init__(self, context: Context, partition: Partition, writer: KafkaWriter, commands: CommandBuffer) -> None:
+        """Start to decide.
 
-        `commands` has all that were not decided by then, and perhaps some that were.
+        Args:
+            context: what the partitions of the process share.
+            partition: it is folded to the end that its log had after the fence.
+            writer: it has fenced the previous owner.
+            commands: receives all commands that were not decided by then, and perhaps some that were.
         """
         self._context = context
         self._partition = partition
         self._writer = writer
         self._number = partition.policy.partition
         self._log = logs.get(__name__, partition=self._number)
-        position = partition.position
         self._commands = commands
-        self._outbox = Outbox(self._number, context.codec, context.send, position.outbox_sent)
-        self._again_at = 0.0
-        self._waiting: deque[CommandRecord] = deque()
-        self._declined: dict[str, int] = {}
-        self._clock = SteadyClock(context.clock)
-        self._since = boot_ms()
-        self._wrote_at = 0
-        partition.lead(writer, context.instance)
-        self._snapshots = Publishing(context, partition, writer, self._clock)
-        # What the owner before us may not have sent.
-        self._outbox.ship(partition.state, list(partition.state.outbox(self._outbox.sent)))
+        self._began = 0.0
+        """When the newest batch that was written began, monotonic seconds."""
+        self._sends_ahead = False
+        """Whether the newest batch with dispatches has sent some ahead of free slots."""
+        self._more = False
+        """What the last step has returned."""
+        clock = OwnerClock(context.clock)
+        self._owner = Owner(partition, writer, context.instance, clock=clock, sessions=self, send=context.send)
+        self._snapshots = SnapshotPublisher(context, partition, writer, clock)
 
-    def step(self) -> bool:
-        """One batch; whether there may be more to do at once.
+    def step(self, *, jobs_wait: bool) -> bool:
+        """Decide and commit one batch. If `jobs_wait` for a slot, it waits for the reports of other attempts, too,
+        unless slots wait for it, or it is full already.
 
-        Raises: Fenced, CommitUnknown: then `close`; LostPosition, Diverged.
+        Returns:
+            Whether more commands wait to be decided at once.
+
+        Raises:
+            Fenced: another instance owns the partition now.
+            CommitUnknown: only a takeover can tell what the log holds.
+            LostPosition: the log of commands has lost records.
+            Diverged: the state differs from the log.
+            DamagedStore: a part of the store cannot be read.
         """
-        if sum(len(command.value) for command in self._waiting) < BATCH_BYTES_MAX:
-            # What the feed holds is bounded in bytes, so what is taken from it has to be, too.
-            for message in self._commands.take(TAKE_MAX - len(self._waiting)):
-                if not decided(self._partition.position, Place(offset_of(message), epoch_of(message))):
-                    self._waiting.append(command_record(message, self._context.lanes))
-        self._take_pressure()
-        now, began = boot_ms(), time.monotonic()
-        before, spent = self._partition.position.batch_no, self._writer.spent
-        consumed = self._partition.work(
-            self._clock.now(),
-            list(self._waiting),
-            lapses=self._context.liveness.lapses(self._partition.state, self._since),
-            offers=self._context.liveness.offers(self._number, now, self._declined),
-            outbox_sent=self._outbox.sent,
-        )
-        for _ in range(consumed):
-            self._waiting.popleft()
-        self._declined |= dict.fromkeys(self._partition.declined, boot_ms())
-        self._partition.declined.clear()
-        self._ship()
-        wrote = self._partition.position.batch_no != before
-        if wrote:
-            self._wrote_at = now
-            self._measure(consumed)
-        elif now - self._wrote_at > SETTLE_MS:
-            self._partition.settle(self._clock.now(), self._outbox.sent)
+        if jobs_wait and self._sends_ahead and not self._more:
+            self._context.stopping.wait(max(0.0, self._began + COMPANY_SECONDS - time.monotonic()))
+        if room := self._owner.room:
+            # The buffer is bounded in bytes, so what is taken from it has to be bounded in bytes, too.
+            self._owner.receive(self._commands.take(room))
+        backlog = self._commands.end - self._partition.position.next_command
+        self._owner.set_overload(self._context.overload.reason(self._number, backlog))
+        update_policy(self._context, self._partition)
+        began, spent = time.monotonic(), self._writer.spent
+        result = self._owner.step()
+        for alarm in result.alarms:
+            self._log.error("internal_error", text=alarm, todo="report this error; the command was refused and skipped")
+            self._context.metrics.commands_skipped.inc()
+        for skipped in result.skipped:
+            self._log.error("message_skipped", text=skipped, todo="find the cause; its receiver continues without it")
+            self._context.metrics.messages_skipped.inc()
+        if result.written:
+            self._began = began
+            if ahead := [event.ahead for event in result.events if isinstance(event, AttemptDispatched)]:
+                self._sends_ahead = any(ahead)
+            self._measure(result)
         self._snapshots.step()
         self._context.metrics.step_seconds.observe(time.monotonic() - began - (self._writer.spent - spent))
-        return wrote and bool(self._waiting or len(self._commands))
+        self._more = result.written and bool(self._owner.waiting or len(self._commands))
+        return self._more
 
-    def _take_pressure(self) -> None:
-        """Let decisions know whether there is room for new jobs."""
-        partition = self._partition
-        why = self._context.pressure.why(self._number, self._commands.end - partition.position.next_command)
-        if why != partition.policy.overload:
-            partition.policy = msgspec.structs.replace(partition.policy, overload=why)
+    # -- worker sessions, as the owner's port `Sessions` requests them
 
-    def _ship(self) -> None:
-        self._outbox.ship(self._partition.state, self._partition.to_ship)
-        self._partition.to_ship = []
-        if self._outbox.refused and time.monotonic() > self._again_at:
-            self._again_at = time.monotonic() + AGAIN_SECONDS
-            self._outbox.ship_refused(self._partition.state)
-        for alarm in self._partition.alarms:
-            self._log.error("internal_error", text=alarm, todo="report it: the command was refused and skipped")
-        self._partition.alarms.clear()
+    def lapses(self, state: StateView, since: int) -> list[Lapse]:
+        """Return what `Liveness.lapses` does."""
+        return self._context.liveness.lapses(state, since)
 
-    def _measure(self, consumed: int) -> None:
-        partition, metrics = self._partition, self._context.metrics
+    def offers(self, partition: int, now: int, declined: Mapping[str, int]) -> list[Offer]:
+        """Return what `Liveness.offers` does, without sessions whose build cannot read this partition's messages."""
+        return readable(self._context, self._partition, self._context.liveness.offers(partition, now, declined))
+
+    def _measure(self, result: BatchResult) -> None:
+        metrics = self._context.metrics
         metrics.transaction_seconds.observe(self._writer.seconds)
-        metrics.batch_commands.observe(consumed)
-        metrics.events.observe(partition.committed, partition.state.job)
+        metrics.batch_commands.observe(result.consumed)
+        metrics.events.observe(result.events, self._partition.state.job)
 
     @property
-    def cut_off(self) -> bool:
-        """Whether Kafka has said, since a command came, why perhaps none will come."""
+    def has_read_fault(self) -> bool:
+        """Whether Kafka has reported an error in reading commands since the last one arrived."""
         return self._commands.trouble is not None
 
-    def patience(self) -> float:
-        """Seconds in which nothing will be due."""
-        due = self._partition.state.next_due()
-        if due is None:
-            return TICK_SECONDS
-        return max(0.0, min(TICK_SECONDS, (due - self._clock.now()) / 1000))
+    def seconds_until_due(self) -> float:
+        """Return for how many seconds no step is due unless something wakes the thread: at most `IDLE_SECONDS`."""
+        idle = self._owner.is_settled and self._snapshots.is_idle
+        # The watchdog takes a partition for stuck that has not looked for work for so long.
+        pause = min(IDLE_SECONDS, self._context.settings.watchdog_seconds / 4) if idle else TICK_SECONDS
+        return self._owner.seconds_until_due(pause)
 
     def close(self) -> None:
-        """Decide no more, and forget what was not committed."""
+        """Stop deciding, and forget what was not committed."""
         self._snapshots.close()
-        self._context.pressure.forget(self._number)
+        self._context.overload.forget(self._number)
+        self._context.finalized.pop(self._number, None)
         self._writer.close()
-        self._context.feed.drop("commands", self._number)
-        self._partition.reopen()
+        self._context.reader.drop("commands", self._number)
+        self._owner.close()

@@ -1,1 +1,1 @@
-"""What users write their jobs with: tasks, requests, the client, and what an attempt may say of itself."""
+"""The library for users' programs: tasks, requests, the client, and what a running attempt can report."""

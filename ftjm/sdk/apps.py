@@ -1,4 +1,4 @@
-"""The modules that a worker serves: imported once, and what they define."""
+"""Apps: the modules that define the tasks of a worker, and their import."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ TEXT_MAX = 4_000
 
 
 class AppError(Exception):
-    """An app that cannot be imported; says why."""
+    """An app cannot be imported. The text names the app and the reason."""
 
 
 def load(apps: Iterable[str]) -> list[str]:
-    """Import the apps; the names of all tasks that are defined then, in order. Raises AppError."""
+    """Import the apps.
+
+    Returns:
+        The names of all tasks that are defined then, sorted.
+
+    Raises:
+        AppError: One of them cannot be imported.
+    """
     for app in apps:
         try:
             importlib.import_module(app)
         except BaseException as error:
-            raise AppError(f"cannot import {app}: {_why(app, error)}") from error
+            raise AppError(f"cannot import {app}: {_import_error(app, error)}") from error
     return sorted(TASKS)
 
 
-def _why(app: str, error: BaseException) -> str:
+def _import_error(app: str, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in {app, *_parents(app)}:
         return f"no module named {error.name!r} on this worker; run it where the module is, or set PYTHONPATH"
     return "".join(traceback.format_exception(error)).strip()[-TEXT_MAX:]

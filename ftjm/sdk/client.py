@@ -1,4 +1,9 @@
-"""The client as programs use it: submit requests, get handles."""
+"""The client of programs: it submits requests and returns handles.
+
+with ftjm.Client() as client:
+    handle = client.submit(resize("a.png", width=200), priority=7, job_id="resize-a-200")
+    print(handle.result(timeout=30))
+"""
 
 from __future__ import annotations
 
@@ -7,27 +12,26 @@ from typing import Any, TypeVar, Unpack
 
 import uuid_utils
 
-from ftjm import config
-from ftjm.config import Settings
-from ftjm.core.commands import SubmitJob
+from ftjm.client.ticket import Ticket
 from ftjm.core.identity import parse_job
-from ftjm.inputs import JobRequest
+from ftjm.core.records.commands import SubmitJob
+from ftjm.runtime import config
+from ftjm.runtime.config import Settings
 from ftjm.sdk.handle import Handle
-from ftjm.sdk.request import JobOptions, Request
+from ftjm.sdk.request import JobOptions, Request, found_type
+from ftjm.sdk.tasks import Task
 from ftjm.sdk.transport import KafkaTransport, Transport
-from ftjm.tickets import Ticket
+from ftjm.specs.job import JobRequest
 
 R = TypeVar("R")
 
 
+# Same name as ftjm.client.command_client.Client: each is the client of its floor; users see only this one.
 class Client:
-    """A session with a cluster, which is found by these arguments, then `FTJM_*` variables, then `ftjm.toml`, then the
-    running `ftjm up` of this machine. A context manager; all of it may be called from any thread.
+    """A connection to a cluster. A context manager; all methods may be called from any thread.
 
-    Args:
-        kafka: settings for the Kafka client, as they are.
-        patience: seconds for which Kafka may be silent before a call gives up with `Unreachable`.
-    """
+    The cluster is found by the arguments, then by `FTJM_*` variables, then by `ftjm.toml`, then by the running `ftjm
+    up` of this machine."""
 
     def __init__(
         self,
@@ -40,7 +44,22 @@ class Client:
         settings: Settings | None = None,
         transport: Transport | None = None,
     ) -> None:
-        """Raises UsageError, Unreachable, FtjmError."""
+        """Connect.
+
+        Args:
+            bootstrap: Addresses of Kafka brokers, `host:port,...`.
+            cluster: The name of the cluster, which its topics begin with.
+            data_dir: The directory that may hold the endpoint file of `ftjm up`.
+            kafka: Settings that are handed to the Kafka client as they are.
+            patience: Seconds for which Kafka may be silent before a call raises `Unreachable`.
+            settings: All settings, instead of the arguments above.
+            transport: A replacement for Kafka; for `ftjm.testing`.
+
+        Raises:
+            UsageError: A setting has a wrong value.
+            Unreachable: Kafka does not answer.
+            FtjmError: The topics of the cluster do not exist, or cannot be used.
+        """
         if transport is None:
             found = settings or config.load(
                 bootstrap=bootstrap, cluster=cluster, data_dir=data_dir, kafka=dict(kafka) if kafka else None
@@ -55,21 +74,27 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the session. Jobs go on; handles can wait no more."""
+        """Disconnect. Jobs continue. Handles of this client cannot be used any more."""
         self._transport.close()
 
     def submit(self, request: Request[R], *, job_id: str = "", **options: Unpack[JobOptions]) -> Handle[R]:
-        """Submit a job: returns when the replicated log has it.
+        """Submit a job, and wait until the replicated log has it.
 
         Args:
-            job_id: with the queue its identity: submitting the same one again gives the same job. By default a new one.
-            options: win over those of the request.
+            request: A call of a task, or a command.
+            job_id: Together with the queue, the job's identity: submitting the same job again gives the same job. By
+                default a new id.
+            options: Options of the job, which win over those of the request.
+
+        Returns:
+            The job's handle. If the cluster refuses the job, the handle raises `Refused`.
 
         Raises:
-            InvalidJobError: for options that cannot be. What the cluster refuses, the handle raises.
-            Unreachable: Kafka was silent; submit the same again with its `job_id`, and nothing is doubled.
+            InvalidJobError: An option has a wrong value.
+            TypeError: It is not a request, such as a task that is not called.
+            Unreachable: Kafka does not answer. Submit again with the same `job_id`: the job is not doubled.
         """
-        job = request.job({**options, "job_id": job_id or None})
+        job = _checked(request).job({**options, "job_id": job_id or None})
         ticket = self._send(job, awaits=True)
         self._transport.confirm([ticket])
         return Handle(self._transport, job.queue, ticket.command.job_id, ticket)
@@ -77,19 +102,30 @@ class Client:
     def submit_many(
         self, requests: Iterable[Request[R] | tuple[str, Request[R]]], *, awaits: bool = True
     ) -> list[Handle[R]]:
-        """Submit jobs, each with a job id or without, and wait once until the log has all of them.
+        """Submit many jobs, and wait once until the log has all of them. Much faster than one `submit` after another.
+
+        Example:
+            handles = client.submit_many((f"resize-{n}", resize(f"{n}.png", width=200)) for n in range(10_000))
 
         Args:
-            awaits: whether outcomes will be wanted: of those that are not, none is sent.
+            requests: Requests, or pairs of a job id and a request.
+            awaits: Whether results will be asked for. If not, partitions send no outcomes, which saves work.
 
-        Raises as `submit`; those before an invalid one are submitted.
+        Returns:
+            The handles, in the order of the requests.
+
+        Raises:
+            InvalidJobError, TypeError: A request is not valid. The jobs before it are submitted.
+            Unreachable: Kafka does not answer. Submit again with the same job ids: no job is doubled.
         """
+        if not isinstance(requests, Iterable):
+            raise TypeError(f"expected requests, or pairs of a job id and a request, but found {found_type(requests)}")
         handles: list[Handle[R]] = []
         tickets: list[Ticket] = []
         try:
             for item in requests:
-                job_id, request = item if isinstance(item, tuple) else ("", item)
-                job = request.job({"job_id": job_id or None})
+                job_id, request = item if isinstance(item, tuple) and len(item) == 2 else ("", item)
+                job = _checked(request).job({"job_id": job_id or None})
                 ticket = self._send(job, awaits=awaits)
                 tickets.append(ticket)
                 handles.append(Handle(self._transport, job.queue, ticket.command.job_id, ticket))
@@ -98,9 +134,27 @@ class Client:
         return handles
 
     def job(self, name: str) -> Handle[Any]:
-        """A handle of a job that somebody has submitted: `queue/job_id`. Raises ValueError for what is no name."""
+        """A handle of a job that was submitted before, perhaps by another program.
+
+        Args:
+            name: `queue/job_id`; a bare id means the queue `default`.
+
+        Raises:
+            ValueError: It is not a job's name.
+            TypeError: It is not text.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"expected a job's name as text, but found {found_type(name)}")
         return Handle(self._transport, *parse_job(name))
 
     def _send(self, job: JobRequest, *, awaits: bool) -> Ticket:
         job_id = job.job_id or str(uuid_utils.uuid7())
         return self._transport.send(SubmitJob(queue=job.queue, job_id=job_id, spec=job.spec, awaits=awaits))
+
+
+def _checked(request: Request[R]) -> Request[R]:
+    if isinstance(request, Task):
+        raise TypeError(f"expected a request, but found {request!r}, which is not called; submit {request.name}(...)")
+    if not isinstance(request, Request):
+        raise TypeError(f"expected a call of a task, or ftjm.command(...), but found {found_type(request)}")
+    return request

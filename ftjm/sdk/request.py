@@ -1,52 +1,62 @@
-"""What may be submitted: a call of a task, or a command, with its options; checked when it is made."""
+"""Requests: what may be submitted, a call of a task or a command, with its options. Checked when it is made."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack
 
 import msgspec
 
-from ftjm.sdk import plain
+from ftjm.core import json_values
+from ftjm.core.state.executors import COMMAND
 
 if TYPE_CHECKING:
-    from ftjm.inputs import JobRequest
+    from ftjm.specs.job import JobRequest
 
 R = TypeVar("R")
-COMMAND, PYTHON = "command", "python"
 
 
 class JobOptions(TypedDict, total=False):
-    """Every option of a job, as in files of jobs: durations and times are text (`2m`, `2030-01-31T18:00:00Z`)."""
+    """The options of a job, as in files of jobs: durations and times are text (`2m`, `2030-01-31T18:00:00Z`)."""
 
     queue: str
     priority: int
     """0 to 100, higher first; by default 50."""
     timeout: str
-    """For each attempt."""
+    """Longest duration of each attempt. An attempt that takes longer is stopped, and the job may be tried again."""
     deadline: str
+    """The job's deadline, as a duration from submission or as a time. A job that has not ended by then fails."""
     delay: str
+    """Time from submission to the first attempt."""
     start_at: str
+    """The time of the first attempt, instead of `delay`."""
     max_attempts: int
     backoff: Mapping[str, str | float]
-    """`initial`, `factor`, `max`."""
+    """Pauses between attempts: `initial`, `factor`, `max`, such as `{"initial": "1s", "factor": 2, "max": "5m"}`."""
     on_worker_loss: Literal["requeue", "fail", "hold"]
+    """What happens to the job if its worker is lost during an attempt."""
     worker_losses_max: int
+    """After how many such losses the job fails; with `requeue`."""
     disconnect: Mapping[str, str]
-    """`continue_for`."""
+    """`continue_for`: how long an attempt may run on while its worker is cut off from the log; at most 23h."""
     cancel_grace: str
+    """Time between SIGTERM and SIGKILL when an attempt is stopped."""
     retention: str
+    """How long the ended job is kept."""
     hold: bool
+    """Whether it waits for a release."""
     env: Mapping[str, str]
-    """Public: it stays in the log."""
+    """Environment variables. They are public: they stay in the log."""
     labels: Mapping[str, str]
     cwd: str
+    """The working directory on the worker; by default a directory of its own for each attempt."""
 
 
 @dataclass(frozen=True)
 class Request(Generic[R]):
-    """A job that is not submitted yet; it yields an `R`."""
+    """A job that is not submitted yet, and whose result is an `R`. Made by a task or by `ftjm.command`."""
 
     executor: str
     command: tuple[str, ...]
@@ -55,36 +65,69 @@ class Request(Generic[R]):
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def job(self, options: Mapping[str, Any] | None = None) -> JobRequest:
-        """The job with these further options. Raises InvalidJobError, with all that is wrong."""
-        from ftjm.inputs import parse_job
+        """The job, with further options that win over its own. Raises InvalidJobError with everything that is wrong."""
+        from ftjm.specs.executors import BY_NAME
+        from ftjm.specs.job import parse_job
 
-        runs = {"task": self.command[0]} if self.executor == PYTHON else {"command": list(self.command)}
+        runs = BY_NAME[self.executor].written(list(self.command))
         parsed = parse_job({**self.options, **(options or {}), **runs})
         spec = msgspec.structs.replace(parsed.spec, payload=self.payload)
         return parsed._replace(spec=spec)
 
     def checked(self) -> Request[R]:
-        """The same, once everything about it is known to be right. Raises InvalidJobError."""
-        from ftjm.inputs import INLINE_LIMIT_BYTES, InvalidJobError, Problem
+        """Check the request, and return it. Raises InvalidJobError with all problems."""
+        from ftjm.specs.job import INLINE_LIMIT_BYTES, FieldProblem, InvalidJobError
 
         self.job()
         if len(self.payload) > INLINE_LIMIT_BYTES:
             found = f"expected arguments of at most {INLINE_LIMIT_BYTES} bytes of JSON, but found {len(self.payload)}"
-            raise InvalidJobError([Problem(("payload",), f"{found}; put the data elsewhere, and pass where it is")])
+            text = f"{found}; put the data elsewhere, and pass where it is"
+            raise InvalidJobError([FieldProblem(("payload",), text)])
         return self
 
 
 def command(command: str | Sequence[str], *, payload: Any = None, **options: Unpack[JobOptions]) -> Request[Any]:
-    """A job that runs a program: a list of words, or a text that is split as a shell does, without running one.
+    """Make a request for a job that runs a program.
+
+    Example:
+        client.submit(ftjm.command(["ffmpeg", "-i", "in.mov", "out.mp4"], timeout="1h"))
 
     Args:
-        payload: JSON for its standard input; None is nothing.
+        command: The program and its arguments; or a text, which is split into words as a shell does. No shell runs.
+        payload: A JSON value for the program's standard input; None for an empty input.
+        options: Options of the job.
 
-    Its result is what it writes as JSON to the file `FTJM_RESULT_FILE`, or None.
-    Raises InvalidJobError, and TypeError for a payload that JSON cannot hold.
+    Returns:
+        The request. The job's result is the JSON that the program writes to the file `FTJM_RESULT_FILE`, or None.
+
+    Raises:
+        InvalidJobError: An option or the command has a wrong value.
+        TypeError: The command is not made of text, or JSON cannot hold the payload.
     """
-    import shlex
-
-    words = shlex.split(command) if isinstance(command, str) else [str(word) for word in command]
-    encoded = b"" if payload is None else plain.encode(payload, "payload")
+    words = _split(command) if isinstance(command, str) else _words(command)
+    encoded = b"" if payload is None else json_values.encode(payload, "payload")
     return Request[Any](COMMAND, tuple(words), encoded, dict(options)).checked()
+
+
+def _split(command: str) -> list[str]:
+    """The words of a command line."""
+    from ftjm.specs.job import parse_job
+
+    return parse_job({"command": command}).spec.command
+
+
+def _words(command: Any) -> list[str]:
+    if isinstance(command, bytes | bytearray | memoryview) or not isinstance(command, Sequence):
+        raise TypeError(f"expected a text or a list of texts as the command, but found {found_type(command)}")
+    for index, word in enumerate(command):
+        if not isinstance(word, str | int | float | os.PathLike) or isinstance(word, bool):
+            raise TypeError(f"expected text as word {index} of the command, but found {found_type(word)}")
+    return [os.fspath(word) if isinstance(word, os.PathLike) else str(word) for word in command]
+
+
+def found_type(value: Any) -> str:
+    """A value that is not of the expected type, for an error: its type, and how it looks."""
+    try:
+        return f"{type(value).__name__}: {value!r:.80}"
+    except Exception:  # noqa: BLE001  (a user's `__repr__` may raise anything)
+        return type(value).__name__

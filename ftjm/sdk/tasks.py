@@ -1,4 +1,11 @@
-"""Python functions as jobs: `@ftjm.task`, and the tasks that a process knows by name."""
+"""Python functions as jobs: `@ftjm.task`, and the tasks that a process knows by name.
+
+@ftjm.task(queue="thumbnails", max_attempts=3, timeout="2m")
+def resize(path: str, width: int) -> dict: ...
+
+resize("a.png", width=200)         # a request: nothing happens before it is submitted
+resize.run("a.png", width=200)     # an ordinary call, in this process
+"""
 
 from __future__ import annotations
 
@@ -10,17 +17,18 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
+from ftjm.core import json_values
 from ftjm.core.names import TASK_NAME_CHARACTERS_MAX, is_task_name
-from ftjm.sdk import plain
-from ftjm.sdk.request import PYTHON, JobOptions, Request
+from ftjm.core.state.executors import PYTHON
+from ftjm.sdk.request import JobOptions, Request, found_type
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 CHECKS = ContextVar("ftjm_checks", default=True)
-"""Off where tasks are only run: what checks options makes a process larger, and its forks slower."""
+"""Whether options are checked. Not in a zygote: the libraries that check them would make every fork slower."""
 TASKS: dict[str, Task[..., Any]] = {}
-"""By name. A worker finds here what its apps define."""
+"""The tasks of this process by name. A worker finds here what its apps define."""
 
 
 class Task(Generic[P, R]):
@@ -28,7 +36,7 @@ class Task(Generic[P, R]):
 
     __name__: str
 
-    def __init__(self, function: Callable[P, R], name: str, options: JobOptions, *, idempotent: bool) -> None:
+    def __init__(self, function: Callable[P, R], name: str, options: JobOptions, *, isolated: bool = False) -> None:
         if not is_task_name(name):
             most = TASK_NAME_CHARACTERS_MAX
             raise ValueError(f"expected a task's name of at most {most} letters, but found {name!r}")
@@ -36,18 +44,19 @@ class Task(Generic[P, R]):
         self.function = function
         self.name = name
         self.options: JobOptions = options
-        self.idempotent = idempotent
+        self.isolated = isolated
         self._signature = inspect.signature(function)
         if CHECKS.get():
-            # A wrong option is told where it is written.
+            # A wrong option is an error at the line that has it.
             self._request((), {}).checked()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Request[R]:
-        """A job that will call the function so. Nothing happens before it is submitted.
+        """Make a request for a job that calls the function with these arguments. Nothing happens before it is
+        submitted.
 
         Raises:
-            TypeError: for arguments that the function does not take, or that JSON cannot hold.
-            InvalidJobError: for more arguments than a record may have.
+            TypeError: The function does not take such arguments, or JSON cannot hold them.
+            InvalidJobError: The arguments are larger than a record may be.
         """
         try:
             self._signature.bind(*args, **kwargs)
@@ -56,11 +65,11 @@ class Task(Generic[P, R]):
         return self._request(args, kwargs).checked()
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function here and now, as if it had no decorator."""
+        """Call the function in this process, as if it had no decorator."""
         return self.function(*args, **kwargs)
 
     def _request(self, args: Any, kwargs: Any) -> Request[R]:
-        payload = plain.encode({"args": list(args), "kwargs": dict(kwargs)}, self.name)
+        payload = json_values.encode({"args": list(args), "kwargs": dict(kwargs)}, self.name)
         return Request[R](PYTHON, (self.name,), payload, dict(self.options))
 
     def __repr__(self) -> str:
@@ -73,34 +82,65 @@ def task(function: Callable[P, R], /) -> Task[P, R]: ...
 
 @overload
 def task(
-    *, name: str = "", idempotent: bool = False, **options: Unpack[JobOptions]
+    *, name: str = "", isolated: bool = False, idempotent: bool = False, **options: Unpack[JobOptions]
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
 def task(
-    function: Callable[P, R] | None = None, /, *, name: str = "", idempotent: bool = False, **options: Any
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str = "",
+    isolated: bool = False,
+    idempotent: bool = False,  # noqa: ARG001  (see its description)
+    **options: Any,
 ) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
     """Make a function a task: `@ftjm.task(queue="thumbnails", timeout="2m")`.
 
     Args:
-        name: what workers know it by; by default its module and name. It must stay the same while jobs wait.
-        idempotent: it may run twice without harm. Its attempts are threads of one process that is kept, so that none
-            pays for a fork; a stop raises `ftjm.Stopped` in it, and one that does not end within its grace is killed
-            with that process, whose other attempts run again. A job with `env`, `cwd` or `disconnect` has a process.
-        options: of its jobs, where a submission says nothing else; `max_attempts` is 3 by default.
+        function: A plain function, if the decorator is used without parentheses.
+        name: The name by which workers know the task; by default its module and name. It must stay the same while jobs
+            of it wait.
+        isolated: Whether each attempt gets a process of its own, which ends with it. By default an attempt runs in a
+            process that has run others before, and modules and global variables of the app are as these left them. A
+            process of its own costs about 9 ms of processor time.
+        idempotent: Whether an attempt may run twice without harm. It says so to readers, and has no effect: it chose
+            threads before there were processes that are kept.
+        options: Options of its jobs, which a submission may override. `max_attempts` is 3 by default.
 
-    Raises InvalidJobError for options that cannot be, TypeError or ValueError for what cannot be a task.
+    Returns:
+        The task; or, with options, the decorator that makes it.
+
+    Raises:
+        InvalidJobError: An option has a wrong value.
+        TypeError: It is not a plain function.
+        ValueError: The name cannot be a task's, or another task has it.
     """
-    checked: JobOptions = options  # type: ignore[assignment]  # the overloads say what they are
+    checked: JobOptions = options  # type: ignore[assignment]  # the overloads declare their types
 
     def make(function: Callable[P, R]) -> Task[P, R]:
-        if not callable(function) or inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-            raise TypeError(f"expected a plain function as a task, but found {function!r}; use asyncio.run in it")
-        made = Task(function, name or _name(function), checked, idempotent=idempotent)
+        if todo := _why_no_task(function):
+            raise TypeError(f"expected a plain function as a task, but found {found_type(function)}; {todo}")
+        made = Task(function, name or _name(function), checked, isolated=isolated)
         _register(made)
         return made
 
     return make if function is None else make(function)
+
+
+def _why_no_task(function: Any) -> str:
+    """What to do with what cannot be a task; empty for a function that can."""
+    if inspect.iscoroutinefunction(function):
+        return "write a function that calls it with asyncio.run"
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return "write a function that returns a list"
+    if not callable(function) or inspect.isclass(function) or not hasattr(function, "__qualname__"):
+        return "write `def` of a function that calls it"
+    try:
+        inspect.signature(function)
+    except ValueError:
+        return "its parameters are not known: write a function that calls it"
+    return ""
 
 
 def _register(task: Task[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the client's public face stands on: Kafka here, a cluster in memory in `ftjm.testing`."""
+"""The port below `ftjm.Client`, and its implementation over Kafka. `ftjm.testing` has one in memory."""
 
 from __future__ import annotations
 
@@ -8,65 +8,86 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Protocol
 
-from ftjm import client, jobhistory
-from ftjm.adapters import codec
-from ftjm.adapters.kafka_scan import Scan
-from ftjm.config import Settings
-from ftjm.core import events as e
-from ftjm.core.commands import Command
+from ftjm.adapters.avro import codec
+from ftjm.adapters.kafka.patience import open_scan, unreachable
+from ftjm.adapters.kafka.scan import Scan
+from ftjm.client import command_client
+from ftjm.client.ticket import Ticket
 from ftjm.core.identity import partition_for
-from ftjm.core.model import job_key
-from ftjm.errors import FtjmError
-from ftjm.patience import unreachable
-from ftjm.tickets import Ticket
+from ftjm.core.records import events as e
+from ftjm.core.records.commands import Command
+from ftjm.core.state.model import job_key
+from ftjm.history.jobs import JobView, from_snapshot
+from ftjm.runtime.config import Settings
+from ftjm.runtime.errors import FtjmError
 
 LISTEN_SECONDS = 0.2
+"""The listening thread notices within this time that the client is closed."""
 LOOK_SECONDS = 1.0
+"""A waiting thread checks its condition at least this often."""
 FOLLOW_SECONDS = 0.2
+"""Pause between two reads of a log that has nothing new."""
 CLOCK_SLACK_MS = 60_000
-"""Our clock and the brokers' may differ by so much."""
+"""The clocks of this machine and of the brokers may differ by this much."""
 
 
 class Transport(Protocol):
-    """A session with a cluster. All of it may be called from any thread."""
-
-    retention_ms: int
-    """Ended jobs are kept at least so long if they do not say."""
+    """A connection to a cluster. All methods may be called from any thread."""
 
     def now(self) -> int:
-        """ms since the Unix epoch."""
+        """The time, ms since the Unix epoch."""
 
     def send(self, command: Command) -> Ticket:
-        """Append a command, and hear what becomes of it."""
+        """Append a command. The ticket changes when the log has it, and when answers arrive."""
 
-    def again(self, ticket: Ticket) -> None:
-        """Append the same command once more, under the same correlation."""
+    def ask(self, ticket: Ticket) -> None:
+        """Append a question for the outcome of a submission, under the same correlation. It never creates a job."""
 
     def forget(self, ticket: Ticket) -> None:
-        """Nobody waits for it any more."""
+        """Take no more answers for the ticket."""
 
     def confirm(self, tickets: list[Ticket]) -> None:
-        """Wait until the log has them. Raises Unreachable, FtjmError."""
+        """Wait until the log has the commands of these tickets.
+
+        Raises:
+            Unreachable: Kafka does not answer.
+            FtjmError: Kafka refuses a command.
+        """
 
     def wait(self, done: Callable[[], bool], timeout_seconds: float | None) -> bool:
-        """Wait until `done`, which may change whenever a ticket does; whether it is."""
+        """Wait until `done()` is true, which may change whenever a ticket does. False if the timeout comes first."""
 
     def events(self, queue: str, job_id: str, since_ms: int) -> Iterator[list[e.Event]]:
-        """The job's events from about `since_ms` on: first all that are there, then what comes, [] for nothing."""
+        """The job's events from about `since_ms` on: first all that the log has, then the new ones; [] for none."""
+
+    def trimmed_job(self, queue: str, job_id: str, since_ms: int) -> JobView | None:
+        """A job whose submission was trimmed from the log, by a snapshot.
+
+        Args:
+            queue: the job's queue.
+            job_id: the job's id.
+            since_ms: when it was submitted, about; 0 if that is not known.
+
+        Returns:
+            The job; None if its log was not trimmed, or if no such job is known.
+
+        Raises:
+            Unreachable: Kafka does not answer.
+            FtjmError: there is no snapshot.
+        """
 
     def close(self) -> None:
-        """End the session."""
+        """Disconnect."""
 
 
 class KafkaTransport:
-    """One low-level client: one thread at a time sends, a thread of ours listens."""
+    """Over Kafka. One thread at a time sends; a thread of its own reads the answers."""
 
     def __init__(self, settings: Settings, patience_seconds: float) -> None:
-        """Raises Unreachable, FtjmError."""
-        self.retention_ms = int(settings.retention_seconds * 1000)
+        """Connect. Raises Unreachable, FtjmError."""
         self._settings = settings
         self._patience = patience_seconds
-        self._client = client.Client(settings, patience_seconds=patience_seconds)
+        self._client = command_client.Client(settings, patience_seconds=patience_seconds)
         self._sending = threading.Lock()
         self._changed = threading.Condition()
         self._waiters = 0
@@ -75,20 +96,25 @@ class KafkaTransport:
         self._thread.start()
 
     def now(self) -> int:
+        """See `Transport.now`."""
         return time.time_ns() // 1_000_000
 
     def send(self, command: Command) -> Ticket:
+        """See `Transport.send`."""
         with self._sending:
-            return self._client.send(command, self._told)
+            return self._client.send(command, self._notify_waiters)
 
-    def again(self, ticket: Ticket) -> None:
+    def ask(self, ticket: Ticket) -> None:
+        """See `Transport.ask`."""
         with self._sending:
-            self._client.again(ticket)
+            self._client.ask(ticket)
 
     def forget(self, ticket: Ticket) -> None:
+        """See `Transport.forget`."""
         self._client.forget(ticket)
 
     def confirm(self, tickets: list[Ticket]) -> None:
+        """See `Transport.confirm`."""
         at = 0
 
         def confirmed() -> bool:
@@ -97,6 +123,7 @@ class KafkaTransport:
                 at += 1
             return at == len(tickets)
 
+        self._client.lifetime.check()
         before, since = -1, time.monotonic()
         while not self.wait(confirmed, LOOK_SECONDS):
             with self._sending:
@@ -107,14 +134,16 @@ class KafkaTransport:
                 found = f"no acknowledgement for {self._patience:g} s; {at} of {len(tickets)} commands are in the log"
                 raise unreachable(self._settings, found)
         if failure := next((ticket.failure for ticket in tickets if ticket.failure), ""):
-            raise FtjmError("Kafka to take every command", failure, "mend that and submit again: nothing is doubled")
+            raise FtjmError("Kafka to take every command", failure, "mend the cause, submit again: nothing is doubled")
 
     def wait(self, done: Callable[[], bool], timeout_seconds: float | None) -> bool:
+        """See `Transport.wait`."""
         end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         with self._changed:
             self._waiters += 1
             try:
                 while not done():
+                    self._client.lifetime.check()
                     left = LOOK_SECONDS if end is None else end - time.monotonic()
                     if left <= 0:
                         return False
@@ -124,8 +153,10 @@ class KafkaTransport:
                 self._waiters -= 1
 
     def events(self, queue: str, job_id: str, since_ms: int) -> Iterator[list[e.Event]]:
+        """See `Transport.events`."""
+        self._client.lifetime.check()
         key = job_key(queue, job_id).encode()
-        with jobhistory.open_scan(self._settings, "events") as scan:
+        with open_scan(self._settings, "events") as scan:
             partition = partition_for(queue, scan.partitions)
             start = scan.offset_at(partition, max(0, since_ms - CLOCK_SLACK_MS))
             found, start = _read(scan, partition, start, key)
@@ -137,7 +168,17 @@ class KafkaTransport:
                     time.sleep(FOLLOW_SECONDS)
                 found, start = _read(scan, partition, start, key)
 
+    def trimmed_job(self, queue: str, job_id: str, since_ms: int) -> JobView | None:
+        """See `Transport.trimmed_job`."""
+        if since_ms:
+            with open_scan(self._settings, "events") as scan:
+                partition = partition_for(queue, scan.partitions)
+                if scan.offset_at(partition, max(0, since_ms - CLOCK_SLACK_MS)) > scan.bounds(partition)[0]:
+                    return None  # the log has older events still
+        return from_snapshot(self._settings, (queue, job_id))
+
     def close(self) -> None:
+        """See `Transport.close`."""
         self._open = False
         self._thread.join()
         self._client.close()
@@ -145,17 +186,17 @@ class KafkaTransport:
     def _listen(self) -> None:
         while self._open:
             with suppress(FtjmError):
-                self._client.hear(LISTEN_SECONDS)
+                self._client.receive(LISTEN_SECONDS)
 
-    def _told(self, _: Ticket) -> None:
-        # Who begins to wait now looks once more by itself.
+    def _notify_waiters(self, _: Ticket) -> None:
+        # A thread that begins to wait after this check finds the change before it waits.
         if self._waiters:
             with self._changed:
                 self._changed.notify_all()
 
 
 def _read(scan: Scan, partition: int, start: int, key: bytes) -> tuple[list[e.Event], int]:
-    """The job's events from `start` to the end, and where to go on."""
+    """The job's events from offset `start` to the end of the partition, and the offset to continue from."""
     found: list[e.Event] = []
     for record in scan.read({partition: start}):
         start = record.offset + 1

@@ -1,1 +1,1 @@
-"""The worker: a supervisor that holds the log connection and the lease, a guard that is the parent of all attempts."""
+"""The worker: a supervisor that is connected to the log, and a guard that is the parent of all attempts."""

@@ -1,6 +1,15 @@
-"""The supervisor: holds the log connection and the lease, and never runs a job itself.
+"""The supervisor: the worker's connection to the log and to the guard. It never runs a job itself.
 
-One loop in one thread owns the rules (`Life`), the guard and the order of things; other threads only fill its inbox.
+One loop in one thread takes what other threads put into the inbox (dispatches, acknowledgements, signals) and the
+frames of the guard, passes each to the rules (`rules/worker_life.py`), and does the actions that they return, in order.
+
+It also watches the guard. A guard that has died or does not answer a `Ping` in time cannot keep deadlines: the
+supervisor, which is the subreaper above it, kills the guard and everything that it ran, reports those attempts as lost,
+and starts another guard. A session that had attempts under the old one takes no new attempt.
+
+**Who is charged with a lost guard.** An attempt that had just been started is a suspect: its report says GUARD_LOST,
+which counts against `worker_losses_max`. The others are bystanders (GUARD_LOST_BESIDE), and are not charged. A job that
+was lost in either way runs next under a guard of its own. `docs/decisions/073-who-is-charged-with-a-lost-guard.md`
 """
 
 import selectors
@@ -9,59 +18,79 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from ftjm.clock import boot_ms, wall_ms
-from ftjm.core.messages import Dispatch, DrainWorker, SchedulerHeartbeat
-from ftjm.core.model import FailureReason
-from ftjm.errors import FtjmError
-from ftjm.worker.duties import Beat, Duty, Extend, Halt, Leave, Listen, Report, Run
-from ftjm.worker.inbox import Acknowledged, Asked, Confirmed, Deaf, GuardPort, Inbox, Item, Opened, Unreadable, Wire
-from ftjm.worker.life import Life
-from ftjm.worker.protocol import (
+from ftjm.core.records.messages import Dispatch, DrainWorker, MemberVersion, SchedulerHeartbeat
+from ftjm.core.state.model import FailureReason
+from ftjm.runtime.clock import boot_ms, wall_ms
+from ftjm.runtime.errors import FtjmError
+from ftjm.worker.attempts.protocol import (
     Checkpointed,
     Disconnected,
     Ended,
     Forget,
     Frame,
-    Ping,
     Renew,
-    Start,
     Started,
     Stop,
+    Warned,
 )
+from ftjm.worker.guarded import KEPT_TODO, OWN_GUARDS_MAX, STALL_MS, Guarded, respawn_seconds, start_frame
+from ftjm.worker.inbox import (
+    GuardPort,
+    HeartbeatAcknowledged,
+    Inbox,
+    Item,
+    LaneOpened,
+    LaneUnreadable,
+    LeaveRequested,
+    LogPort,
+    MessageUndecodable,
+    ReportConfirmed,
+)
+from ftjm.worker.report_collector import ReportCollector
+from ftjm.worker.rules.actions import Action, CloseLane, Halt, OpenLane, RenewLease, Report, Run, SendHeartbeat
+from ftjm.worker.rules.starting import is_followed
+from ftjm.worker.rules.worker_life import WorkerRules
 
 log = structlog.get_logger(__name__)
 
 ANSWER_MS = 5_000
-"""A guard that is silent for so long after a question is lost."""
+"""A guard that sends nothing for this long after a `Ping` is lost."""
 ANSWER_AT_DEADLINE_MS = 200
-"""The same, when attempts must end now: it fits into the margin that deadlines have."""
-START_MS = 15_000
-"""The same for one that has just been started, on a busy host: nothing can run in it yet."""
-STALL_MS = 100
-"""A loop that was this late was stopped itself, and cannot judge the guard's silence."""
+"""As `ANSWER_MS`, when attempts must end now: it fits into the margin that deadlines have."""
 DELIVERY_SECONDS = 10.0
-"""How long a worker that was told twice to stop waits for its last reports to reach the log."""
+"""How long a worker that was asked twice to leave waits for its last reports to reach the log."""
 HURRY_MS = 100
-"""A worker that was told twice looks this often whether it may leave."""
-RESPAWN_SECONDS_MAX = 5.0
+"""A worker that was asked twice checks this often whether it may leave."""
+FLUSH_ITEMS = 16
+"""Frames and reports are sent at the end of a turn, and after so many items: no start waits for a long turn."""
 
 
 class Supervisor:
-    """Drives one worker process. `spawn` starts a guard; `remove` takes directories that attempts left; `pulse` is
-    called whenever the loop turns."""
+    """Drives one worker process."""
 
     def __init__(
         self,
-        life: Life,
-        wire: Wire,
+        rules: WorkerRules,
+        log_port: LogPort,
         inbox: Inbox,
-        spawn: Callable[[], GuardPort],
+        spawn: Callable[[float], GuardPort],
         remove: Callable[[str], None],
         clock: Callable[[], int] = boot_ms,
         pulse: Callable[[], object] = lambda: None,
     ) -> None:
-        self._life = life
-        self._wire = wire
+        """Start a guard, and prepare the loop.
+
+        Args:
+            rules: The worker's rules.
+            log_port: The log.
+            inbox: The queue by which other threads pass items to the loop.
+            spawn: Starts a guard, which sleeps for so many seconds before it begins. It does not wait for the guard.
+            remove: Removes a directory that an attempt left.
+            clock: CLOCK_BOOTTIME, ms.
+            pulse: Called whenever the loop turns.
+        """
+        self._rules = rules
+        self._log = log_port
         self._inbox = inbox
         self._spawn = spawn
         self._remove = remove
@@ -69,207 +98,250 @@ class Supervisor:
         self._pulse = pulse
         self._selector = selectors.DefaultSelector()
         self._selector.register(inbox, selectors.EVENT_READ)
-        self._asked = 0
+        self._leave_requests = 0
         self._give_up_at: float | None = None
-        self._answer_by: int | None = None
         self._losses = 0
-        self._guard_up = False
-        """Whether it has said anything yet."""
-        self._guard = spawn()
-        self._guard_events = selectors.EVENT_READ
-        self._selector.register(self._guard, selectors.EVENT_READ)
+        self._reports = ReportCollector(log_port.report)
+        self._deadlines: dict[str, int] = {}
+        """The deadline of each session, for guards that are started later."""
+        self._guard = self._add_guard()
+        self._own_guards: list[Guarded] = []
+        """Guards that run one attempt each, or none; `_guard` runs all others."""
 
     def run(self) -> int:
-        """Until the worker has left. Returns 0 if all that it had to say is in the log, else 1.
+        """Run until the worker has left.
 
-        Raises FtjmError where nothing will ever reach the log again: what runs ends with this process.
+        Returns:
+            0 if every report is in the log, else 1.
+
+        Raises:
+            FtjmError: No record of this process will reach the log any more. Its running attempts end with it.
         """
         while not self._left():
-            if fault := self._wire.fault:
-                self._guard.leave()
-                raise FtjmError("the log to take what this worker says", fault, "start this process again")
+            if fault := self._log.fault:
+                self._end_guards()
+                raise FtjmError("a log that takes this worker's reports", fault, "start this process again")
             self.step()
-        undelivered = self._wire.close(DELIVERY_SECONDS)
-        self._guard.leave()
+        undelivered = self._log.close(DELIVERY_SECONDS)
+        self._end_guards()
         self._selector.close()
-        if undelivered or not self._life.finished:
-            log.error("reports_undelivered", records=undelivered, attempts=self._life.live)
+        if undelivered or not self._rules.finished:
+            todo = "nothing: the schedulers count these attempts as lost after the lease, and decide what follows"
+            log.error("reports_undelivered", records=undelivered, attempts=self._rules.live_attempts, todo=todo)
             return 1
         log.info("worker_left")
         return 0
 
     def step(self) -> None:
-        """Wait for something to happen, and do what it asks for."""
+        """Wait for input or for the time of the next action, and do what the rules ask for."""
         self._pulse()
         now = self._clock()
-        due = self._life.wake_at(now)
-        if self._answer_by is not None:
-            due = min(due, self._answer_by)
-        if self._asked > 1:
+        answers = (guard.answer_by for guard in self._guards() if guard.answer_by is not None)
+        due = min([self._rules.wake_at(now), *answers])
+        if self._reports.due is not None:
+            due = min(due, self._reports.due)
+        if self._leave_requests > 1:
             due = min(due, now + HURRY_MS)
-        self._want_write()
-        self._selector.select(max(0, due - now) / 1000)
+        for guard in self._guards():
+            guard.update_events(self._selector)
+        due = now if self._inbox.hurry(wanted=self._rules.waits_for_reports) else due
+        ready = [key.fileobj for key, _ in self._selector.select(max(0, due - now) / 1000)]
         late = self._clock() - max(due, now)
-        self._hear_guard()
-        for item in self._inbox.take():
+        for guard in self._guards():
+            if guard.port in ready:
+                self._serve_guard(guard)
+        for count, item in enumerate(self._inbox.take(readable=self._inbox in ready), 1):
             self._do(self._handle(item, self._clock()))
-        self._judge_guard(self._clock(), stalled=late > STALL_MS)
-        self._do(self._life.tick(self._clock()))
+            if not count % FLUSH_ITEMS:
+                self._flush()
+        for guard in self._guards():
+            self._check_guard(guard, self._clock(), stalled=late > STALL_MS)
+        self._do(self._rules.tick(self._clock()))
+        self._flush()
 
-    # What comes in.
+    # Input.
 
-    def _handle(self, item: Item, now: int) -> Iterable[Duty]:
-        life = self._life
+    def _handle(self, item: Item, now: int) -> Iterable[Action]:
         match item:
             case Dispatch():
-                return life.received(item, now)
+                return self._rules.message_received(item, now)
             case SchedulerHeartbeat():
-                life.scheduler_said(item, now)
+                self._rules.scheduler_heartbeat(item, now)
                 return []
-            case Acknowledged(session, token):
-                return life.acknowledged(session, token, now)
-            case Confirmed(session):
-                return life.confirmed(session)
-            case Opened(session):
+            case MemberVersion():
+                self._rules.scheduler_version(item)
+                return []
+            case HeartbeatAcknowledged(session, token, logged_ms):
+                return self._rules.heartbeat_acknowledged(session, token, now, logged_ms)
+            case ReportConfirmed(session, reports):
+                return self._rules.report_confirmed(session, reports)
+            case LaneOpened(session):
                 log.info("session_opened", session=session)
-                return life.opened(session)
-            case Unreadable(session):
+                return self._rules.lane_opened(session)
+            case MessageUndecodable(session):
                 log.error("dispatch_undecodable", session=session, todo="is this worker older than its schedulers?")
-                return life.unreadable(session)
-            case Deaf(session):
+                return self._rules.session_unreadable(session)
+            case LaneUnreadable(session):
                 log.warning("dispatch_silent", session=session, todo="waiting for the brokers that hold its lane")
-                return life.unreadable(session)
-            case Asked():
+                return self._rules.session_unreadable(session)
+            case LeaveRequested():
                 return self._leave()
             case DrainWorker():
-                return self._leave() if self._life.is_meant(item) and not self._asked else []
+                return self._leave() if self._rules.is_for_this_worker(item) and not self._leave_requests else []
 
-    def _leave(self) -> list[Duty]:
-        self._asked += 1
-        if self._asked == 1:
-            log.info("worker_draining", attempts=self._life.live, todo="stop it again to stop its attempts too")
-            return self._life.drain()
-        log.warning("worker_stopping", attempts=self._life.live)
-        return self._life.halt(at_once=self._asked > 2)
+    def _leave(self) -> list[Action]:
+        self._leave_requests += 1
+        if self._leave_requests == 1:
+            todo = "stop it again to stop its attempts too"
+            log.info("worker_draining", attempts=self._rules.live_attempts, todo=todo)
+            return self._rules.drain()
+        todo = "wait for the ends of its attempts, or stop it once more to kill them"
+        log.warning("worker_stopping", attempts=self._rules.live_attempts, todo=todo)
+        return self._rules.halt_all(at_once=self._leave_requests > 2)
 
     def _left(self) -> bool:
-        """Drained; or told twice, with nothing running and a log that takes no reports."""
-        if self._life.finished:
+        """Whether the worker may end: drained; or asked twice, with nothing running and a log that takes no report."""
+        if self._rules.finished:
             return True
-        if self._asked < 2 or self._life.live:
+        if self._leave_requests < 2 or self._rules.live_attempts:
             return False
         if self._give_up_at is None:
             self._give_up_at = time.monotonic() + DELIVERY_SECONDS
         return time.monotonic() >= self._give_up_at
 
-    # What goes out.
+    # Output.
 
-    def _do(self, duties: Iterable[Duty]) -> None:
-        for duty in duties:
-            match duty:
-                case Run():
-                    self._guard.send(_start(duty))
+    def _do(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Run(key, dispatch):
+                    guard = self._guard_for(dispatch.losses)
+                    guard.attempts[key] = self._clock()
+                    guard.port.send(start_frame(action))
                 case Halt(key, reason, grace_ms):
-                    self._guard.send(Stop(key=key, reason=reason, grace_ms=grace_ms))
-                    if reason is FailureReason.LEASE_EXPIRED:
-                        self._expect_answer(ANSWER_AT_DEADLINE_MS)
+                    for guard in self._guards():
+                        if key in guard.attempts:
+                            guard.port.send(Stop(key=key, reason=reason, grace_ms=grace_ms))
+                            if reason is FailureReason.LEASE_EXPIRED:
+                                guard.expect_answer(self._clock(), ANSWER_AT_DEADLINE_MS)
                 case Report(session, command):
-                    command.sent_at = wall_ms()
-                    self._wire.report(session, command)
-                case Beat(session, token, heartbeat):
-                    self._wire.beat(session, token, heartbeat)
-                    self._expect_answer(ANSWER_MS)
-                case Extend(session, deadline_ms):
-                    self._guard.send(Renew(session=session, deadline_ms=deadline_ms))
-                case Listen(session, lane):
+                    self._reports.add(
+                        session, command, self._clock(), may_wait=is_followed(self._rules.current, command)
+                    )
+                case SendHeartbeat(session, token, heartbeat):
+                    self._log.beat(session, token, heartbeat)
+                    for guard in self._guards():
+                        guard.expect_answer(self._clock(), ANSWER_MS)
+                case RenewLease(session, deadline_ms):
+                    self._deadlines[session] = deadline_ms
+                    for guard in self._guards():
+                        guard.port.send(Renew(session=session, deadline_ms=deadline_ms))
+                case OpenLane(session, lane):
                     log.info("session_opening", session=session, lane=lane)
-                    self._wire.listen(session, lane)
-                case Leave(session):
+                    self._log.listen(session, lane)
+                case CloseLane(session):
                     log.info("session_closed", session=session)
-                    self._wire.leave(session)
-                    self._guard.send(Forget(session=session))
+                    self._log.leave(session)
+                    self._deadlines.pop(session, None)
+                    for guard in self._guards():
+                        guard.port.send(Forget(session=session))
 
-    # The guard.
+    # The guards.
 
-    def _hear_guard(self) -> None:
+    def _guards(self) -> list[Guarded]:
+        return [self._guard, *self._own_guards]
+
+    def _add_guard(self, delay_seconds: float = 0.0) -> Guarded:
+        guard = Guarded(self._spawn(delay_seconds))
+        self._selector.register(guard.port, guard.events)
+        for session, deadline_ms in self._deadlines.items():
+            guard.port.send(Renew(session=session, deadline_ms=deadline_ms))
+        return guard
+
+    def _guard_for(self, losses: int) -> Guarded:
+        """The guard for an attempt of a job that was lost so often with its worker's guard or session."""
+        if not losses:
+            return self._guard
+        for guard in self._own_guards:
+            if not guard.attempts:
+                return guard
+        if len(self._own_guards) == OWN_GUARDS_MAX:
+            return self._guard
         try:
-            if self._guard.wants_write:
-                self._guard.flush()
-            frames = self._guard.receive()
-        except Disconnected:
-            self._replace_guard("it died")
-            return
-        if frames:
-            self._answer_by = None
-            self._guard_up = True
-        for frame in frames:
-            self._do(self._heard(frame))
+            own = self._add_guard()
+        except OSError as error:
+            # The host is at a limit. The attempts that run must not pay for a guard that would only be safer.
+            log.warning("guard_not_started", error=str(error), todo="raise the worker's limits of processes and files")
+            return self._guard
+        self._own_guards.append(own)
+        return own
 
-    def _heard(self, frame: Frame) -> Iterable[Duty]:
+    def _serve_guard(self, guard: Guarded) -> bool:
+        """Take what the guard has sent. Returns whether the guard still lives."""
+        try:
+            guard.flush()
+            frames = guard.port.receive()
+        except Disconnected:
+            self._lose_guard(guard, "it died")
+            return False
+        if frames:
+            guard.answer_by = None
+            guard.is_up = True
+        for frame in frames:
+            if isinstance(frame, Ended):
+                guard.attempts.pop(frame.key, None)
+            self._do(self._handle_frame(frame))
+        return True
+
+    def _handle_frame(self, frame: Frame) -> Iterable[Action]:
         if isinstance(frame, Started):
-            return self._life.started(frame.key, frame.started_at, self._clock())
+            return self._rules.attempt_started(frame.key, frame.started_at, self._clock())
         if isinstance(frame, Checkpointed):
-            return self._life.checkpointed(frame)
+            return self._rules.attempt_checkpointed(frame)
         if isinstance(frame, Ended):
             if frame.scratch:
                 self._remove(frame.scratch)
-            return self._life.ended(frame)
+            return self._rules.attempt_ended(frame, self._clock())
+        if isinstance(frame, Warned):
+            log.warning("guard_warns", text=frame.text, todo=KEPT_TODO)
         return []
 
-    def _expect_answer(self, within_ms: int) -> None:
-        by = self._clock() + (within_ms if self._guard_up else START_MS)
-        if self._answer_by is None or by < self._answer_by:
-            self._answer_by = by
-            self._guard.send(Ping())
-
-    def _judge_guard(self, now: int, *, stalled: bool) -> None:
-        if self._answer_by is None or now < self._answer_by:
+    def _check_guard(self, guard: Guarded, now: int, *, stalled: bool) -> None:
+        if guard.answer_by is None or now < guard.answer_by:
             return
         if stalled:
-            # Its answer had no time either, if the whole host was stopped.
-            self._answer_by = now + ANSWER_AT_DEADLINE_MS
+            # If the whole host was stopped, the guard had no time to answer either.
+            guard.answer_by = now + ANSWER_AT_DEADLINE_MS
             return
-        self._replace_guard("it does not answer")
+        # Its answer may have arrived while this turn did other things.
+        if self._serve_guard(guard) and guard.answer_by is not None and now >= guard.answer_by:
+            self._lose_guard(guard, "it does not answer")
 
-    def _replace_guard(self, why: str) -> None:
-        log.error("guard_lost", why=why, attempts=self._life.live, todo="killing all that it ran; starting another")
-        self._selector.unregister(self._guard)
-        if not self._guard.kill():
+    def _lose_guard(self, guard: Guarded, cause: str) -> None:
+        """Kill what is left of a guard, report its attempts, and start another guard if it was the guard of most."""
+        suspects = guard.suspects(self._clock())
+        is_own = guard in self._own_guards
+        todo = "killing its attempts" if is_own else "killing its attempts; starting another guard"
+        log.error("guard_lost", reason=cause, attempts=len(guard.attempts), suspects=sorted(suspects), todo=todo)
+        self._flush()
+        self._reports.send()  # the kill may take seconds, and what other guards are told must not wait for it
+        self._selector.unregister(guard.port)
+        if not guard.port.kill():
             log.error("attempts_unkillable", todo="look for processes in uninterruptible sleep on this host")
-        self._answer_by = None
-        self._guard_up = False
-        self._do(self._life.guard_lost(wall_ms()))
-        if self._losses:
-            # One that cannot live must not keep the host busy with trying.
-            time.sleep(min(RESPAWN_SECONDS_MAX, 0.1 * 2 ** min(self._losses, 6)))
+        if is_own:
+            self._own_guards.remove(guard)
+            self._do(self._rules.attempts_lost(guard.attempts, suspects, wall_ms()))
+            return
+        self._do(self._rules.guard_lost(guard.attempts, suspects, wall_ms()))
         self._losses += 1
-        self._guard = self._spawn()
-        self._guard_events = selectors.EVENT_READ
-        self._selector.register(self._guard, selectors.EVENT_READ)
+        self._reports.send()  # the reports must not be lost if the host has no room for another guard
+        self._guard = self._add_guard(respawn_seconds(self._losses))
 
-    def _want_write(self) -> None:
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._guard.wants_write else 0)
-        if events != self._guard_events:
-            self._guard_events = events
-            self._selector.modify(self._guard, events)
+    def _flush(self) -> None:
+        for guard in self._guards():
+            guard.flush()
+        self._reports.send_due(self._clock())
 
-
-def _start(duty: Run) -> Start:
-    order, spec = duty.order, duty.order.spec
-    return Start(
-        key=duty.key,
-        session=order.session,
-        queue=order.queue,
-        job_id=order.job_id,
-        run=order.run,
-        attempt=order.attempt,
-        executor=spec.executor,
-        command=spec.command,
-        payload=spec.payload,
-        environment=spec.environment,
-        working_directory=spec.working_directory,
-        timeout_ms=spec.timeout_ms,
-        grace_ms=spec.cancel_grace_ms,
-        continue_for_ms=spec.continue_for_ms,
-        checkpoint=order.checkpoint,
-    )
+    def _end_guards(self) -> None:
+        for guard in self._guards():
+            guard.port.leave()

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
-
-from ftjm.adapters import codec
-from ftjm.adapters.kafka_scan import Record
+from ftjm.adapters.avro import codec
+from ftjm.adapters.kafka.errors import LogError, TopicUnknown
 from ftjm.adapters.memory import MemoryStore
-from ftjm.core.commands import Command, CompleteAttempt, FailAttempt
-from ftjm.core.decide import Policy
-from ftjm.core.matching import Offer
-from ftjm.core.model import FailureReason
-from ftjm.engine.outbox import Outbox
+from ftjm.adapters.records import Receipt, Record
+from ftjm.adapters.rocksdb import RocksStore
+from ftjm.core.decide.decision import Policy
+from ftjm.core.placement import Offer
+from ftjm.core.records.commands import Command, CompleteAttempt, FailAttempt
+from ftjm.core.records.events import JobSubmitted
+from ftjm.core.state.model import FailureReason
+from ftjm.core.state.view import StateView
+from ftjm.engine.batch import Lapse
+from ftjm.engine.owner import Owner
 from ftjm.engine.partition import Partition
 from ftjm.engine.ports import CommandRecord, Parcel
+from ftjm.history.store_rows import LAST
 
 PARTITIONS = 2
 LANES = 3
@@ -41,42 +47,44 @@ class Writer:
         return self.end - 2
 
 
-class FakeMessage:
-    """As much of a Kafka message as the client looks at."""
-
-    def __init__(self, key: bytes, value: bytes, partition: int = 0, offset: int = 0) -> None:
-        self._key, self._value, self._partition, self._offset = key, value, partition, offset
-
-    def partition(self) -> int:
-        return self._partition
-
-    def offset(self) -> int:
-        return self._offset
-
-    def key(self) -> bytes:
-        return self._key
-
-    def value(self) -> bytes:
-        return self._value
-
-
 class Cluster:
-    """Decides at once, unless `deciding` is off; runs every job that it can when `work` is called."""
+    """Decides each command at once, unless `deciding` is off. `work` runs all jobs that can run."""
 
     def __init__(self) -> None:
         self.now = 1_900_000_000_000
         self.deciding = True
         self.answers_delivery = True
-        self.failure: KafkaError | None = None
+        self.failure: LogError | None = None
         self.commands: list[list[Record]] = [[] for _ in range(PARTITIONS)]
-        self.replies: list[FakeMessage] = []
+        self.replies: list[Record] = []
         self.writers = [Writer(p) for p in range(PARTITIONS)]
         self.partitions = [Partition(Policy(p, PARTITIONS), MemoryStore(), codec, "log") for p in range(PARTITIONS)]
-        self.outboxes = [Outbox(p, codec, self._deliver, 0) for p in range(PARTITIONS)]
+        self.snapshots: dict[int, list[tuple[bytes, bytes]]] = {}
+        self.offers: list[Offer] = []
         self.outcomes: list[tuple[int, bytes, bytes]] = []
-        """What the next jobs end with: exit status, output, errors; by default 0, b"", b""."""
-        for partition, writer in zip(self.partitions, self.writers, strict=True):
-            partition.lead(writer, "scheduler-1")
+        """Exit status (negative for a signal), output and errors of the next attempts; by default 0, b"", b""."""
+        self.owners = [
+            Owner(partition, writer, "scheduler-1", clock=self, sessions=self.Sessions(self), send=self._deliver)
+            for partition, writer in zip(self.partitions, self.writers, strict=True)
+        ]
+
+    class Sessions:
+        """One worker that is never silent."""
+
+        def __init__(self, cluster: Cluster) -> None:
+            self._cluster = cluster
+
+        def lapses(self, _state: StateView, _since: int) -> list[Lapse]:
+            return []
+
+        def offers(self, _partition: int, _now: int, _declined: Mapping[str, int]) -> list[Offer]:
+            return self._cluster.offers
+
+    def wall_ms(self) -> int:
+        return self.now
+
+    def boot_ms(self) -> int:
+        return self.now
 
     def append(self, partition: int, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> None:
         log = self.commands[partition]
@@ -84,21 +92,41 @@ class Cluster:
         if self.deciding:
             self.decide(partition)
 
+    def trim(self, *, to_end: bool) -> None:
+        """Take a snapshot of every partition, and trim the logs of events.
+
+        Args:
+            to_end: whether to trim everything before the snapshot; otherwise up to the newest submission only.
+        """
+        for number, (writer, partition) in enumerate(zip(self.writers, self.partitions, strict=True)):
+            self.snapshots[number] = list(partition.store.scan(b"", LAST))
+            submissions = [r.offset for r in writer.records if codec.type_of(r.value) is JobSubmitted]
+            begin = partition.position.applied_offset if to_end else max(submissions, default=-1) + 1
+            writer.records = [record for record in writer.records if record.offset >= begin]
+
+    def restore(self, partition: int, path: Path) -> bool:
+        """Write the partition's snapshot into a store at `path`. Returns whether there is one."""
+        if partition in self.snapshots:
+            store = RocksStore(path)
+            store.write(list(self.snapshots[partition]))
+            store.close()
+        return partition in self.snapshots
+
     def decide(self, partition: int, offers: list[Offer] | None = None) -> None:
-        owner = self.partitions[partition]
+        owner = self.owners[partition]
         self.now += 1_000
         self.writers[partition].now = self.now
-        waiting = [
+        next_command = self.partitions[partition].position.next_command + owner.waiting
+        owner.receive(
             CommandRecord(r.offset, r.value, reply_to=dict(r.headers).get("ftjm-reply-to", b"").decode())
-            for r in self.commands[partition][owner.position.next_command :]
-        ]
-        outbox = self.outboxes[partition]
-        owner.work(self.now, waiting, offers=offers or [], outbox_sent=outbox.sent)
-        outbox.ship(owner.state, list(owner.state.outbox(outbox.sent)))
+            for r in self.commands[partition][next_command:]
+        )
+        self.offers = offers or []
+        owner.step()
 
     def _deliver(self, parcel: Parcel, done: Any) -> None:
         if parcel.topic == "replies":
-            self.replies.append(FakeMessage(parcel.key.encode(), parcel.value))
+            self.replies.append(Record(parcel.partition, 0, parcel.key.encode(), parcel.value, 0, []))
         elif parcel.topic == "dispatch" and type(codec.decode(parcel.value)).__name__ == "RunAttempt":
             self._run(codec.decode(parcel.value))
         done(True)
@@ -108,7 +136,11 @@ class Cluster:
         about = {"queue": run.queue, "job_id": run.job_id, "run": run.run, "attempt": run.attempt, "session": SESSION}
         about |= {"started_at": self.now, "ended_at": self.now + 5, "exit_code": status, "stdout": out, "stderr": err}
         command: Command
-        if status:
+        if status < 0:
+            about["exit_code"] = 0
+            name = signal.Signals(-status).name if -status < signal.SIGRTMIN else f"signal {-status}"
+            command = FailAttempt(**about, reason=FailureReason.SIGNAL, error=f"killed by {name}", signal=-status)
+        elif status:
             command = FailAttempt(**about, reason=FailureReason.EXIT_CODE, error=f"exit status {status}", stdout_cut=7)
         else:
             command = CompleteAttempt(**about, result=b'{"ok":true}')
@@ -117,14 +149,14 @@ class Cluster:
         )
 
     def work(self, *queues: str) -> None:
-        """Dispatch and finish what is ready in these queues."""
+        """Dispatch and finish the ready jobs of these queues."""
         for partition in range(PARTITIONS):
             self.decide(partition, [Offer(SESSION, "worker-1", 0, 5_000, queues or ("default",), 1, 100)])
             self.decide(partition)
 
 
 class FakeOutlet:
-    """Stands for `ftjm.adapters.kafka_outlet.Outlet`."""
+    """Replaces `ftjm.adapters.kafka.producer.ConfirmingProducer`."""
 
     fault = None
     forgotten = False
@@ -135,12 +167,14 @@ class FakeOutlet:
     def warm(self, topic: str, timeout_seconds: float = 0) -> int:
         return LANES if topic.endswith("replies") else PARTITIONS
 
-    def send(self, topic: str, value: bytes, *, partition: int, key: bytes, headers: Any, delivered: Any) -> None:
-        assert topic == "ftjm.commands"
+    def send_for_receipt(
+        self, topic: str, value: bytes, *, partition: int, key: bytes, headers: Any, received: Any
+    ) -> None:
+        assert topic.endswith(".commands")
         if self._cluster.failure is not None:
-            delivered(self._cluster.failure, None)
+            received(self._cluster.failure)
         elif self._cluster.answers_delivery:
-            delivered(None, FakeMessage(key, value, partition, len(self._cluster.commands[partition])))
+            received(Receipt(partition, len(self._cluster.commands[partition]), 0, 0.0))
             self._cluster.append(partition, key, value, headers)
 
     def close(self, timeout_seconds: float = 0) -> int:
@@ -148,24 +182,24 @@ class FakeOutlet:
 
 
 class FakeReader:
-    """Stands for `ftjm.adapters.kafka.LaneReader`. Others share its lane."""
+    """Replaces `ftjm.adapters.kafka.lane_reader.LaneReader`. Others share its lane."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        cluster.replies = [FakeMessage(b"somebody-else", b"garbage")]
+        cluster.replies = [Record(0, 0, b"somebody-else", b"garbage", 0, [])]
 
-    def read(self, timeout_seconds: float) -> list[FakeMessage]:
+    def read(self, timeout_seconds: float) -> list[Record]:
         if self._cluster.deciding and not self._cluster.replies:
             self._cluster.work("default", "q")
         found, self._cluster.replies = self._cluster.replies, []
         return found
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to close."""
 
 
 class FakeScan:
-    """Stands for `ftjm.adapters.kafka_scan.Scan`."""
+    """Replaces `ftjm.adapters.kafka.scan.Scan`."""
 
     def __init__(self, cluster: Cluster, topic: str) -> None:
         kind = topic.rpartition(".")[2]
@@ -175,7 +209,7 @@ class FakeScan:
             "heartbeats": [[] for _ in range(LANES)],
         }
         if kind not in logs:
-            raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+            raise TopicUnknown("no such topic")
         self._logs = logs[kind]
         self._cluster = cluster
         self.partitions = len(self._logs)
@@ -184,11 +218,11 @@ class FakeScan:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to close."""
 
     def bounds(self, partition: int) -> tuple[int, int]:
         log = self._logs[partition]
-        return 0, log[-1].offset + 1 if log else 0
+        return (log[0].offset, log[-1].offset + 1) if log else (0, 0)
 
     def offset_at(self, partition: int, time_ms: int) -> int:
         return 0

@@ -26,7 +26,7 @@ def test_without_an_api_the_log_is_listed_newest_first(jobs, ftjm_json):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--state", "done"], "expected one of SCHEDULED"),
         (["--label", "x"], "name=value"),
@@ -35,10 +35,10 @@ def test_without_an_api_the_log_is_listed_newest_first(jobs, ftjm_json):
         (["--api", "http://127.0.0.1:1"], "--from-log"),
     ],
 )
-def test_what_makes_no_sense_is_told(ftjm, flags, told):
+def test_filters_that_make_no_sense_are_refused(ftjm, flags, message):
     result = ftjm("list", *flags)
     assert result.exit_code
-    assert told in str(result.exception)
+    assert message in str(result.exception)
 
 
 def test_why_a_job_waits(jobs, ftjm, ftjm_json, cluster: Cluster):

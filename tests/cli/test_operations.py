@@ -1,4 +1,4 @@
-"""Verbs for operators, without a Kafka: what heartbeats say, what is followed and watched, what the doctor finds."""
+"""Verbs for operators, without a Kafka: heartbeats, following and watching, and the doctor's findings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 import typer
 import yaml
 
-from ftjm import doctor, heard
-from ftjm.adapters import codec, topics
-from ftjm.adapters.topics import Difference
-from ftjm.cli import app, common, watching
-from ftjm.cli.common import Output
-from ftjm.core.messages import (
+from ftjm.adapters.avro import codec
+from ftjm.adapters.kafka import topics
+from ftjm.adapters.kafka.errors import LogError, LogRefused
+from ftjm.adapters.kafka.topics import TopicDifference
+from ftjm.adapters.records import Receipt
+from ftjm.cli import app, options, queues, watch
+from ftjm.cli.output import Output
+from ftjm.core.records.messages import (
     DrainWorker,
     PartitionReport,
     QueueDemand,
@@ -24,12 +26,17 @@ from ftjm.core.messages import (
     SessionState,
     WorkerHeartbeat,
 )
-from ftjm.core.model import JobState
-from ftjm.errors import FtjmError, Unreachable, UsageError
-from ftjm.heard import Heard, hear, queue_rows, worker_rows
+from ftjm.core.state.model import JobState
+from ftjm.ops import doctor
+from ftjm.readmodel import presence
+from ftjm.readmodel.cluster import queue_documents, worker_documents
+from ftjm.readmodel.documents.fields import plain_document
+from ftjm.readmodel.presence import Presence
+from ftjm.runtime.durations import format_time
+from ftjm.runtime.errors import FtjmError, Unreachable, UsageError
 
-SILENT_VERBS = {"up", "scheduler", "worker", "api"}
-"""Roles: they log, and print nothing."""
+SILENT_VERBS = {"up", "scheduler", "worker", "api", "token"}
+"""Roles: they log, and print nothing. `token` prints one word."""
 
 
 def verbs(command: Any, path: str = "") -> dict[str, click.Command]:
@@ -47,7 +54,7 @@ def test_every_verb_that_prints_has_a_format():
     assert plain <= SILENT_VERBS
 
 
-def test_what_a_person_would_watch_can_be_watched():
+def test_verbs_that_show_a_changing_state_have_watch():
     found = verbs(typer.main.get_command(app))
     for name in ("get", "queue list", "queue describe", "worker list", "worker describe", "inspect partitions"):
         assert "--watch" in {flag for p in found[name].params for flag in p.opts}, name
@@ -81,10 +88,11 @@ def scheduler(name: str, epoch: int, role: str = "owner", *demand: QueueDemand) 
     return SchedulerHeartbeat(instance=name, host="h", pid=1, port=0, partitions=[report])
 
 
-def hear_all(*said: tuple[Any, int]) -> Heard:
-    found = Heard()
-    for struct, silent_ms in said:
-        hear(found, codec.encode(struct), silent_ms)
+def present(*heartbeats: tuple[Any, int]) -> Presence:
+    """The presence after these heartbeats, each with the ms since it was received."""
+    found = Presence()
+    for heartbeat, silent_ms in heartbeats:
+        found.receive(codec.encode(heartbeat), time.monotonic() - silent_ms / 1000)
     return found
 
 
@@ -95,49 +103,51 @@ def counts(**states: int) -> list[int]:
     return numbers
 
 
-def test_queues_as_their_owners_and_workers_tell():
+def test_queues_are_rendered_from_the_heartbeats_of_owners_and_workers():
     since = time.time_ns() // 1_000_000 - 90_000
-    told = QueueDemand(queue="q", ready=3, counts=counts(READY=3, RUNNING=1, DISPATCHED=1, HELD=2), oldest_at=since)
+    demand = QueueDemand(queue="q", ready=3, counts=counts(READY=3, RUNNING=1, DISPATCHED=1, HELD=2), oldest_at=since)
     old = QueueDemand(queue="q", ready=9, counts=counts(READY=9))
-    found = hear_all(
-        (scheduler("new", 7, "owner", told), 100),
+    found = present(
+        (scheduler("new", 7, "owner", demand), 100),
         (scheduler("stale", 6, "owner", old), 100),
-        (scheduler("gone", 9, "owner", old), heard.SCHEDULER_MS + 1),
+        (scheduler("gone", 9, "owner", old), int(presence.SCHEDULER_SECONDS * 1000) + 1),
         (beat(), 100),
         (beat("s2", "w2", pid=2, queues=["q", "idle"], busy=4), 100),
         (beat("s3", "w3", pid=3), 6_000),
         (beat("s4", "w4", pid=4, state=SessionState.DRAINING), 100),
     )
-    idle, row = queue_rows(found)
-    assert (row["queue"], row["owner"], row["ready"], row["running"], row["held"]) == ("q", "new", 3, 2, 2)
-    assert (row["workers"], row["slots"], row["free"]) == (["w", "w2"], 8, 3)
-    assert row["states"] == {"HELD": 2, "READY": 3, "DISPATCHED": 1, "RUNNING": 1}
-    assert row["oldest"].startswith(("1m", "90s"))
-    assert (idle["queue"], idle["partition"], idle["ready"], idle["workers"]) == ("idle", None, 0, ["w2"])
+    idle, row = queue_documents(found)
+    assert (row.queue, row.owner, row.ready, row.running, row.held) == ("q", "new", 3, 2, 2)
+    assert (row.workers, row.slots, row.free) == (["w", "w2"], 8, 3)
+    assert row.states == {"HELD": 2, "READY": 3, "DISPATCHED": 1, "RUNNING": 1}
+    assert row.oldest_ready_at == format_time(since)
+    shown = queues._with_oldest(plain_document(row))
+    assert shown["oldest"].startswith(("1m", "90s"))
+    assert (idle.queue, idle.partition, idle.ready, idle.workers) == ("idle", None, 0, ["w2"])
 
 
-def test_an_owner_of_an_older_version_tells_of_what_is_ready_only():
-    [row] = queue_rows(hear_all((scheduler("a", 1, "owner", QueueDemand(queue="q", ready=3)), 0)))
-    assert (row["ready"], row["running"], row["states"], row["oldest"]) == (3, 0, {}, None)
+def test_an_owner_of_an_older_version_reports_only_the_ready_jobs():
+    [row] = queue_documents(present((scheduler("a", 1, "owner", QueueDemand(queue="q", ready=3)), 0)))
+    assert (row.ready, row.running, row.states, row.oldest_ready_at) == (3, 0, {}, None)
 
 
 def test_workers_by_process_and_their_newest_session():
-    found = hear_all(
+    found = present(
         (beat("s1", state=SessionState.DRAINING), 900),
         (beat("s2"), 100),
         (beat("s3", "left", pid=2, state=SessionState.CLOSED), 100),
         (beat("s4", "mute", pid=3), 5_001),
         (beat("s5", "no name!", pid=4), 100),
     )
-    hear(found, b"garbage", 0)
-    rows = worker_rows(found.present())
-    assert [(row["worker"], row["session"], row["state"]) for row in rows] == [
+    found.receive(b"garbage", time.monotonic())
+    rows = worker_documents(found.workers())
+    assert [(row.worker, row.session, row.state) for row in rows] == [
         ("mute", "s4", "SILENT"),
         ("w", "s2", "OPEN"),
     ]
 
 
-def test_nobody_is_there(ftjm, ftjm_json):
+def test_a_cluster_without_members(ftjm, ftjm_json):
     result = ftjm("queue", "list", "-o", "json")
     assert (json.loads(result.stdout), result.exit_code) == ([], 0)
     assert "no scheduler was heard" in result.stderr
@@ -151,12 +161,12 @@ def test_nobody_is_there(ftjm, ftjm_json):
         assert isinstance(ftjm(*arguments).exception, FtjmError), arguments
 
 
-def test_a_wish_of_another_worker_is_not_heeded():
-    from tests.worker.lives import World
+def test_a_drain_request_for_another_worker_is_ignored():
+    from tests.worker.rules_world import World
 
-    life = World().life
-    assert life.is_meant(DrainWorker(worker="w"))
-    assert not life.is_meant(DrainWorker(worker="w2"))
+    life = World().rules
+    assert life.is_for_this_worker(DrainWorker(worker="w"))
+    assert not life.is_for_this_worker(DrainWorker(worker="w2"))
 
 
 def test_logs_are_followed_over_all_attempts(ftjm, cluster):
@@ -172,7 +182,7 @@ def test_logs_are_followed_over_all_attempts(ftjm, cluster):
     assert isinstance(ftjm("logs", "-f", "a", "--attempt", "1").exception, UsageError)
 
 
-def test_following_a_rerun_tells_of_its_run_only(ftjm, cluster):
+def test_following_a_rerun_prints_its_own_run_only(ftjm, cluster):
     cluster.outcomes = [(3, b"first\n", b""), (0, b"second\n", b"")]
     ftjm("submit", "--job-id", "a", "--", "x")
     cluster.work()
@@ -180,9 +190,11 @@ def test_following_a_rerun_tells_of_its_run_only(ftjm, cluster):
     cluster.work()
     assert ftjm("logs", "-f", "a").stdout == "second\n"
     assert "default/none is not in the log yet" in ftjm("logs", "-f", "none").stderr
+    assert ftjm("cancel", "none").exit_code == 1
+    assert "default/none is not in the log yet" in ftjm("logs", "-f", "none").stderr, "it has a refusal, and no job"
 
 
-def test_a_stream_of_looks(monkeypatch, capsys):
+def test_watch_prints_one_document_after_another(monkeypatch, capsys):
     looks = iter([[{"a": 1}], [{"a": 2}]])
 
     def look() -> Any:
@@ -191,14 +203,14 @@ def test_a_stream_of_looks(monkeypatch, capsys):
         except StopIteration:
             raise KeyboardInterrupt from None
 
-    monkeypatch.setattr(watching, "SECONDS", 0.0)
-    watching.emit(look, Output.json, watch=True)
+    monkeypatch.setattr(watch, "SECONDS", 0.0)
+    watch.emit_watched(look, Output.json, watch=True)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [[{"a": 1}], [{"a": 2}]]
     looks = iter([[{"a": 1}], [{"a": 2}]])
-    watching.emit(look, Output.yaml, watch=True)
+    watch.emit_watched(look, Output.yaml, watch=True)
     assert list(yaml.safe_load_all(capsys.readouterr().out)) == [[{"a": 1}], [{"a": 2}]]
     looks = iter([[{"a": 1}], [{"a": 2}]])
-    watching.emit(look, Output.table, columns=["a"], watch=True)
+    watch.emit_watched(look, Output.table, columns=["a"], watch=True)
     assert capsys.readouterr().out.count("A") == 2
 
 
@@ -212,10 +224,10 @@ def statuses(found: Any) -> dict[str, str]:
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return common.settings(bootstrap="127.0.0.1:1", data_dir=str(tmp_path / "data"))
+    return options.load_settings(bootstrap="127.0.0.1:1", data_dir=str(tmp_path / "data"))
 
 
-def test_the_doctor_goes_as_far_as_can_be(settings, monkeypatch):
+def test_the_doctor_skips_checks_that_need_a_failed_one(settings, monkeypatch):
     def unreachable(_: Any) -> Any:
         raise Unreachable("Kafka", "no answer", "start it")
 
@@ -236,39 +248,37 @@ def test_the_doctor_goes_as_far_as_can_be(settings, monkeypatch):
     assert [finding.check for finding in doctor.examine(wrong)] == ["versions", "platform", "settings"]
 
 
-def test_the_doctor_tells_of_topics_clock_and_company(settings, monkeypatch):
+def test_the_doctor_checks_topics_clock_schedulers_and_workers(settings, monkeypatch):
     listed = [
-        Difference("error", "ftjm.events", "retention.ms", "-1", "1000", "run `ftjm topics create --repair`"),
-        Difference("warning", "(brokers)", "broker.session.timeout.ms", "at most 2 s", "9 s", "lower it"),
+        TopicDifference("error", "ftjm.events", "retention.ms", "-1", "1000", "run `ftjm topics create --repair`"),
+        TopicDifference("warning", "(brokers)", "broker.session.timeout.ms", "at most 2 s", "9 s", "lower it"),
     ]
     monkeypatch.setattr(topics, "check", lambda _: listed)
     monkeypatch.setattr(doctor, "_clock", lambda _: doctor.Finding("clock", "ok", "right"))
-    monkeypatch.setattr(heard, "listen_back", lambda _: (hear_all((beat(), 0), (scheduler("a", 1), 0)), 1))
+    monkeypatch.setattr(presence, "read_presence", lambda _: (present((beat(), 0), (scheduler("a", 1), 0)), 1))
     found = statuses(doctor.examine(lambda: settings))
     assert (found["topics"], found["brokers"], found["clock"]) == ("fail", "warn", "ok")
     assert (found["schedulers"], found["workers"]) == ("warn", "ok"), "one partition of 16 is owned"
-    monkeypatch.setattr(heard, "listen_back", lambda _: (Heard(), 1))
+    monkeypatch.setattr(presence, "read_presence", lambda _: (Presence(), 1))
     found = statuses(doctor.examine(lambda: settings))
     assert (found["schedulers"], found["workers"]) == ("warn", "warn")
 
 
 class Appending:
-    """A log whose clock is so far ahead of ours; None never answers."""
+    """A log whose clock is `ahead_ms` ahead of the local one. With None it never answers."""
 
-    def __init__(self, ahead_ms: int | None, error: Any = None) -> None:
+    def __init__(self, ahead_ms: int | None, error: LogError | None = None) -> None:
         self.ahead_ms = ahead_ms
         self.error = error
 
     def warm(self, topic: str) -> int:
         return 1
 
-    def send(self, topic: str, value: bytes, *, partition: int, key: bytes, delivered: Any) -> None:
+    def send_for_receipt(self, topic: str, value: bytes, *, partition: int, key: bytes, received: Any) -> None:
         assert (topic, key) == ("ftjm.replies", b"doctor")
         if self.ahead_ms is not None:
-            delivered(self.error, self)
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, time.time_ns() // 1_000_000 + (self.ahead_ms or 0)
+            taken_at = time.time_ns() // 1_000_000 + self.ahead_ms
+            received(self.error or Receipt(0, 0, taken_at, 0.0))
 
     def flush(self, timeout_seconds: float) -> int:
         return 0
@@ -282,21 +292,17 @@ class Appending:
     [(0, "ok"), (-500, "ok"), (2_000, "warn"), (-2_000, "warn"), (9_000, "fail"), (None, "fail")],
 )
 def test_the_doctor_compares_clocks(settings, monkeypatch, ahead_ms, status):
-    monkeypatch.setattr(doctor, "Outlet", lambda _: Appending(ahead_ms))
+    monkeypatch.setattr(doctor, "ConfirmingProducer", lambda _: Appending(ahead_ms))
     assert doctor._clock(settings).status == status
 
 
-def test_a_record_that_is_refused_is_told_of(settings, monkeypatch):
-    class Refusal:
-        def str(self) -> str:
-            return "not authorized"
-
-    monkeypatch.setattr(doctor, "Outlet", lambda _: Appending(0, Refusal()))
+def test_the_doctor_reports_a_record_that_kafka_refuses(settings, monkeypatch):
+    monkeypatch.setattr(doctor, "ConfirmingProducer", lambda _: Appending(0, LogRefused("not authorized")))
     finding = doctor._clock(settings)
     assert (finding.status, "not authorized" in finding.found) == ("fail", True)
 
 
-def test_the_doctor_tells_of_a_full_disk_and_of_no_java(settings, monkeypatch):
+def test_the_doctor_reports_a_full_disk_and_missing_java(settings, monkeypatch):
     import importlib.metadata
     import shutil
 

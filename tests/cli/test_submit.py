@@ -2,9 +2,10 @@ import json
 import shlex
 
 import pytest
-from confluent_kafka import KafkaError
 
-from ftjm.errors import FtjmError, Unreachable, UsageError
+from ftjm.adapters.kafka.errors import LogRefused
+from ftjm.client import command_client
+from ftjm.runtime.errors import FtjmError, Unreachable, UsageError
 
 
 def test_one_job_from_flags(ftjm, ftjm_json):
@@ -14,13 +15,13 @@ def test_one_job_from_flags(ftjm, ftjm_json):
     assert (job["command"], job["priority"]) == (["echo", "hello"], 70)
 
 
-def test_what_follows_the_program_belongs_to_it(ftjm, ftjm_json):
+def test_flags_after_the_program_belong_to_the_program(ftjm, ftjm_json):
     ftjm("submit", "--job-id", "a", "echo", "--priority", "x")
     assert ftjm_json("get", "a")["command"] == ["echo", "--priority", "x"]
 
 
 def test_all_flags_reach_the_job(ftjm, cluster):
-    from ftjm.adapters import codec
+    from ftjm.adapters.avro import codec
 
     flags = shlex.split(
         """
@@ -51,8 +52,8 @@ def test_a_payload_from_standard_input_or_a_file(ftjm, ftjm_json, tmp_path):
     assert ftjm_json("get", "b")["payload"] == [1, 2]
 
 
-def test_a_task_from_flags(ftjm, cluster, tmp_path):
-    from ftjm.adapters import codec
+def test_a_task_from_flags(ftjm, ftjm_json, cluster, tmp_path):
+    from ftjm.adapters.avro import codec
 
     (tmp_path / "kwargs.json").write_text('{"width": 200}')
     flags = ["--args", '["a.png"]', "--kwargs", "@kwargs.json", "--job-id", "a"]
@@ -61,9 +62,12 @@ def test_a_task_from_flags(ftjm, cluster, tmp_path):
     spec = codec.decode(record.value).spec
     assert (spec.executor, spec.command, spec.max_attempts) == ("python", ["thumbnails.resize"], 3)
     assert json.loads(spec.payload) == {"args": ["a.png"], "kwargs": {"width": 200}}
+    shown = ftjm_json("get", "a")
+    assert (shown["task"], shown["args"], shown["kwargs"]) == ("thumbnails.resize", ["a.png"], {"width": 200})
+    assert not {"command", "payload"} & set(shown)
 
 
-def test_the_same_again_is_the_same_job_and_other_content_is_refused(ftjm):
+def test_a_repeated_submission_is_the_same_job_and_other_content_is_refused(ftjm):
     assert ftjm("submit", "--job-id", "a", "--", "echo").exit_code == 0
     assert ftjm("submit", "--job-id", "a", "--", "echo").exit_code == 0
     other = ftjm("submit", "--job-id", "a", "--", "echo", "2")
@@ -75,10 +79,59 @@ def test_the_same_again_is_the_same_job_and_other_content_is_refused(ftjm):
 @pytest.mark.parametrize(
     ("outcome", "status", "state"), [((0, b"", b""), 0, "SUCCEEDED"), ((3, b"", b""), 3, "FAILED")]
 )
-def test_waiting_exits_as_the_job_does(ftjm, cluster, outcome, status, state):
+def test_a_waiting_submit_exits_like_the_job(ftjm, cluster, outcome, status, state):
     cluster.outcomes = [outcome]
     result = ftjm("submit", "--wait", "--job-id", "a", "--", "x")
     assert (result.exit_code, result.stdout) == (status, f"default/a {state}\n")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "why"),
+    [
+        ((3, b"", b""), 3, "EXIT_CODE: exit status 3"),
+        ((-9, b"", b""), 137, "SIGNAL: killed by SIGKILL"),
+        ((-15, b"", b""), 143, "SIGNAL: killed by SIGTERM"),
+        ((-40, b"", b""), 168, "SIGNAL: killed by signal 40"),
+    ],
+)
+def test_a_waiting_submit_says_why_and_exits_as_a_shell_would(ftjm, cluster, outcome, status, why):
+    cluster.outcomes = [outcome]
+    result = ftjm("submit", "--wait", "--job-id", "a", "--", "x")
+    assert (result.exit_code, result.stdout) == (status, "default/a FAILED\n")
+    assert result.stderr == f"waiting for default/a\nerror: default/a: {why}; see `ftjm logs default/a`\n"
+
+
+def test_of_many_failures_the_first_are_explained(ftjm, cluster, tmp_path):
+    cluster.outcomes = [(3, b"", b"")] * 30
+    lines = "".join(f'{{"command": "x", "job_id": "j{n}"}}\n' for n in range(30))
+    result = ftjm("submit", "-f", "-", "--wait", stdin=lines)
+    assert result.exit_code == 1
+    assert result.stderr.count("EXIT_CODE: exit status 3") == 20
+    assert "… and 10 more that did not succeed" in result.stderr
+
+
+def test_an_interrupted_wait_names_the_job(ftjm, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_client.Client, "ended", interrupt)
+    result = ftjm("submit", "--wait", "--job-id", "a", "--", "x")
+    assert result.exit_code == 130
+    assert (
+        "interrupted: default/a: no longer waiting; what is in the log goes on: see it with `ftjm get`" in result.stderr
+    )
+
+
+def test_an_interrupted_submission_names_the_jobs(ftjm, cluster, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_client.Client, "confirm", interrupt)
+    lines = "".join(f'{{"command": "x", "job_id": "j{n}"}}\n' for n in range(7))
+    result = ftjm("submit", "-f", "-", stdin=lines)
+    assert result.exit_code == 130
+    names = " ".join(f"default/j{n}" for n in range(5))
+    assert f"interrupted: {names} … and 2 more: 7 of 7 are in the log" in result.stderr
 
 
 def test_waiting_for_a_job_that_is_refused_ends(ftjm):
@@ -133,6 +186,17 @@ def test_a_file_with_a_mistake_submits_nothing(ftjm, cluster, tmp_path):
         ["--env", "A", "--", "x"],
         ["--payload", "{", "--", "x"],
         ["--payload", "@none", "--", "x"],
+        ["--payload", "@.", "--", "x"],
+        ["--payload", '{"a": 1, "a": 2}', "--", "x"],
+        ["--payload", "9" * 5_000, "--", "x"],
+        ["--payload", "[" * 100_000, "--", "x"],
+        ["--payload", "caf\udce9", "--", "x"],
+        ["--timeout", "9" * 400 + "s", "--", "x"],
+        ["--cwd", "caf\udce9", "--", "x"],
+        ["--batch", "caf\udce9", "-f", "empty.yaml"],
+        ["--", "caf\udce9"],
+        ["-X", "error_cb=x", "--", "x"],
+        ["-X", "logger=x", "--", "x"],
         ["--task", "a", "--", "x"],
         ["--task", "a", "--args", "b"],
         ["--task", "a", "--args", '"b"'],
@@ -143,7 +207,7 @@ def test_a_file_with_a_mistake_submits_nothing(ftjm, cluster, tmp_path):
         ["--job-id", "a/b", "--", "x"],
     ],
 )
-def test_mistakes_on_the_command_line(ftjm, cluster, arguments, tmp_path):
+def test_mistakes_on_the_command_line_are_errors(ftjm, cluster, arguments, tmp_path):
     (tmp_path / "empty.yaml").write_text("")
     result = ftjm("submit", *arguments)
     assert isinstance(result.exception, UsageError), result.output
@@ -153,14 +217,14 @@ def test_mistakes_on_the_command_line(ftjm, cluster, arguments, tmp_path):
     assert not any(cluster.commands)
 
 
-def test_without_a_scheduler_the_job_is_in_the_log_all_the_same(ftjm, cluster):
+def test_without_a_scheduler_the_job_is_still_in_the_log(ftjm, cluster):
     cluster.deciding = False
     result = ftjm("submit", "--job-id", "a", "--", "x")
     assert (result.exit_code, result.stdout) == (0, "default/a\n")
     assert "1 of 1 not decided yet: in the log, and waiting for a scheduler" in result.stderr
 
 
-def test_a_silent_kafka_is_told_with_what_the_log_has(ftjm, cluster):
+def test_an_unresponsive_kafka_is_reported_with_the_number_of_jobs_in_the_log(ftjm, cluster):
     cluster.answers_delivery = False
     result = ftjm("submit", "--patience", "300ms", "--", "x")
     assert isinstance(result.exception, Unreachable)
@@ -168,7 +232,7 @@ def test_a_silent_kafka_is_told_with_what_the_log_has(ftjm, cluster):
 
 
 def test_a_record_that_kafka_refuses(ftjm, cluster):
-    cluster.failure = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    cluster.failure = LogRefused("Topic authorization failed")
     result = ftjm("submit", "--", "x")
     assert isinstance(result.exception, FtjmError)
     assert "0 of 1 commands are in the log" in result.exception.found

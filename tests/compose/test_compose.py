@@ -1,4 +1,4 @@
-"""The containers' files say what the command line, the settings and the embedded Kafka say."""
+"""The container files agree with the command line, the settings and the embedded Kafka."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import typer
 import yaml
 
 from ftjm.cli import app
-from ftjm.config import Settings
-from ftjm.embedded import jars
-from ftjm.embedded.settings import Node, server_properties
+from ftjm.local import jars
+from ftjm.local.broker_settings import Node, server_properties
+from ftjm.runtime.config import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose" / "compose.yaml").read_text())
@@ -40,7 +40,7 @@ def known_settings() -> set[str]:
 
 
 def instructions(name: str) -> list[str]:
-    """The arguments of each such instruction of the Dockerfile, continued lines joined."""
+    """The arguments of each instruction of this name in the Dockerfile, with continued lines joined."""
     text = re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE).replace("\\\n", " ")
     return [line.split(maxsplit=1)[1] for line in text.splitlines() if line.startswith(f"{name} ")]
 
@@ -55,12 +55,12 @@ def test_there_are_brokers_schedulers_workers_and_an_api():
 def test_every_command_exists(name):
     command: Any = typer.main.get_command(app)
     words = list(OURS[name]["command"])
-    # A group may be a verb of its own, too: `worker` beside `worker list`.
+    # A group may also be a verb: `worker` beside `worker list`.
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
     options = {flag for parameter in command.params for flag in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= options
-    # What takes the values must take these values.
+    # Parsing validates the values.
     with command.make_context(name, words, resilient_parsing=False) as context:
         assert context.params
 
@@ -68,7 +68,7 @@ def test_every_command_exists(name):
 @pytest.mark.parametrize("name", OURS)
 def test_every_setting_exists_and_fits(name):
     environment = dict(OURS[name]["environment"])
-    # A secret, which only the API takes and no settings file: it comes from who starts the containers.
+    # The API's secret is in no settings file: the user who starts the containers gives it.
     assert environment.pop("FTJM_API_TOKEN", "${FTJM_API_TOKEN:?").startswith("${FTJM_API_TOKEN:?")
     assert set(environment) <= known_settings()
     values = {variable.removeprefix("FTJM_").lower(): value for variable, value in environment.items()}
@@ -77,7 +77,7 @@ def test_every_setting_exists_and_fits(name):
 
 
 @pytest.mark.parametrize("name", BROKERS)
-def test_brokers_are_set_as_our_own_are(name):
+def test_brokers_have_the_settings_of_the_embedded_kafka(name):
     environment = dict(BROKERS[name]["environment"])
     assert environment.pop("CLUSTER_ID")
     ours = server_properties(Node(0, 3, 9092, Path("/data")))
@@ -91,11 +91,11 @@ def test_brokers_are_set_as_our_own_are(name):
     assert f"{found['node.id']}@{name}:9093" in found["controller.quorum.voters"]
 
 
-def test_brokers_are_told_apart():
+def test_brokers_have_different_ids():
     assert len({broker["environment"]["KAFKA_NODE_ID"] for broker in BROKERS.values()}) == 3
 
 
-def test_images_are_of_versions_that_are_tested():
+def test_images_have_tested_versions():
     assert {broker["image"] for broker in BROKERS.values()} == {f"apache/kafka:{jars.KAFKA_VERSION}"}
     assert all(re.match(r"python:3\.\d+-slim-\w+( AS build)?$", image) for image in instructions("FROM"))
 
@@ -103,7 +103,7 @@ def test_images_are_of_versions_that_are_tested():
 def test_the_host_reaches_the_api_and_nothing_else():
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert ports == {"api": ["127.0.0.1:8484:8484"]}
-    assert "FTJM_API_TOKEN" in OURS["api"]["environment"], "beyond loopback a token is needed"
+    assert "FTJM_API_TOKEN" in OURS["api"]["environment"], "beyond loopback a token is required"
 
 
 def test_each_process_keeps_its_own_data():
@@ -111,13 +111,13 @@ def test_each_process_keeps_its_own_data():
     assert sorted(mounts) == sorted(COMPOSE["volumes"])
 
 
-def test_what_is_waited_for_is_there():
+def test_services_depend_on_existing_services():
     for service in SERVICES.values():
         assert set(service.get("depends_on", {})) <= set(SERVICES)
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_containers_may_do_little(name):
+def test_containers_have_few_privileges(name):
     service = OURS[name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
@@ -125,14 +125,14 @@ def test_our_containers_may_do_little(name):
     assert "user" not in service
 
 
-def test_the_image_runs_as_nobody_in_particular_under_an_init():
+def test_the_image_runs_without_root_under_an_init():
     [user] = instructions("USER")
     assert int(user) > 0
     assert instructions("ENTRYPOINT") == ['["tini", "--", "ftjm"]']
     assert [context.split("=", 1)[0] for context in instructions("HEALTHCHECK")] == ["--interval"]
 
 
-def test_what_is_copied_is_there_and_sent_to_the_build():
+def test_copied_files_exist_and_are_sent_to_the_build():
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     sent = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
     assert rules[0] == "*"

@@ -1,4 +1,4 @@
-"""What every log must do, whatever it is made of: run on the one in memory here, on Kafka in `integration/`."""
+"""The contract of every log. It runs against the log in memory here, and against Kafka in `integration/`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Expecting(Writer, Protocol):
 
 
 class Log(Protocol):
-    """One cluster's partitions."""
+    """The partitions of one cluster."""
 
     def fence(self, partition: int) -> Expecting: ...
 
@@ -31,7 +31,7 @@ def batch(*texts: str) -> Batch:
 
 
 class LogContract:
-    """Each test has partitions 0 and 1 of a log to itself: the fixture `make_log` makes one."""
+    """Each test has its own log with partitions 0 and 1, from the fixture `make_log`."""
 
     @pytest.fixture
     def log(self, make_log: Callable[[], Log]) -> Log:
@@ -39,20 +39,20 @@ class LogContract:
 
     @staticmethod
     def values(log: Log, start: int = 0, end: int | None = None, partition: int = 0) -> list[str]:
-        log.fence(partition)  # a commit is answered before its marker is there, which a fence waits for
+        log.fence(partition)  # a commit is answered before its marker is written, but a fence waits for the marker
         return [record.value.decode() for record in log.events(partition, start, end)]
 
     def test_an_empty_log_has_an_end_and_nothing_before_it(self, log: Log) -> None:
         assert self.values(log, log.end(0)) == []
         assert self.values(log) == []
 
-    def test_what_is_committed_is_read_in_its_order(self, log: Log) -> None:
+    def test_committed_records_are_read_in_order(self, log: Log) -> None:
         writer = log.fence(0)
         writer.commit(batch("a", "b", "c"))
         writer.commit(batch("d"))
         assert self.values(log) == ["a", "b", "c", "d"]
 
-    def test_commit_tells_the_offset_of_its_last_record(self, log: Log) -> None:
+    def test_commit_returns_the_offset_of_its_last_record(self, log: Log) -> None:
         writer = log.fence(0)
         last = [writer.commit(batch("a", "b")), writer.commit(batch("c"))]
         log.fence(0)
@@ -69,7 +69,7 @@ class LogContract:
         for i in range(0, 15, 3):
             assert offsets[i : i + 3] == list(range(offsets[i], offsets[i] + 3))
 
-    def test_reading_begins_at_an_offset_also_at_one_that_no_record_has(self, log: Log) -> None:
+    def test_reading_begins_at_any_offset_even_without_a_record_there(self, log: Log) -> None:
         writer = log.fence(0)
         first = writer.commit(batch("a", "b"))
         writer.commit(batch("c"))
@@ -84,7 +84,7 @@ class LogContract:
         assert self.values(log, 0, last + 1) == ["a", "b", "c", "d"]
         assert self.values(log, last, last) == []
 
-    def test_a_reader_that_stops_early_harms_nobody(self, log: Log) -> None:
+    def test_a_reader_that_stops_early_disturbs_no_other(self, log: Log) -> None:
         log.fence(0).commit(batch("a", "b", "c"))
         log.fence(0)
         reading = log.events(0, 0)
@@ -92,8 +92,8 @@ class LogContract:
         del reading
         assert self.values(log) == ["a", "b", "c"]
 
-    def test_the_end_is_behind_all_that_was_committed_before_a_fence(self, log: Log) -> None:
-        """Without one it may lag: a commit is answered before its marker is written."""
+    def test_the_end_is_behind_all_records_committed_before_a_fence(self, log: Log) -> None:
+        """Without a fence the end may lag: a commit is answered before its marker is written."""
         writer = log.fence(0)
         before = log.end(0)
         last = writer.commit(batch("a", "b"))
@@ -103,8 +103,8 @@ class LogContract:
         assert self.values(log, 0, after) == ["a", "b"]
         assert self.values(log, after) == []
 
-    def test_the_end_after_a_fence_is_the_end_of_what_the_old_owner_wrote(self, log: Log) -> None:
-        """A new owner reads up to here, and then knows all."""
+    def test_the_end_after_a_fence_is_the_end_of_the_old_owners_records(self, log: Log) -> None:
+        """A new owner that has read up to here knows the whole log."""
         old = log.fence(0)
         last = old.commit(batch("a"))
         log.fence(0)
@@ -115,7 +115,7 @@ class LogContract:
         assert self.values(log) == ["a"]
         assert self.values(log, end) == []
 
-    def test_who_knows_the_end_goes_on_from_it(self, log: Log) -> None:
+    def test_a_writer_that_expects_the_right_end_commits(self, log: Log) -> None:
         log.fence(0).commit(batch("a"))
         writer = log.fence(0)
         writer.expect(log.end(0))
@@ -123,8 +123,8 @@ class LogContract:
             writer.commit(batch(*texts))
         assert self.values(log) == ["a", "b", "c", "d", "e", "f"]
 
-    def test_who_was_told_an_end_that_is_past_commits_nothing(self, log: Log) -> None:
-        """By a leader that was, and does not know it yet."""
+    def test_a_writer_that_expects_an_outdated_end_commits_nothing(self, log: Log) -> None:
+        """A deposed leader that does not know it yet may have reported such an end."""
         log.fence(0).commit(batch("a"))
         log.fence(0)
         past = log.end(0)
@@ -136,7 +136,7 @@ class LogContract:
         log.fence(0).commit(batch("e"))
         assert self.values(log) == ["a", "b", "e"]
 
-    def test_a_fenced_writer_writes_nothing_ever_again(self, log: Log) -> None:
+    def test_a_fenced_writer_never_writes_again(self, log: Log) -> None:
         old = log.fence(0)
         old.commit(batch("a"))
         new = log.fence(0)
@@ -177,7 +177,7 @@ class LogContract:
         log.fence(0)
         assert [record.value for record in log.events(0, 0)] == [value, b"\0"]
 
-    def test_a_large_batch_is_whole(self, log: Log) -> None:
+    def test_a_large_batch_is_read_whole(self, log: Log) -> None:
         writer = log.fence(0)
         texts = [f"{i:05}" + "x" * 1_000 for i in range(1_500)]
         writer.commit(batch(*texts))

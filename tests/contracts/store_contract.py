@@ -1,4 +1,4 @@
-"""What every store must do, whatever it is made of."""
+"""The contract of every store of rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
 
 
 class StoreContract:
-    """Each test has a store to itself: the fixture `make_store` makes empty ones."""
+    """Each test has its own store. The fixture `make_store` makes empty ones."""
 
     @pytest.fixture
     def store(self, make_store: Callable[[], Store]) -> Store:
@@ -28,10 +28,10 @@ class StoreContract:
         assert store.get(b"a") is None
         assert list(store.scan(b"", b"\xff")) == []
 
-    def test_what_is_written_is_read(self, store: Store) -> None:
+    def test_written_rows_are_read(self, store: Store) -> None:
         store.write([(b"a", b"1"), (b"b", b"")])
         assert store.get(b"a") == b"1"
-        assert store.get(b"b") == b"", "an empty row is a row"
+        assert store.get(b"b") == b"", "a row may be empty"
         assert store.get(b"c") is None
 
     def test_a_row_is_overwritten_and_deleted(self, store: Store) -> None:
@@ -39,7 +39,7 @@ class StoreContract:
         store.write([(b"a", b"2"), (b"b", None), (b"never there", None)])
         assert list(store.scan(b"", b"\xff")) == [(b"a", b"2")]
 
-    def test_a_deleted_row_may_come_back(self, store: Store) -> None:
+    def test_a_deleted_row_may_be_written_again(self, store: Store) -> None:
         store.write([(b"a", b"1")])
         store.write([(b"a", None)])
         store.write([(b"a", b"2")])
@@ -57,7 +57,7 @@ class StoreContract:
         assert list(store.scan(b"b", b"b")) == []
         assert list(store.scan(b"x", b"z")) == []
 
-    def test_a_scan_may_be_left_early(self, store: Store) -> None:
+    def test_a_scan_may_stop_early(self, store: Store) -> None:
         store.write([(b"%d" % i, b"") for i in range(5)])
         scan = store.scan(b"", b"\xff")
         assert next(scan)[0] == b"0"
@@ -65,7 +65,7 @@ class StoreContract:
         store.write([(b"0", None)])
         assert next(store.scan(b"", b"\xff"))[0] == b"1"
 
-    def test_nothing_is_left_after_clear_and_rows_may_be_written_again(self, store: Store) -> None:
+    def test_clear_removes_all_rows_and_new_ones_may_be_written(self, store: Store) -> None:
         store.write([(b"a", b"1"), (b"b", b"2")])
         store.clear()
         assert list(store.scan(b"", b"\xff")) == []
@@ -73,18 +73,18 @@ class StoreContract:
         store.write([(b"b", b"3")])
         assert list(store.scan(b"", b"\xff")) == [(b"b", b"3")]
 
-    def test_nothing_to_write_is_no_harm(self, store: Store) -> None:
+    def test_an_empty_write_changes_nothing(self, store: Store) -> None:
         store.write([])
         assert list(store.scan(b"", b"\xff")) == []
 
-    def test_stores_know_nothing_of_each_other(self, make_store: Callable[[], Store]) -> None:
+    def test_stores_are_separate(self, make_store: Callable[[], Store]) -> None:
         first, second = make_store(), make_store()
         first.write([(b"a", b"1")])
         assert second.get(b"a") is None
 
     @settings(max_examples=40, deadline=None, suppress_health_check=SHARED)
     @given(batches=st.lists(CHANGES, max_size=5), bounds=st.tuples(KEYS, KEYS))
-    def test_a_store_is_a_sorted_dictionary(self, store: Store, batches, bounds) -> None:
+    def test_a_store_behaves_like_a_sorted_dictionary(self, store: Store, batches, bounds) -> None:
         store.clear()
         model: dict[bytes, bytes] = {}
         start, end = sorted(bounds)

@@ -1,23 +1,28 @@
-"""The archive: what it keeps is what was read, whatever happened on the way."""
+"""The archive keeps exactly the records of the log, whatever fails on the way."""
 
 from __future__ import annotations
 
+import io
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
+import fastavro
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftjm import config, past
-from ftjm.adapters import archive as archives
-from ftjm.adapters.archive import Archive, decode, encode
-from ftjm.adapters.folder import Folder
-from ftjm.adapters.kafka_scan import Incomplete, Record
-from ftjm.errors import FtjmError
-from ftjm.past import Past
+from ftjm.adapters.files import archive as archives
+from ftjm.adapters.files.archive import Archive, decode, encode
+from ftjm.adapters.files.folder import Folder
+from ftjm.adapters.kafka.scan import Incomplete
+from ftjm.adapters.records import Record
+from ftjm.history import trimmed
+from ftjm.history.trimmed import WholeLog
+from ftjm.runtime import config
+from ftjm.runtime.errors import FtjmError
 
 FOLDER = "topic-id/events/0"
 
@@ -27,14 +32,14 @@ def record(offset: int, size: int = 3) -> Record:
 
 
 class FakeScan:
-    """A log of some records, with gaps."""
+    """A log of given records, with gaps."""
 
     topic = "t.events"
 
     def __init__(self, *offsets: int, size: int = 3) -> None:
         self.records = [record(offset, size) for offset in offsets]
         self.begins = [0]
-        """Where it begins, now and each time that somebody looks again."""
+        """The first offset of the log, for this look-up and the next ones."""
 
     def bounds(self, _partition: int) -> tuple[int, int]:
         begin = self.begins.pop(0) if len(self.begins) > 1 else self.begins[0]
@@ -63,7 +68,7 @@ def kept(url: str, start: int, end: int) -> list[Record]:
     return list(Archive(url).records("events", "topic-id", 0, start, end))
 
 
-def test_what_was_kept_is_read(url):
+def test_archived_records_are_read(url):
     scan = FakeScan(0, 1, 2, 4, 5, 8)
     keep(url, scan, 0, 7)
     keep(url, scan, 7, 10)
@@ -72,7 +77,7 @@ def test_what_was_kept_is_read(url):
     assert kept(url, 3, 3) == []
 
 
-def test_a_log_is_kept_in_files_of_some_size(url, monkeypatch):
+def test_a_log_is_archived_in_files_of_limited_size(url, monkeypatch):
     monkeypatch.setattr(archives, "FILE_BYTES", 100)
     scan = FakeScan(*range(20), size=40)
     keep(url, scan, 0, 30)
@@ -85,7 +90,7 @@ def test_the_same_records_make_the_same_file(url):
     assert encode("t", records) == encode("t", records)
 
 
-def test_another_try_goes_on_where_the_first_ended(url):
+def test_a_second_try_goes_on_where_the_first_ended(url):
     scan = FakeScan(*range(10))
     keep(url, scan, 0, 6)
     (first,) = Folder(url).names(FOLDER)
@@ -98,7 +103,7 @@ def test_another_try_goes_on_where_the_first_ended(url):
 
 
 def test_files_that_overlap_give_each_record_once(url):
-    """As two owners leave them, of which one did not know yet that it was fenced."""
+    """Two owners leave such files if one of them does not know yet that it is fenced."""
     scan = FakeScan(*range(10))
     keep(url, scan, 0, 6)
     Folder(url).write(f"{FOLDER}/{name_of(3, 9, scan)}", encode("t", scan.records[3:9]))
@@ -108,11 +113,11 @@ def test_files_that_overlap_give_each_record_once(url):
 
 def name_of(first: int, end: int, scan: FakeScan) -> str:
     digest = sha256(encode("t", scan.records[first:end])).hexdigest()
-    return archives.Stretch(first, end, digest).name
+    return archives.ArchiveFile(first, end, digest).name
 
 
-def test_one_who_does_not_know_that_the_log_was_trimmed_leaves_no_file_without_its_records(url):
-    """As a fenced owner: it would hide the one that its successor has written."""
+def test_a_fenced_owner_writes_no_file_without_the_trimmed_records(url):
+    """Such an owner does not know that the log was trimmed. Its file would hide the file of its successor."""
     scan = FakeScan(*range(10))
     scan.begins = [8]
     with pytest.raises(Incomplete, match="begins at 8"):
@@ -120,17 +125,17 @@ def test_one_who_does_not_know_that_the_log_was_trimmed_leaves_no_file_without_i
     assert Folder(url).names(FOLDER) == []
 
 
-def test_what_is_trimmed_while_the_archive_is_read_is_read_there_too(url, monkeypatch):
+def test_records_trimmed_while_the_archive_is_read_are_read_from_the_archive(url, monkeypatch):
     scan = FakeScan(*range(10))
     keep(url, scan, 0, 4)
     keep(url, scan, 4, 7)
     scan.begins = [4, 7]
-    monkeypatch.setattr(past, "topic_id", lambda *_: "topic-id")
-    read: Any = Past(config.load(bootstrap="nowhere:1"), url).records
+    monkeypatch.setattr(trimmed, "topic_id", lambda *_: "topic-id")
+    read: Any = WholeLog(config.load(bootstrap="nowhere:1"), url).records
     assert list(read(scan, "events", [0])) == scan.records
 
 
-def test_a_file_that_is_not_what_it_was_ends_the_trimming(url):
+def test_a_changed_file_stops_the_trimming(url):
     scan = FakeScan(*range(10))
     keep(url, scan, 0, 6)
     (name,) = Folder(url).names(FOLDER)
@@ -141,7 +146,7 @@ def test_a_file_that_is_not_what_it_was_ends_the_trimming(url):
         kept(url, 0, 6)
 
 
-def test_a_file_that_is_missing_is_missed(url):
+def test_a_missing_file_is_an_error(url):
     scan = FakeScan(*range(10))
     for first, end in ((0, 3), (3, 6), (6, 10)):
         keep(url, scan, first, end)
@@ -155,6 +160,55 @@ def test_a_file_that_is_missing_is_missed(url):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9), st.integers(0, 2**41)), max_size=9))
-def test_records_come_back_as_they_were(rows):
+def test_records_are_decoded_unchanged(rows):
     records = [Record(3, i, key, value, time, [("n", value)]) for i, (key, value, time) in enumerate(rows)]
     assert list(decode(encode("t", records))) == records
+
+
+def container(schema: Any, rows: bytes, count: int = 1, codec: bytes = b"deflate") -> bytes:
+    """An Avro container file of one block."""
+    out, packing = io.BytesIO(), zlib.compressobj(wbits=-15)
+    meta = {"avro.codec": codec, "avro.schema": schema}
+    fastavro.schemaless_writer(out, archives._HEADER, {"magic": b"Obj\x01", "meta": meta, "sync": bytes(16)})
+    block = {"count": count, "data": packing.compress(rows) + packing.flush(), "sync": bytes(16)}
+    fastavro.schemaless_writer(out, archives._BLOCK, block)
+    return out.getvalue()
+
+
+def written_schema() -> bytes:
+    metadata: Any = fastavro.reader(io.BytesIO(encode("t", [record(0)]))).metadata
+    return metadata["avro.schema"].encode()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"x" * 100,
+        container(b'"bytes"', b"\x02a"),
+        container(b"[" * 4_000, b""),
+        container(written_schema(), b"\x02a", codec=b"null"),
+        container(written_schema(), b"", count=1 << 60),
+        container(written_schema(), b"\xff" * 90),
+        encode("t", [record(0)])[:-1],
+        encode("t", [record(0)])[:-16] + bytes(16),
+    ],
+)
+def test_other_bytes_are_no_archive(url: str, data: bytes) -> None:
+    Folder(url).write(f"{FOLDER}/{archives.ArchiveFile(0, 1, sha256(data).hexdigest()).name}", data)
+    with pytest.raises(FtjmError, match="as ftjm writes it"):
+        kept(url, 0, 1)
+
+
+def test_a_file_unfolds_to_no_more_than_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "UNFOLDED_BYTES_MAX", 1_000)
+    assert list(decode(encode("t", [record(0, 900)]))) == [record(0, 900)]
+    with pytest.raises(archives.NoArchive, match="at most 1000 bytes"):
+        list(decode(encode("t", [record(0, 1_100)])))
+
+
+def test_a_file_of_another_name_is_not_read(url: str) -> None:
+    scan = FakeScan(*range(3))
+    keep(url, scan, 0, 3)
+    Folder(url).write(f"{FOLDER}/{0:020d}-{9:020d}.elsewhere.avro", b"x")
+    assert kept(url, 0, 3) == scan.records

@@ -1,4 +1,4 @@
-"""The log in memory and both stores keep the contracts; what only one of them can promise comes after."""
+"""The log in memory and both stores keep the contracts. Further tests check the promises of one of them only."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from random import Random
 
 import pytest
 
-from ftjm.adapters import rocks
+from ftjm.adapters import rocksdb
 from ftjm.adapters.memory import MemoryLog, MemoryStore
-from ftjm.adapters.rocks import DamagedStore, RocksStore
+from ftjm.adapters.rocksdb import DamagedStore, RocksStore
 from ftjm.engine.ports import Store
-from ftjm.errors import FtjmError
+from ftjm.runtime.errors import FtjmError
 from tests.contracts.log_contract import Log, LogContract, batch
 from tests.contracts.store_contract import StoreContract
 
@@ -60,12 +60,10 @@ class TestRocksStore(StoreContract):
         for store in made:
             store.close()
 
-    def test_a_store_on_a_full_disk_lets_go_of_its_files(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        """It must not take the partition's thread along: that would never come back.
+    def test_a_store_on_a_full_disk_closes_its_files(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """It must not block the thread of the partition for ever.
 
-        `capsys`: what is logged would go to a file of pytest's, which cannot grow either.
+        `capsys` is needed because pytest would write the log to a file, which cannot grow either.
         """
         path = tmp_path / "store"
         store = RocksStore(path)
@@ -84,7 +82,7 @@ class TestRocksStore(StoreContract):
         assert (store.get(b"a"), store.get(b"b")) == (b"flushed", None)
         store.close()
 
-    def test_rows_outlive_a_close(self, tmp_path: Path) -> None:
+    def test_rows_survive_a_close(self, tmp_path: Path) -> None:
         store = RocksStore(tmp_path / "store")
         store.write([(b"a", b"1")])
         store.close()
@@ -92,23 +90,21 @@ class TestRocksStore(StoreContract):
         assert list(store.scan(b"", b"\xff")) == [(b"a", b"1")]
         store.close()
 
-    def test_what_is_written_outlives_a_hard_exit_after_a_while(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(rocks, "FLUSH_SECONDS", 0.0)
+    def test_rows_survive_a_hard_exit_after_a_while(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rocksdb, "FLUSH_SECONDS", 0.0)
         store = RocksStore(tmp_path / "store")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         found = None
         while found is None:
             assert time.monotonic() < deadline, "nothing was flushed"
             store.write([(b"a", b"1")])
-            # There is no log to read rows from that are in memory only.
+            # The store has no log of its own: rows that are in memory only are lost.
             flushed = RocksStore(tmp_path / "store", read_only=True)
             found = flushed.get(b"a")
             flushed.close()
         store.close()
 
-    def test_clearing_forgets_for_ever(self, tmp_path: Path) -> None:
+    def test_cleared_rows_never_return(self, tmp_path: Path) -> None:
         store = RocksStore(tmp_path / "store")
         store.write([(b"a", b"1")])
         store.flush()
@@ -118,7 +114,7 @@ class TestRocksStore(StoreContract):
         assert store.get(b"a") is None
         store.close()
 
-    def test_a_store_is_cleared_and_closed_while_somebody_scans_it(self, tmp_path: Path) -> None:
+    def test_a_store_is_cleared_and_closed_during_a_scan(self, tmp_path: Path) -> None:
         store = RocksStore(tmp_path / "store")
         store.write([(b"a", b"1"), (b"b", b"2")])
         left = store.scan(b"", b"\xff")
@@ -130,13 +126,13 @@ class TestRocksStore(StoreContract):
         store.close()
         RocksStore(tmp_path / "store").close()
 
-    def test_one_process_at_a_time_has_it_open(self, tmp_path: Path) -> None:
+    def test_only_one_process_at_a_time_opens_a_store(self, tmp_path: Path) -> None:
         store = RocksStore(tmp_path / "store")
         with pytest.raises(FtjmError, match="store"):
             RocksStore(tmp_path / "store")
         store.close()
 
-    def test_it_can_be_read_beside_its_owner(self, tmp_path: Path) -> None:
+    def test_a_store_can_be_read_while_its_owner_writes(self, tmp_path: Path) -> None:
         store = RocksStore(tmp_path / "store")
         store.write([(b"a", b"1")])
         store.flush()
@@ -145,12 +141,12 @@ class TestRocksStore(StoreContract):
         reader.close()
         store.close()
 
-    def test_a_hard_exit_leaves_a_prefix_of_the_batches_and_each_whole(self, tmp_path: Path) -> None:
-        """The store has no log of its own: what was flushed is there, and of later batches all or nothing."""
+    def test_a_hard_exit_leaves_a_prefix_of_whole_batches(self, tmp_path: Path) -> None:
+        """The store has no log of its own: flushed batches are there, and each later one whole or not at all."""
         program = (
             "import os, sys\n"
             "from pathlib import Path\n"
-            "from ftjm.adapters.rocks import RocksStore\n"
+            "from ftjm.adapters.rocksdb import RocksStore\n"
             "store = RocksStore(Path(sys.argv[1]))\n"
             "for i in range(300):\n"
             "    store.write([(b'j%d' % j, b'%d' % i) for j in range(20)] + [(b'p', b'%d' % i)])\n"
@@ -167,7 +163,7 @@ class TestRocksStore(StoreContract):
         assert {value for _, value in store.scan(b"j", b"k")} == {position}
         store.close()
 
-    def test_a_store_whose_files_are_damaged_says_so(self, tmp_path: Path) -> None:
+    def test_opening_a_store_with_damaged_files_raises_damaged_store(self, tmp_path: Path) -> None:
         store = RocksStore(tmp_path / "store")
         store.write([(b"a", b"1")])
         store.close()
@@ -176,23 +172,23 @@ class TestRocksStore(StoreContract):
         with pytest.raises(DamagedStore):
             RocksStore(tmp_path / "store")
 
-    @pytest.mark.parametrize("gone", ["CURRENT", "MANIFEST-*", "*.sst", "OPTIONS-*", "IDENTITY"])
-    def test_a_file_that_is_gone_never_stands_in_the_way(self, tmp_path: Path, gone: str) -> None:
-        """It is damage, or does no harm; anything else would have the owner try to open it for ever."""
+    @pytest.mark.parametrize("missing", ["CURRENT", "MANIFEST-*", "*.sst", "OPTIONS-*", "IDENTITY"])
+    def test_a_store_with_a_missing_file_opens_or_is_reported_as_damaged(self, tmp_path: Path, missing: str) -> None:
+        """With any other error the owner would try to open the store for ever."""
         store = RocksStore(tmp_path / "store")
         store.write([(b"a", b"1")])
         store.close()
-        for file in (tmp_path / "store").glob(gone):
+        for file in (tmp_path / "store").glob(missing):
             file.unlink()
         try:
             store = RocksStore(tmp_path / "store")
         except DamagedStore:
             return
-        # Without a trace of what there was, it begins anew, and folds the log from its beginning.
-        assert store.get(b"a") in ({None} if gone == "CURRENT" else {b"1"})
+        # Without `CURRENT` the store is empty, and the owner folds the log from its beginning.
+        assert store.get(b"a") in ({None} if missing == "CURRENT" else {b"1"})
         store.close()
 
-    def test_a_file_that_is_gone_from_an_open_store_is_found_when_it_is_taken(self, tmp_path: Path) -> None:
+    def test_a_file_missing_from_an_open_store_is_found_by_a_checkpoint(self, tmp_path: Path) -> None:
         store = RocksStore(tmp_path / "store")
         store.write([(b"a", b"1")])
         store.flush()
@@ -202,8 +198,8 @@ class TestRocksStore(StoreContract):
             store.checkpoint(tmp_path / "checkpoint")
         store.close()
 
-    def test_a_damaged_block_is_told_of_and_not_read_as_the_end(self, tmp_path: Path) -> None:
-        """Rows that a scan leaves out in silence would be jobs that nobody runs."""
+    def test_a_damaged_block_is_an_error_and_not_the_end_of_a_scan(self, tmp_path: Path) -> None:
+        """If a scan left out rows silently, their jobs would never run."""
         path = tmp_path / "store"
         store = RocksStore(path)
         draw = Random(1)

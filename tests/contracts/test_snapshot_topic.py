@@ -1,4 +1,4 @@
-"""The topic of snapshots on a Kafka that is made up: what it refuses, and how much of it is held."""
+"""The snapshot topic on a fake Kafka: refused chunks, and the amount of data in memory."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from weakref import WeakSet
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
 
-from ftjm.adapters import kafka_snapshots
-from ftjm.adapters.kafka_snapshots import UNDER_WAY_MAX, SnapshotTopic
-from ftjm.core.model import Position
-from ftjm.engine.snapshot import Manifest, about, chunk_key, encode, manifest_key
-from tests.contracts.place_contract import named
+from ftjm.adapters.kafka import snapshot_topic
+from ftjm.adapters.kafka.errors import LogRefused
+from ftjm.adapters.kafka.snapshot_topic import UNDER_WAY_MAX, SnapshotTopic
+from ftjm.core.state.model import Position
+from ftjm.engine.snapshot import Manifest, chunk_key, encode, manifest_key, manifest_of
+from tests.contracts.chunk_store_contract import named
 
 WAIT_SECONDS = 5.0
 
 
 class Refusing:
-    """An outlet that is refused what it sends."""
+    """A producer whose records are refused."""
 
     made = 0
     fault = None
@@ -30,23 +30,23 @@ class Refusing:
     def __init__(self, *_: object, **__: object) -> None:
         Refusing.made += 1
 
-    def send(self, *_: object, delivered: Any, **__: object) -> None:
-        delivered(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), None)
+    def send_for_receipt(self, *_: object, received: Any, **__: object) -> None:
+        received(LogRefused("Topic authorization failed"))
 
     def close(self, _seconds: float) -> int:
         return 0
 
 
 @pytest.mark.parametrize("count", [1, UNDER_WAY_MAX * 2])
-def test_a_refused_chunk_is_told_and_the_next_try_has_an_outlet_of_its_own(
+def test_a_refused_chunk_is_an_error_and_the_next_try_has_a_new_producer(
     monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(kafka_snapshots, "Outlet", Refusing)
+    monkeypatch.setattr(snapshot_topic, "ConfirmingProducer", Refusing)
     monkeypatch.setattr(Refusing, "made", 0)
     topic = SnapshotTopic({}, "t.snapshots")
     for tries in (1, 2):
         until = time.monotonic() + WAIT_SECONDS
-        with pytest.raises(KafkaException, match="AUTHORIZATION"):
+        with pytest.raises(LogRefused, match="authorization"):
             topic.put(0, [named(b"%d" % n) for n in range(count)], lambda: time.monotonic() > until)  # noqa: B023
         assert Refusing.made == tries
 
@@ -55,7 +55,7 @@ CHUNKS = 500
 
 
 class Record:
-    """One of a topic."""
+    """A record of a topic."""
 
     def __init__(self, offset: int, key: str, value: bytes) -> None:
         self._offset, self._key, self._value = offset, key, value
@@ -72,12 +72,12 @@ class Record:
 
 @pytest.fixture
 def manifest() -> Manifest:
-    return about(Position(batch_no=1, owner_epoch=1, log_id="log"), 0, 1, "", -1, [])
+    return manifest_of(Position(batch_no=1, owner_epoch=1, log_id="log"), 0, 1, "", -1, [])
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch, manifest: Manifest) -> list[int]:
-    """How many records there were at once, while a topic of a manifest and many chunks behind it was read."""
+def in_memory(monkeypatch: pytest.MonkeyPatch, manifest: Manifest) -> list[int]:
+    """The numbers of records in memory at once while a topic of a manifest and many chunks was read."""
     numbers: list[int] = []
     alive: WeakSet[Record] = WeakSet()
 
@@ -92,20 +92,20 @@ def held(monkeypatch: pytest.MonkeyPatch, manifest: Manifest) -> list[int]:
             yield record
 
     monkeypatch.setattr(SnapshotTopic, "_range", read)
-    monkeypatch.setattr(kafka_snapshots, "bounds", lambda *_: (0, 1 + CHUNKS))
+    monkeypatch.setattr(snapshot_topic, "bounds", lambda *_: (0, 1 + CHUNKS))
     idle = SimpleNamespace(unassign=lambda: None, close=lambda: None)
-    monkeypatch.setattr(SnapshotTopic, "_consumer", lambda *_: idle)
+    monkeypatch.setattr(SnapshotTopic, "_consumer", lambda *_, **__: idle)
     return numbers
 
 
-def test_of_chunks_only_their_names_are_held_while_a_manifest_is_searched(held: list[int], manifest: Manifest) -> None:
+def test_the_search_for_a_manifest_keeps_only_the_names_of_chunks(in_memory: list[int], manifest: Manifest) -> None:
     with closing(SnapshotTopic({}, "t.snapshots")) as topic:
         found, strays = topic.find(0)
         assert [p.manifest for p in found] == [manifest]
         assert len(strays) == CHUNKS
-        assert max(held) <= 3
+        assert max(in_memory) <= 3
         assert topic.since(0, 0) == ([manifest], 1 + CHUNKS)
-        held.clear()
+        in_memory.clear()
         assert topic.since(0, CHUNKS - 1) == ([], 1 + CHUNKS)
         assert topic.since(0, 1 + CHUNKS) == ([], 1 + CHUNKS)
-        assert len(held) == 2, "what is known already is not read again"
+        assert len(in_memory) == 2, "known chunks are not read again"

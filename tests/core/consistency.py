@@ -1,6 +1,6 @@
-"""Everything that the rows of a partition must agree on: indexes are recomputed from the jobs, and compared.
+"""Invariants of a partition's rows: indexes are recomputed from the jobs and compared with the stored ones.
 
-For tests, of single stories and of whole histories: it reads rows and events, and trusts no code that made them.
+Tests of stories and of whole histories use it. It reads rows and events, and shares no code with `decide` and `evolve`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ from typing import Any
 
 import msgspec
 
-from ftjm.core import events as e
-from ftjm.core.evolve import SESSION_MEMORY_MS, WAITERS_MAX
-from ftjm.core.keys import Rows, outbox_key, ready_key, timer_key
-from ftjm.core.model import (
+from ftjm.core.evolve.jobs import WAITERS_MAX
+from ftjm.core.evolve.sessions import SESSION_MEMORY_MS
+from ftjm.core.records import events as e
+from ftjm.core.state.model import (
     LIVE,
     TERMINAL,
+    Ahead,
     Checkpoint,
     Counters,
     Job,
     JobSpec,
     JobState,
-    Message,
-    MessageKind,
     Outcome,
     Peer,
     Position,
@@ -32,10 +31,14 @@ from ftjm.core.model import (
     Timer,
     TimerKind,
 )
-from ftjm.core.rows import encode
+from ftjm.core.state.outbox import ForwardMessage, OutboxMessage, OutcomeMessage, ReplyMessage
+from ftjm.core.state.row_cache import encode
+from ftjm.core.state.rows import Rows
+from ftjm.core.state.tables import MIGRATION, TABLES, outbox_key, ready_key, timer_key
 
 FIRST, LAST = b"\0", b"\xff"
-KINDS = {
+PREFIXES = {table.prefix for table in TABLES if table is not MIGRATION}
+KINDS: dict[bytes, Any] = {
     b"k": Checkpoint,
     b"j": Job,
     b"s": JobSpec,
@@ -44,7 +47,7 @@ KINDS = {
     b"q": Queue,
     b"f": Peer,
     b"t": Timer,
-    b"o": Message,
+    b"o": OutboxMessage,
 }
 
 
@@ -53,12 +56,16 @@ def all_rows(rows: Rows) -> dict[bytes, bytes]:
 
 
 def state_rows(rows: Rows) -> dict[bytes, bytes]:
-    """All rows but the position, which tells of batches and not of jobs."""
+    """All rows except the position, which depends on batches and not on jobs."""
     return {key: value for key, value in all_rows(rows).items() if key != b"p"}
 
 
 def check_state(rows: Rows) -> None:
-    """Raises AssertionError where the rows disagree with each other."""
+    """Check that all rows are consistent.
+
+    Raises:
+        AssertionError: Two rows contradict each other.
+    """
     _Checker(all_rows(rows)).check()
 
 
@@ -76,7 +83,7 @@ class _Checker:
         return {key[1:].decode(): msgspec.msgpack.decode(self.rows[key], type=kind) for key in self._keys(prefix)}
 
     def check(self) -> None:
-        strange = {key for key in self.rows if key[:1] not in b"jsvkrtowlqfcxp"}
+        strange = {key for key in self.rows if key[:1] not in PREFIXES}
         assert not strange, strange
         for prefix, kind in KINDS.items():
             for key in self._keys(prefix):
@@ -104,9 +111,12 @@ class _Checker:
         assert job.attempt >= live, f"{key} runs its attempt 0"
         assert job.attempt >= job.failures + job.losses, f"{key} failed more often than it was dispatched"
         assert len(job.waiters) <= WAITERS_MAX, f"{key} has {len(job.waiters)} waiters"
-        assert not (job.waiters and job.state in TERMINAL), f"{key} has ended, and somebody waits"
+        assert not (job.waiters and job.state in TERMINAL), f"{key} has ended, and a client waits"
         assert not (job.checkpoint_at and job.state is JobState.SUCCEEDED), f"{key} succeeded and has a checkpoint"
         assert job.state is not JobState.READY or job.due_at == 0, f"{key} is ready and not due"
+        unstarted = job.ahead is Ahead.UNSTARTED
+        assert not unstarted or job.state is JobState.DISPATCHED, f"{key} is ahead and {job.state.name}"
+        assert not (job.ahead and job.continue_for_ms), f"{key} may continue, and was sent ahead"
 
     def _check_ready(self) -> None:
         expected = {}
@@ -116,7 +126,7 @@ class _Checker:
                 expected[ready_key(queue, job.priority, job.order)] = job_id.encode()
         assert {key: self.rows[key] for key in self._keys(b"r")} == expected, "the ready queue differs from the jobs"
         orders = [job.order for job in self.jobs.values()]
-        assert len(set(orders)) == len(orders), "two jobs have the same place"
+        assert len(set(orders)) == len(orders), "two jobs have the same place in a queue"
 
     def _check_timers(self) -> None:
         expected = set()
@@ -127,7 +137,7 @@ class _Checker:
             if job.deadline_at:
                 expected.add(Timer(job.deadline_at, TimerKind.DEADLINE, key, job.run))
             if job.state in {JobState.SCHEDULED, JobState.RETRY_WAIT}:
-                assert job.due_at, f"{key} waits for no time"
+                assert job.due_at, f"{key} waits, but has no due time"
                 expected.add(Timer(job.due_at, TimerKind.DUE, key, job.attempt))
         stored: list[Timer] = []
         for key_bytes in self._keys(b"t"):
@@ -137,9 +147,11 @@ class _Checker:
         of_jobs = {t for t in stored if t.kind not in {TimerKind.COMMAND_ID, TimerKind.SESSION}}
         assert of_jobs == expected, f"timers differ from the jobs: {of_jobs ^ expected}"
         remembered = sorted(key[1:].decode() for key in self._keys(b"c"))
-        assert sorted(t.key for t in stored if t.kind is TimerKind.COMMAND_ID) == remembered, "command ids and timers"
+        assert sorted(t.key for t in stored if t.kind is TimerKind.COMMAND_ID) == remembered, (
+            "command ids and timers differ"
+        )
         lost = sorted(name for name, session in self.sessions.items() if session.lost)
-        assert sorted(t.key for t in stored if t.kind is TimerKind.SESSION) == lost, "lost sessions and timers"
+        assert sorted(t.key for t in stored if t.kind is TimerKind.SESSION) == lost, "lost sessions and timers differ"
         assert all(t.due_at > SESSION_MEMORY_MS for t in stored if t.kind is TimerKind.SESSION)
 
     def _check_sessions(self) -> None:
@@ -154,20 +166,20 @@ class _Checker:
         for key, job in self.jobs.items():
             counted.setdefault(key.partition("/")[0], [0] * (max(JobState) + 1))[job.state] += 1
         stored = {name: row.counts for name, row in self._decoded(b"q").items()}
-        assert {name: counts for name, counts in stored.items() if any(counts)} == counted, "counts differ"
+        assert stored == counted, "counts differ, or a queue without jobs has a row"
 
     def _check_outbox(self) -> None:
         counters = msgspec.msgpack.decode(self.rows.get(b"x", encode(Counters())), type=Counters)
         position = msgspec.msgpack.decode(self.rows.get(b"p", encode(Position())), type=Position)
         numbers = range(position.outbox_sent + 1, counters.outbox + 1)
         assert sorted(self._keys(b"o")) == [outbox_key(n) for n in numbers], "the outbox has gaps"
-        messages = [msgspec.msgpack.decode(self.rows[outbox_key(n)], type=Message) for n in numbers]
+        messages = [msgspec.msgpack.decode(self.rows[outbox_key(n)], type=OutboxMessage) for n in numbers]
         last: dict[tuple[bool, str], int] = {}
         for message in messages:
-            if message.kind in {MessageKind.REPLY, MessageKind.OUTCOME}:
-                assert message.number == 0
+            if isinstance(message, ReplyMessage | OutcomeMessage):
                 continue
-            to = (message.kind is MessageKind.FORWARD, message.destination)
+            forward = isinstance(message, ForwardMessage)
+            to = (forward, str(message.partition) if forward else message.session)
             assert message.number == last.get(to, message.number - 1) + 1, f"numbers to {to} are not consecutive"
             last[to] = message.number
         for (forward, name), number in last.items():
@@ -179,10 +191,11 @@ class _Checker:
 
 
 def check_history(events: Iterable[e.Event | e.BatchClosed], commands: int | None = None) -> None:
-    """What must hold of a partition's whole history, whoever wrote it.
+    """Check the invariants of a partition's whole history.
 
     Args:
-        commands: how many commands were consumed, if each must have been answered.
+        events: All events of the partition, in order.
+        commands: Number of consumed commands, if each must have been answered.
     """
     attempts: dict[tuple[str, str], int] = {}
     ended: set[tuple[str, str, int]] = set()
@@ -205,7 +218,7 @@ def check_history(events: Iterable[e.Event | e.BatchClosed], commands: int | Non
         about = (event.queue, event.job_id)
         match event:
             case e.JobForgotten():
-                # The identity is free again: what comes is another job.
+                # The identity is free again: the next submission is another job.
                 attempts.pop(about, None)
                 ended -= {run for run in ended if run[:2] == about}
                 outcomes -= {outcome for outcome in outcomes if outcome[:2] == about}

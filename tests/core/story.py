@@ -1,8 +1,8 @@
-"""Tests of the core as stories: given these events, when this is wanted, then these events.
+"""Tests of the core as stories: given these events, when this command arrives, then these events follow.
 
     given(submitted(), dispatched()).when(CompleteAttempt(...)).then(like(AttemptSucceeded, attempt=1))
 
-A story goes on after `then`: what happened is evolved, and the next `when` meets the state that it led to.
+A story goes on after `then`: `evolve` applies the events, and the next `when` meets the resulting state.
 """
 
 from __future__ import annotations
@@ -13,24 +13,36 @@ from typing import Any
 import msgspec
 
 from ftjm.adapters.memory import MemoryStore
-from ftjm.core import commands as c
-from ftjm.core import events as e
-from ftjm.core.decide import Policy, Rejected, decide, decide_lapse, decide_timer
-from ftjm.core.evolve import evolve
-from ftjm.core.identity import content_hash
-from ftjm.core.model import FailureReason, Job, JobSpec, JobState, Message, MessageKind, StopReason, Timer, job_key
-from ftjm.core.state import State
+from ftjm.core.decide.decision import Policy, Rejected
+from ftjm.core.decide.handlers import decide
+from ftjm.core.decide.sessions import decide_lapse
+from ftjm.core.decide.timers import decide_timer
+from ftjm.core.evolve.handlers import evolve
+from ftjm.core.identity import content_hash, pack_content
+from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
+from ftjm.core.state.model import (
+    FailureReason,
+    Job,
+    JobSpec,
+    JobState,
+    StopReason,
+    Timer,
+    job_key,
+)
+from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.state import State
 from tests.core.consistency import check_state
 
 NOW = 1_000_000
 HOUR_MS = 3_600_000
 POLICY = Policy(partition=0, partitions=1, retention_ms=HOUR_MS, inline_bytes_max=1_000)
-TOLD = "0/client/7"
+REPLY_TO = "0/client/7"
 """A reply address: lane, client session, correlation."""
 
 
 class Like:
-    """An event of this type with these fields, whatever its others are."""
+    """Matches an event of this type with these fields; other fields may have any value."""
 
     def __init__(self, kind: type[e.Event], fields: dict[str, Any]) -> None:
         self.kind = kind
@@ -50,14 +62,14 @@ def like(kind: type[e.Event], **fields: Any) -> Like:
 
 
 class Story:
-    """A partition's state, and what happens in it."""
+    """The state of a partition and its story."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.state = State(self.store)
         self.now = NOW
-        self.happened: list[e.Event] | Rejected = []
-        self.said: list[Message] = []
+        self.decided: list[e.Event] | Rejected = []
+        self.messages: list[Any] = []
 
     # -- given
 
@@ -68,10 +80,10 @@ class Story:
         return self
 
     def written(self) -> Story:
-        """The batch ends here: its rows go to the store, and the next ones begin from there."""
+        """End the batch: write its rows to the store."""
         changes, _ = self.state.seal()
         self.store.write(changes)
-        self.said = [message for _, message in self.state.pushed]
+        self.messages = [message for _, message in self.state.pushed]
         self.state.written()
         check_state(self.store)
         return self
@@ -80,26 +92,26 @@ class Story:
 
     def when(self, command: c.Command, at: int | None = None, policy: Policy = POLICY, reply: str = "") -> Story:
         self._at(at)
-        self.happened = decide(self.state, command, self.now, policy)
-        if isinstance(self.happened, Rejected):
+        self.decided = decide(self.state, command, self.now, policy)
+        if isinstance(self.decided, Rejected):
             return self
-        return self._record(self.happened, e.Cause.COMMAND, "0", reply)
+        return self._record(self.decided, e.Cause.COMMAND, "0", reply)
 
     def when_due(self, at: int) -> Story:
-        """Time passes to `at`: timers fire one after the other."""
+        """Let time pass to `at`. Timers fire one after the other."""
         self._at(at)
-        self.happened = []
+        self.decided = []
         for timer in list(self.state.due(at)):
             if self.state.has_timer(timer):
                 events = decide_timer(self.state, timer, self.now)
-                self.happened += events
+                self.decided += events
                 self._record(events, e.Cause.TIMER, str(timer.due_at), "", write=False)
         return self.written()
 
     def when_silent(self, session: str, silent_ms: int, closed: bool = False, at: int | None = None) -> Story:
         self._at(at)
-        self.happened = decide_lapse(self.state, session, silent_ms, self.now, closed)
-        return self._record(self.happened, e.Cause.LAPSE, session, "")
+        self.decided = decide_lapse(self.state, session, silent_ms, self.now, closed)
+        return self._record(self.decided, e.Cause.LAPSE, session, "")
 
     def _at(self, at: int | None) -> None:
         self.now = self.now if at is None else at
@@ -114,23 +126,23 @@ class Story:
     # -- then
 
     def then(self, *expected: Like) -> Story:
-        assert not isinstance(self.happened, Rejected), self.happened
-        differences = [like.differs(event) for like, event in zip(expected, self.happened, strict=False)]
+        assert not isinstance(self.decided, Rejected), self.decided
+        differences = [like.differs(event) for like, event in zip(expected, self.decided, strict=False)]
         assert not any(differences), differences
-        assert len(expected) == len(self.happened), self.happened
+        assert len(expected) == len(self.decided), self.decided
         return self
 
     def then_nothing(self) -> Story:
         return self.then()
 
     def refused(self, code: str, *words: str) -> Story:
-        assert isinstance(self.happened, Rejected), self.happened
-        assert self.happened.code == code, self.happened
-        assert all(word in self.happened.text for word in words), self.happened.text
+        assert isinstance(self.decided, Rejected), self.decided
+        assert self.decided.code == code, self.decided
+        assert all(word in self.decided.text for word in words), self.decided.text
         return self
 
     def job_is(self, state: JobState | None = None, **fields: Any) -> Story:
-        """What is true of the job now."""
+        """Check the job's state and fields."""
         job = self.job()
         if state is not None:
             assert job.state is JobState(state), job
@@ -143,9 +155,9 @@ class Story:
         assert job is not None
         return job
 
-    def tells(self, *kinds: MessageKind) -> Story:
-        """What the newest batch put into the outbox."""
-        assert [message.kind for message in self.said] == list(kinds), self.said
+    def sends(self, *kinds: type[OutboxMessage]) -> Story:
+        """Check which messages the newest batch put into the outbox."""
+        assert [type(message) for message in self.messages] == list(kinds), self.messages
         return self
 
     def has_timers(self, *due_at: int) -> Story:
@@ -160,7 +172,7 @@ def given(*events: e.Event) -> Story:
     return Story().evolve(*events).written()
 
 
-# -- events, told briefly: of job `a` of queue `q`, its run 1, attempt 1, on worker session `s1`
+# -- events with short defaults: job `a` of queue `q`, run 1, attempt 1, worker session `s1`
 
 
 def spec(**fields: Any) -> JobSpec:
@@ -186,44 +198,44 @@ def submitted(
         spec=wanted,
         due_at=due_at,
         deadline_at=deadline_at,
-        content=content_hash(spec(**{"retention_ms": 0, **fields})),
+        content=pack_content(1, content_hash(spec(**{"retention_ms": 0, **fields}), 1)),
         awaits=awaits,
         reply=reply,
     )
 
 
-def _teller(kind: type[e.Event], **defaults: Any) -> Callable[..., e.Event]:
-    def tell(**fields: Any) -> e.Event:
+def _event_factory(kind: type[e.Event], **defaults: Any) -> Callable[..., e.Event]:
+    def make(**fields: Any) -> e.Event:
         return kind(**{"queue": "q", "job_id": "a", "run": 1, "at": NOW, **defaults, **fields})
 
-    return tell
+    return make
 
 
-dispatched = _teller(e.AttemptDispatched, attempt=1, session="s1", worker="w", lane=3, lease_ms=5_000, offer=1)
-started = _teller(e.AttemptStarted, attempt=1, session="s1", started_at=NOW)
-checkpointed = _teller(e.AttemptCheckpointed, attempt=1, session="s1", data=b"7")
-succeeded = _teller(e.AttemptSucceeded, attempt=1, session="s1", started_at=NOW, ended_at=NOW)
-attempt_failed = _teller(
+dispatched = _event_factory(e.AttemptDispatched, attempt=1, session="s1", worker="w", lane=3, lease_ms=5_000, offer=1)
+started = _event_factory(e.AttemptStarted, attempt=1, session="s1", started_at=NOW)
+checkpointed = _event_factory(e.AttemptCheckpointed, attempt=1, session="s1", data=b"7")
+succeeded = _event_factory(e.AttemptSucceeded, attempt=1, session="s1", started_at=NOW, ended_at=NOW)
+attempt_failed = _event_factory(
     e.AttemptFailed, attempt=1, session="s1", started_at=NOW, ended_at=NOW, reason=FailureReason.EXIT_CODE
 )
-attempt_lost = _teller(e.AttemptLost, attempt=1, session="s1", reason="LAPSED")
-declined = _teller(e.AttemptDeclined, attempt=1, session="s1")
-queued = _teller(e.JobQueued)
-held = _teller(e.JobHeld)
-released = _teller(e.JobReleased)
-cancelled = _teller(e.JobCancelled)
-failed = _teller(e.JobFailed, reason="EXIT_CODE")
-rerun = _teller(e.JobRerun, run=2, command_id="wish-1")
-forgotten = _teller(e.JobForgotten)
-repeated = _teller(e.SubmissionRepeated)
-stop_requested = _teller(e.JobStopRequested, attempt=1, reason=StopReason.CANCELLED)
+attempt_lost = _event_factory(e.AttemptLost, attempt=1, session="s1", reason="LAPSED")
+declined = _event_factory(e.AttemptDeclined, attempt=1, session="s1")
+queued = _event_factory(e.JobQueued)
+held = _event_factory(e.JobHeld)
+released = _event_factory(e.JobReleased)
+cancelled = _event_factory(e.JobCancelled)
+failed = _event_factory(e.JobFailed, reason="EXIT_CODE")
+rerun = _event_factory(e.JobRerun, run=2, command_id="request-1")
+forgotten = _event_factory(e.JobForgotten)
+repeated = _event_factory(e.SubmissionRepeated)
+stop_requested = _event_factory(e.JobStopRequested, attempt=1, reason=StopReason.CANCELLED)
 
 
 def worker_lost(session: str = "s1", at: int = NOW, closed: bool = False) -> e.Event:
     return e.WorkerLost(session=session, closed=closed, at=at)
 
 
-# -- commands, told briefly
+# -- commands with short defaults
 
 
 def command(kind: type[c.Command], **fields: Any) -> c.Command:
@@ -235,7 +247,7 @@ def submit(job_id: str = "a", awaits: bool = False, **fields: Any) -> c.Command:
 
 
 def report(kind: type[c.AttemptReport], **fields: Any) -> c.Command:
-    """A worker's report of attempt 1 of job `a`, which session `s1` holds."""
+    """A worker's report on attempt 1 of job `a`, which session `s1` holds."""
     defaults = {"run": 1, "attempt": 1, "session": "s1", "started_at": NOW, "ended_at": NOW + 5}
     if kind is c.FailAttempt:
         defaults |= {"reason": FailureReason.EXIT_CODE}

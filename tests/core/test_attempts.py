@@ -1,16 +1,17 @@
-"""Attempts: dispatched, started, ended in every way that there is, and lost with their workers."""
+"""Attempts: dispatched, started, ended in every way, and lost with their workers."""
 
 import pytest
 
-from ftjm.core import commands as c
-from ftjm.core import events as e
-from ftjm.core.attempts import CHECKPOINT_BYTES_MAX, PROGRESS_TEXT_MAX
-from ftjm.core.evolve import SESSION_MEMORY_MS
-from ftjm.core.model import LOSSES, Checkpoint, FailureReason, JobState, MessageKind, OnWorkerLoss
-from ftjm.core.retry import LOSS_BACKOFF_MS
+from ftjm.core.backoff import LOSS_BACKOFF_MS
+from ftjm.core.evolve.sessions import SESSION_MEMORY_MS
+from ftjm.core.limits import CHECKPOINT_BYTES_MAX, PROGRESS_TEXT_MAX
+from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
+from ftjm.core.state.model import LOSSES, Checkpoint, FailureReason, JobState, OnWorkerLoss
+from ftjm.core.state.outbox import CloseMessage, OutcomeMessage, RunMessage, StopMessage
 from tests.core.story import (
     NOW,
-    TOLD,
+    REPLY_TO,
     attempt_failed,
     attempt_lost,
     checkpointed,
@@ -33,11 +34,11 @@ from tests.core.story import (
 REPORTS = (c.StartAttempt, c.CompleteAttempt, c.FailAttempt, c.CheckpointAttempt, c.DeclineAttempt)
 
 
-def test_a_dispatch_binds_the_job_to_a_slot_and_tells_the_session():
-    story = given(submitted(), dispatched()).tells(MessageKind.RUN)
+def test_a_dispatch_binds_the_job_to_a_slot_and_sends_a_message_to_the_session():
+    story = given(submitted(), dispatched()).sends(RunMessage)
     story.job_is(JobState.DISPATCHED, attempt=1, session="s1", dispatched_at=NOW)
-    message = story.said[0]
-    assert (message.destination, message.number, message.lane, message.attempt) == ("s1", 1, 3, 1)
+    message = story.messages[0]
+    assert (message.session, message.number, message.lane, message.attempt) == ("s1", 1, 3, 1)
     session = story.state.session("s1")
     assert session is not None
     assert (session.worker, session.lane, session.lease_ms, session.live) == ("w", 3, 5_000, 1)
@@ -55,16 +56,16 @@ def test_an_attempt_starts_and_succeeds():
     assert list(story.state.attempts("s1")) == []
 
 
-def test_an_attempt_may_succeed_before_its_start_was_told():
+def test_an_attempt_may_succeed_before_its_start_was_reported():
     given(submitted(), dispatched()).when(report(c.CompleteAttempt)).job_is(JobState.SUCCEEDED)
 
 
-def test_a_start_is_told_once():
+def test_a_start_is_reported_once():
     given(submitted(), dispatched(), started()).when(report(c.StartAttempt)).refused("WRONG_STATE", "DISPATCHED")
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_a_report_of_a_job_that_is_gone_is_refused(kind):
+def test_a_report_on_an_unknown_job_is_refused(kind):
     given().when(report(kind)).refused("UNKNOWN_JOB")
 
 
@@ -90,7 +91,7 @@ def test_a_failure_waits_for_its_backoff_and_runs_again():
     story.job_is(JobState.RETRY_WAIT, failures=1, session="", reason="EXIT_CODE")
     assert NOW < story.job().due_at <= NOW + 1_000
     story.when_due(NOW + 1_000).then(like(e.JobQueued)).job_is(JobState.READY)
-    assert story.state.outcome("q/a").error == "sad", "so that it can be told while the job waits"
+    assert story.state.outcome("q/a").error == "sad", "the error is shown while the job waits"
 
 
 def test_a_failure_without_backoff_is_ready_at_once_and_keeps_its_place():
@@ -99,7 +100,7 @@ def test_a_failure_without_backoff_is_ready_at_once_and_keeps_its_place():
     assert [job_id for _, _, job_id in story.state.ready("q")] == ["a", "b"]
 
 
-def test_the_last_failure_is_the_jobs():
+def test_the_job_fails_with_its_last_attempt():
     story = given(submitted(), dispatched()).when(report(c.FailAttempt, error="sad", exit_code=3, signal=9))
     story.then(
         like(e.AttemptFailed, retry_at=0, signal=9, exit_code=3),
@@ -109,21 +110,21 @@ def test_the_last_failure_is_the_jobs():
     assert (outcome.error, outcome.exit_code) == ("sad", 3)
 
 
-def test_a_failure_that_says_nothing_leaves_no_outcome():
+def test_a_failure_without_error_and_exit_code_leaves_no_outcome():
     story = given(submitted(), dispatched()).when(report(c.FailAttempt)).job_is(JobState.FAILED)
     assert story.store.get(b"vq/a") is None
 
 
-def test_who_waits_is_told_why_it_failed():
-    story = given(submitted(awaits=True, reply=TOLD), dispatched()).when(
+def test_a_waiting_client_learns_why_the_job_failed():
+    story = given(submitted(awaits=True, reply=REPLY_TO), dispatched()).when(
         report(c.FailAttempt, error="sad", exit_code=3)
     )
-    story.tells(MessageKind.OUTCOME)
-    message = story.said[0]
-    assert (message.code, message.text, message.attempt, message.state) == ("EXIT_CODE", "sad", 3, JobState.FAILED)
+    story.sends(OutcomeMessage)
+    message = story.messages[0]
+    assert (message.reason, message.error, message.exit_code, message.state) == ("EXIT_CODE", "sad", 3, JobState.FAILED)
 
 
-def test_a_success_after_a_failure_takes_its_error_away():
+def test_a_success_removes_the_error_of_an_earlier_failure():
     before = [submitted(max_attempts=2), dispatched(), attempt_failed(error="sad", retry_at=NOW)]
     story = given(*before, dispatched(attempt=2)).when(report(c.CompleteAttempt, attempt=2))
     story.job_is(JobState.SUCCEEDED, failures=1, reason="")
@@ -138,8 +139,17 @@ def test_a_result_over_the_limit_is_refused_and_says_what_to_do():
     assert "expected a result of at most 1000 bytes, but found 1001" in story.state.outcome("q/a").error
 
 
+def test_a_refused_result_is_not_tried_again():
+    """The attempt has done its work: another one would have the same effects."""
+    story = given(submitted(max_attempts=9), dispatched()).when(report(c.CompleteAttempt, result=b"x" * 1_001))
+    story.then(like(e.AttemptFailed, retry_at=0), like(e.JobFailed, reason="RESULT_REFUSED"))
+    story = given(submitted(max_attempts=9), dispatched())
+    story.when(report(c.FailAttempt, reason=FailureReason.RESULT_REFUSED, error="sad"))
+    story.then(like(e.AttemptFailed, retry_at=0), like(e.JobFailed, reason="RESULT_REFUSED", error="sad"))
+
+
 @pytest.mark.parametrize("kind", [c.CompleteAttempt, c.FailAttempt])
-def test_output_is_cut_to_its_tail_and_says_so(kind):
+def test_output_is_cut_to_its_end_and_the_cut_is_counted(kind):
     story = given(submitted(max_attempts=2), dispatched())
     story.when(report(kind, stdout=b"a" * 500 + b"b" * 1_000, stdout_cut=3, stderr=b"short", stderr_cut=4))
     expected = e.AttemptSucceeded if kind is c.CompleteAttempt else e.AttemptFailed
@@ -168,8 +178,8 @@ def test_an_outcome_that_is_reached_before_the_stop_wins():
 
 
 def test_a_job_may_be_asked_to_stop_again():
-    story = given(submitted(), dispatched(), stop_requested()).when(command(c.CancelJob)).tells(MessageKind.STOP)
-    assert story.said[0].number == 3
+    story = given(submitted(), dispatched(), stop_requested()).when(command(c.CancelJob)).sends(StopMessage)
+    assert story.messages[0].number == 3
 
 
 def test_a_job_that_is_being_stopped_is_not_run_again_when_its_worker_is_lost():
@@ -177,7 +187,7 @@ def test_a_job_that_is_being_stopped_is_not_run_again_when_its_worker_is_lost():
     story.then(like(e.WorkerLost), like(e.AttemptLost, retry_at=0), like(e.JobCancelled))
 
 
-def test_a_job_that_is_to_be_held_on_loss_is_cancelled_if_it_is_being_stopped():
+def test_a_job_to_hold_on_loss_is_cancelled_if_it_is_being_stopped():
     story = given(submitted(on_worker_loss=OnWorkerLoss.HOLD), dispatched(), stop_requested())
     story.when_silent("s1", 5_000).job_is(JobState.CANCELLED)
 
@@ -185,7 +195,7 @@ def test_a_job_that_is_to_be_held_on_loss_is_cancelled_if_it_is_being_stopped():
 # -- declined
 
 
-def test_a_declined_attempt_goes_back_uncharged():
+def test_a_declined_attempt_is_not_charged_to_the_job():
     story = given(submitted(), dispatched()).when(report(c.DeclineAttempt, reason="full"))
     story.then(like(e.AttemptDeclined, attempt=1, reason="full"))
     story.job_is(JobState.READY, failures=0, losses=0, attempt=1, session="")
@@ -195,7 +205,7 @@ def test_only_an_attempt_that_has_not_started_is_declined():
     given(submitted(), dispatched(), started()).when(report(c.DeclineAttempt)).refused("WRONG_STATE", "RUNNING")
 
 
-def test_a_declined_attempt_that_was_to_stop_is_the_end():
+def test_a_declined_attempt_ends_a_job_that_was_asked_to_stop():
     story = given(submitted(), dispatched(), stop_requested()).when(report(c.DeclineAttempt))
     story.then(like(e.AttemptDeclined), like(e.JobCancelled)).job_is(JobState.CANCELLED)
 
@@ -212,20 +222,20 @@ def test_a_silent_session_is_given_up_at_its_lease_and_not_before():
     story.when_silent("s1", 5_000).then(
         like(e.WorkerLost, session="s1", closed=False), like(e.AttemptLost, reason="LAPSED", retry_at=NOW)
     ).job_is(JobState.READY, losses=1, failures=0, reason="LAPSED", session="")
-    story.tells(MessageKind.CLOSE)
+    story.sends(CloseMessage)
     story.when_silent("s1", 6_000).then_nothing()
 
 
-def test_a_session_that_nobody_knows_is_nobodys_loss():
+def test_an_unknown_session_leads_to_no_event():
     given().when_silent("s1", 1_000_000).then_nothing()
 
 
-def test_a_session_that_left_in_good_order_needs_no_word_of_it():
+def test_a_session_that_closed_in_good_order_gets_no_close_message():
     story = given(submitted(), dispatched()).when_silent("s1", 0, closed=True)
-    story.then(like(e.WorkerLost, closed=True), like(e.AttemptLost, reason="CLOSED")).tells()
+    story.then(like(e.WorkerLost, closed=True), like(e.AttemptLost, reason="CLOSED")).sends()
 
 
-def test_an_attempt_that_may_continue_is_lost_that_much_later():
+def test_an_attempt_that_may_continue_is_lost_after_its_extra_time():
     story = given(submitted(continue_for_ms=60_000), dispatched(), started(), submitted(job_id="b"))
     story.evolve(dispatched(job_id="b")).written()
     story.when_silent("s1", 5_000).then(like(e.WorkerLost), like(e.AttemptLost, job_id="b"))
@@ -239,12 +249,39 @@ def test_an_attempt_that_may_continue_is_accepted_after_the_cut():
     story.when(report(c.CompleteAttempt)).job_is(JobState.SUCCEEDED)
 
 
-def test_a_session_is_forgotten_after_a_day_with_what_it_still_held():
-    story = given(submitted(continue_for_ms=1_000 * SESSION_MEMORY_MS), dispatched(), started(), worker_lost())
-    story.has_timers(NOW + SESSION_MEMORY_MS).when_due(NOW + SESSION_MEMORY_MS)
-    story.then(like(e.AttemptLost, reason="LAPSED"), like(e.WorkerForgotten, session="s1")).has_timers()
+def test_a_lost_session_is_forgotten_after_a_day():
+    story = given(submitted(), dispatched(), succeeded(), worker_lost(), forgotten())
+    story.when_due(NOW + SESSION_MEMORY_MS - 1).then_nothing()
+    story.when_due(NOW + SESSION_MEMORY_MS).then(like(e.WorkerForgotten, session="s1")).has_timers()
     assert story.state.session("s1") is None
-    story.when(report(c.CompleteAttempt)).refused("STALE_ATTEMPT")
+
+
+def test_a_lost_session_is_remembered_for_as_long_as_it_holds_attempts():
+    """Attempts end by silence or by a report, and not because the memory of their session ends."""
+    story = given(submitted(continue_for_ms=60_000), dispatched(), started(), worker_lost())
+    much_later = NOW + 10 * SESSION_MEMORY_MS
+    story.when_due(much_later).then_nothing().has_timers()
+    assert story.state.next_due() is None
+    story.job_is(JobState.RUNNING, session="s1")
+    story.when(command(c.CancelJob), at=much_later).then(like(e.JobStopRequested)).sends(StopMessage)
+    story.when(report(c.CompleteAttempt), at=much_later).then(like(e.AttemptSucceeded))
+    assert story.state.next_due() == NOW + SESSION_MEMORY_MS
+    story.when_due(much_later).then(like(e.WorkerForgotten, session="s1"))
+
+
+def test_a_timer_is_not_held_up_by_a_session_that_holds_attempts():
+    story = given(submitted(continue_for_ms=60_000), dispatched(), started(), worker_lost())
+    due = NOW + 3 * SESSION_MEMORY_MS
+    story.evolve(submitted(job_id="b", due_at=due)).written()
+    story.when_due(due - 1).then_nothing()
+    story.evolve(submitted(job_id="c", due_at=due - 5)).written()
+    story.when_due(due).then(like(e.JobQueued, job_id="c"), like(e.JobQueued, job_id="b"))
+    assert story.state.next_due() is None
+
+
+def test_a_session_that_holds_attempts_is_never_forgotten():
+    with pytest.raises(AssertionError, match="still holds attempts"):
+        given(submitted(), dispatched(), worker_lost()).evolve(e.WorkerForgotten(session="s1", cause_ref="1"))
 
 
 def test_a_session_that_is_over_is_never_given_work():
@@ -253,9 +290,26 @@ def test_a_session_that_is_over_is_never_given_work():
 
 
 @pytest.mark.parametrize("reason", sorted(LOSSES))
-def test_a_failure_that_is_the_workers_is_not_charged(reason):
+def test_a_failure_of_the_worker_is_not_charged_to_the_job(reason):
     story = given(submitted(max_attempts=1), dispatched(), started()).when(report(c.FailAttempt, reason=reason))
-    story.then(like(e.AttemptLost, reason=reason, retry_at=NOW)).job_is(JobState.READY, failures=0, losses=1)
+    counted = int(reason != FailureReason.GUARD_LOST_BESIDE)
+    story.then(like(e.AttemptLost, reason=reason, retry_at=NOW)).job_is(JobState.READY, failures=0, losses=counted)
+
+
+def test_a_bystander_of_a_lost_guard_is_requeued_however_often():
+    story = given(submitted(worker_losses_max=0))
+    for attempt in range(1, 5):
+        story.evolve(dispatched(attempt=attempt))
+        story.when(report(c.FailAttempt, attempt=attempt, reason=FailureReason.GUARD_LOST_BESIDE))
+        story.then(like(e.AttemptLost, reason="GUARD_LOST_BESIDE", retry_at=NOW)).job_is(JobState.READY, losses=0)
+    story.evolve(dispatched(attempt=5)).when(report(c.FailAttempt, attempt=5, reason=FailureReason.GUARD_LOST))
+    story.then(like(e.AttemptLost), like(e.JobFailed, reason="WORKER_LOST"))
+
+
+def test_a_bystander_that_must_not_run_twice_fails_with_its_worker():
+    story = given(submitted(on_worker_loss=OnWorkerLoss.FAIL), dispatched())
+    story.when(report(c.FailAttempt, reason=FailureReason.GUARD_LOST_BESIDE))
+    story.then(like(e.AttemptLost), like(e.JobFailed, reason="WORKER_LOST"))
 
 
 def test_the_second_loss_waits():
@@ -264,12 +318,16 @@ def test_the_second_loss_waits():
     story.then(like(e.AttemptLost, retry_at=NOW + LOSS_BACKOFF_MS)).job_is(JobState.RETRY_WAIT, losses=2)
 
 
-def test_too_many_losses_are_the_end_and_the_text_counts_them():
+def test_too_many_losses_fail_the_job_and_the_error_counts_them():
     story = given(submitted(worker_losses_max=1), dispatched(), attempt_lost(retry_at=NOW), dispatched(attempt=2))
     story.when_silent("s1", 5_000).then(
         like(e.WorkerLost),
         like(e.AttemptLost, retry_at=0),
-        like(e.JobFailed, reason="WORKER_LOST", error="its worker was lost (LAPSED), 2 of 1 times"),
+        like(
+            e.JobFailed,
+            reason="WORKER_LOST",
+            error="its worker was lost (LAPSED); it is loss 2 of this run, and worker_losses_max allows 1",
+        ),
     )
 
 
@@ -282,7 +340,7 @@ def test_a_job_that_must_not_run_twice_fails_with_its_worker():
     )
 
 
-def test_a_job_that_asks_for_it_is_held_when_its_worker_is_lost():
+def test_a_job_with_hold_on_loss_is_held_when_its_worker_is_lost():
     story = given(submitted(on_worker_loss=OnWorkerLoss.HOLD), dispatched()).when_silent("s1", 5_000)
     story.then(like(e.WorkerLost), like(e.AttemptLost, retry_at=0), like(e.JobHeld, reason="WORKER_LOST"))
     story.job_is(JobState.HELD, reason="WORKER_LOST", due_at=0).has_timers(NOW + SESSION_MEMORY_MS)
@@ -305,7 +363,7 @@ def test_a_checkpoint_is_kept_for_the_next_attempt():
 
 
 @pytest.mark.parametrize("progress", [-0.5, 1.5, float("nan"), float("inf")])
-def test_progress_that_is_none_leaves_the_one_before(progress):
+def test_invalid_progress_keeps_the_earlier_progress(progress):
     given(submitted(), dispatched()).when(report(c.CheckpointAttempt, progress=progress)).then(
         like(e.AttemptCheckpointed, progress=-1)
     )
@@ -319,7 +377,7 @@ def test_a_checkpoint_is_bounded():
     )
 
 
-def test_a_checkpoint_goes_with_its_run():
+def test_a_checkpoint_is_deleted_with_its_run():
     begun = (submitted(), dispatched(), checkpointed())
     assert given(*begun, succeeded()).job_is(checkpoint_at=0).state.checkpoint("q/a") == Checkpoint()
     failed_run = given(*begun, attempt_failed(), failed()).job_is(checkpoint_at=NOW)

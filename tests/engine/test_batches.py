@@ -6,16 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftjm.adapters import codec
+from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryStore
-from ftjm.core import commands as c
-from ftjm.core import events as e
-from ftjm.core.model import STATE_VERSION, FailureReason, JobSpec, JobState
+from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
+from ftjm.core.records.levels import AHEAD_LEVEL
+from ftjm.core.state.model import STATE_VERSION, Ahead, FailureReason, Finalized, JobSpec, JobState
+from ftjm.engine import batch as batch_module
 from ftjm.engine import partition as partition_module
-from ftjm.engine.partition import DISPATCHES_MAX, Diverged, Lapse, Partition
+from ftjm.engine.batch import DISPATCHES_MAX, Lapse
+from ftjm.engine.partition import Diverged, Partition
 from ftjm.engine.ports import Fenced
 from tests.core.consistency import check_state, state_rows
 from tests.engine.world import NOW, OTHER_QUEUE, QUEUE, Broken, World, offer
+
+pytestmark = pytest.mark.usefixtures("first_level")
 
 
 def batches(world: World) -> list[e.BatchClosed]:
@@ -60,6 +65,21 @@ def test_every_event_says_when_and_why_and_whose_wish_it_was():
     assert (submitted.at, submitted.cause, submitted.cause_ref) == (NOW, e.Cause.COMMAND, str(offset))
     assert (submitted.actor, submitted.reply) == ("ann", "0/client/1")
     assert (dispatched.at, dispatched.cause, dispatched.cause_ref, dispatched.actor) == (NOW, e.Cause.OFFER, "s1/9", "")
+
+
+@pytest.mark.parametrize("ahead", [0, 5])
+def test_a_session_that_sends_back_what_was_ahead_of_its_slots_goes_on_getting_work(ahead):
+    world = World()
+    world.submit("a")
+    world.owner.state.save_finalized(Finalized(AHEAD_LEVEL, STATE_VERSION))
+    world.work(offers=[offer(slots=0 if ahead else 1, ahead=ahead)])
+    job = world.owner.state.job(f"{QUEUE}/a")
+    assert job is not None
+    assert job.ahead is (Ahead.UNSTARTED if ahead else Ahead.NO)
+    world.send(c.DeclineAttempt(queue=QUEUE, job_id="a", run=1, attempt=1, session="s1"))
+    world.work(offers=[offer()])
+    assert world.last.declined == (frozenset() if ahead else {"s1"})
+    assert job.state is (JobState.DISPATCHED if ahead else JobState.READY)
 
 
 def test_only_the_first_event_of_a_command_answers_it():
@@ -112,7 +132,7 @@ def test_a_full_batch_leaves_the_rest_to_the_next(monkeypatch):
     world = World()
     for i in range(20):
         world.submit(f"j{i}")
-    monkeypatch.setattr(partition_module, "BATCH_ROWS_MAX", 10)
+    monkeypatch.setattr(batch_module, "BATCH_ROWS_MAX", 10)
     first = world.work()
     assert 0 < first < 20
     world.work_all()
@@ -126,7 +146,7 @@ def test_small_batches_lead_where_large_ones_do(monkeypatch, limit):
         world = World()
         with monkeypatch.context() as patch:
             for name, value in limits.items():
-                patch.setattr(partition_module, name, value)
+                patch.setattr(batch_module, name, value)
             for i in range(30):
                 world.submit(f"j{i}", priority=i % 3, delay_ms=1_000 * (i % 2), reply_to="0/client/1", awaits=True)
             for i in range(0, 30, 3):
@@ -145,7 +165,7 @@ def test_small_batches_lead_where_large_ones_do(monkeypatch, limit):
 
 
 def test_many_timers_at_once_are_spread_over_batches(monkeypatch):
-    monkeypatch.setattr(partition_module, "BATCH_ROWS_MAX", 20)
+    monkeypatch.setattr(batch_module, "BATCH_ROWS_MAX", 20)
     world = World()
     for i in range(12):
         world.submit(f"j{i}", delay_ms=5)
@@ -156,6 +176,33 @@ def test_many_timers_at_once_are_spread_over_batches(monkeypatch):
     while list(world.owner.state.due(world.now)):
         world.work()
     assert len(list(world.owner.state.ready(QUEUE))) == 12
+    world.check()
+
+
+def test_a_job_that_is_submitted_after_its_deadline_fails_without_being_started():
+    world = World()
+    world.submit("late", deadline_at=NOW)
+    world.submit("timely", deadline_at=NOW + 1)
+    world.work(offers=[offer(slots=9)])
+    assert [event.job_id for event in world.last.events if isinstance(event, e.AttemptDispatched)] == ["timely"]
+    world.work(offers=[offer(slots=9)])
+    (failed,) = world.last.events
+    assert isinstance(failed, e.JobFailed)
+    assert (failed.job_id, failed.reason) == ("late", "DEADLINE")
+    world.check()
+
+
+def test_a_deadline_whose_timer_is_late_is_kept_all_the_same(monkeypatch):
+    world = World()
+    for i in range(12):
+        world.submit(f"j{i}", deadline_ms=5)
+    world.work_all()
+    world.now += 5
+    monkeypatch.setattr(batch_module, "BATCH_ROWS_MAX", 8)
+    monkeypatch.setattr(batch_module.Batch, "full", False)
+    while list(world.owner.state.due(world.now)):
+        world.work(offers=[offer(slots=9)])
+        assert {type(event) for event in world.last.events} == {e.JobFailed}
     world.check()
 
 
@@ -170,7 +217,7 @@ def test_a_timer_that_an_earlier_one_of_the_batch_has_cleared_does_not_fire():
 
 
 def test_no_dispatch_joins_a_batch_that_is_full(monkeypatch):
-    monkeypatch.setattr(partition_module, "BATCH_ROWS_MAX", 1)
+    monkeypatch.setattr(batch_module, "BATCH_ROWS_MAX", 1)
     world = World()
     world.submit("a")
     world.work(offers=[offer()])
@@ -212,8 +259,8 @@ def test_what_is_committed_is_what_is_to_be_shipped():
     world = World()
     world.submit("a", reply_to="0/client/1")
     world.work(offers=[offer()])
-    assert [number for number, _ in world.owner.to_ship] == [1, 2]
-    assert [message for _, message in world.owner.to_ship] == [message for _, message in world.owner.state.outbox(0)]
+    assert [number for number, _ in world.last.messages] == [1, 2]
+    assert [message for _, message in world.last.messages] == [message for _, message in world.owner.state.outbox(0)]
 
 
 @pytest.mark.parametrize("breaks", ["before", "after"])
@@ -230,7 +277,7 @@ def test_a_batch_that_could_not_be_committed_leaves_nothing(breaks):
     world.owner.reopen()
     assert world.owner.leadership is None
     assert world.owner.state.job(f"{QUEUE}/b") is None
-    assert (world.owner.to_ship, world.owner.state.pushed) == ([], [])
+    assert (list(world.last.messages), world.owner.state.pushed) == ([], [])
     assert world.job("a").state is JobState.READY
     world.lead()
     world.work_all()

@@ -12,13 +12,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from ftjm.adapters import codec
+from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryStore
-from ftjm.adapters.rocks import RocksStore
-from ftjm.core import commands as c
-from ftjm.core.evolve import SESSION_MEMORY_MS
-from ftjm.core.model import LIVE, LOSSES, TERMINAL, FailureReason, Job, JobSpec, JobState, OnWorkerLoss
-from ftjm.engine.partition import Lapse, Partition
+from ftjm.adapters.rocksdb import RocksStore
+from ftjm.core.evolve.sessions import SESSION_MEMORY_MS
+from ftjm.core.limits import CONTINUE_FOR_MAX_MS
+from ftjm.core.records import commands as c
+from ftjm.core.state.model import LIVE, LOSSES, TERMINAL, FailureReason, Job, JobSpec, JobState, OnWorkerLoss
+from ftjm.engine.batch import Lapse
+from ftjm.engine.partition import Partition
 from ftjm.engine.ports import Fenced, Store
 from tests.core.consistency import all_rows, check_history, check_state
 from tests.engine.world import NOW, OTHER_QUEUE, QUEUE, Broken, World, offer
@@ -43,7 +45,7 @@ SPECS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "backoff_ms": st.sampled_from([0, 1_000]),
         "on_worker_loss": st.sampled_from(OnWorkerLoss),
         "worker_losses_max": st.integers(0, 2),
-        "continue_for_ms": st.sampled_from([60_000, 10 * SESSION_MEMORY_MS]),
+        "continue_for_ms": st.sampled_from([60_000, CONTINUE_FOR_MAX_MS]),
         "retention_ms": st.sampled_from([1, 10**9]),
     },
 )
@@ -51,6 +53,9 @@ SPECS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 
 class Histories(RuleBasedStateMachine):
     """Rules send and let time pass; `work` decides one batch; every batch is compared."""
+
+    ahead_max = 2
+    """The most that a session holds ahead of its slots."""
 
     def make_store(self) -> Store:
         return MemoryStore()
@@ -186,17 +191,18 @@ class Histories(RuleBasedStateMachine):
     def work(self, slots: dict[str, int], silent: dict[str, int], closed: bool, delivered: bool) -> None:
         """Offers come of sessions that are heard, and lapses of the others."""
         lapses = [Lapse(self.alive(session), ms, closed) for session, ms in sorted(silent.items())]
-        old = [name for name, _ in self.world.owner.state.sessions() if name not in map(self.alive, ("s1", "s2"))]
+        old = [name for name in self.world.owner.state.open_sessions() if name not in map(self.alive, ("s1", "s2"))]
         self.world.work(
             offers=[offer(self.alive(session), n) for session, n in sorted(slots.items()) if session not in silent],
             lapses=[*lapses, *(Lapse(name, 10**7) for name in old)],
             outbox_sent=self.world.owner.state.counters.outbox if delivered else 0,
         )
 
-    @rule(slots=st.integers(1, 3), by=st.sampled_from([0, 1_000]))
-    def dispatch(self, slots: int, by: int) -> None:
+    @rule(slots=st.integers(0, 3), by=st.sampled_from([0, 1_000]), ahead=st.integers(0, 2))
+    def dispatch(self, slots: int, by: int, ahead: int) -> None:
         self.world.now += by
-        self.world.work(offers=[offer(self.alive("s1"), slots), offer(self.alive("s2"), slots)])
+        ahead = min(ahead, self.ahead_max)
+        self.world.work(offers=[offer(self.alive("s1"), slots, ahead=ahead), offer(self.alive("s2"), slots)])
         if by:
             self.world.owner.settle(self.world.now, self.world.owner.state.counters.outbox)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ftjm.adapters import codec
+from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryLog, MemoryStore
-from ftjm.core import commands as c
-from ftjm.core.keys import POSITION_KEY
-from ftjm.core.model import Position
-from ftjm.core.rows import encode
+from ftjm.core.records import commands as c
+from ftjm.core.state.model import Position
+from ftjm.core.state.row_cache import encode
+from ftjm.core.state.tables import POSITION_KEY
 from ftjm.engine.lineage import lineage
 from ftjm.engine.ports import Store
 from tests.core.consistency import all_rows
@@ -83,6 +83,7 @@ def test_an_event_that_closes_no_batch_is_another(world):
     assert "another record" in str(lineage(world.owner.store, world.log.log_id, world.log.events(0, 0), codec))
 
 
+@pytest.mark.usefixtures("first_level")
 def test_a_gap_where_the_batch_should_be_is_no_record_of_it(world):
     """A transaction's marker takes an offset, and the next record that is read lies behind it."""
     position = msgspec.structs.replace(world.owner.position, applied_offset=2)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ftjm.adapters import codec
-from ftjm.core import commands as c
-from ftjm.core import messages as m
-from ftjm.core.model import FailureReason, StopReason
-from ftjm.engine.outbox import Outbox
-from ftjm.engine.partition import Lapse
-from ftjm.engine.ports import Parcel
+import msgspec
+import pytest
+
+from ftjm.adapters.avro import codec
+from ftjm.core.records import commands as c
+from ftjm.core.records import messages as m
+from ftjm.core.state.model import FailureReason, StopReason
+from ftjm.engine.batch import Lapse
+from ftjm.engine.outbox import LONG_PAST, Outbox
+from ftjm.engine.ports import Parcel, StoreFailed, Unsendable
 from tests.engine.world import OTHER_QUEUE, QUEUE, World, offer
 
 
@@ -21,8 +24,8 @@ class Wire:
     def __init__(self) -> None:
         self.sent: list[tuple[Parcel, Callable[[bool], None]]] = []
 
-    def send(self, parcel: Parcel, told: Callable[[bool], None]) -> None:
-        self.sent.append((parcel, told))
+    def send(self, parcel: Parcel, report: Callable[[bool], None]) -> None:
+        self.sent.append((parcel, report))
 
     def deliver(self, *which: int) -> None:
         for i in which:
@@ -44,7 +47,7 @@ def ship(world: World) -> Wire:
 def shipped(world: World) -> tuple[Wire, Outbox]:
     wire = Wire()
     outbox = Outbox(0, codec, wire.send, world.owner.position.outbox_sent)
-    outbox.ship(world.owner.state, world.owner.state.outbox(outbox.sent))
+    outbox.send(world.owner.state, world.owner.state.outbox(outbox.sent))
     return wire, outbox
 
 
@@ -88,6 +91,19 @@ def test_a_dispatch_carries_the_job():
     assert (run.run, run.attempt, run.deadline_at, run.spec.payload) == (1, 1, world.now + 500, b"1")
 
 
+@pytest.mark.parametrize(
+    ("reason", "losses"),
+    [(FailureReason.GUARD_LOST, 1), (FailureReason.GUARD_LOST_BESIDE, 1), (FailureReason.WORKER_STOPPED, 0)],
+)
+def test_a_dispatch_after_the_loss_of_a_guard_says_so(reason: FailureReason, losses: int):
+    world = dispatched()
+    report(world, c.FailAttempt, reason=reason)
+    world.work(offers=[offer(number=2)])
+    run = ship(world).messages()[-1]
+    assert isinstance(run, m.RunAttempt)
+    assert (run.attempt, run.losses) == (2, losses)
+
+
 def test_what_has_been_overtaken_is_sent_empty_so_that_numbers_stay_consecutive():
     world = dispatched()
     world.send(c.CancelJob(queue=QUEUE, job_id="a"))
@@ -102,6 +118,15 @@ def test_what_was_sent_of_a_job_that_is_gone_is_sent_empty():
     world.work()
     assert world.owner.state.job(f"{QUEUE}/a") is None
     assert [type(message) for message in ship(world).messages()] == [m.Skipped]
+
+
+def test_a_dispatch_that_is_sent_after_the_request_to_stop_is_not_to_be_started():
+    """The log may have refused it for a while. Its worker declines what has a deadline that has passed."""
+    world = dispatched(deadline_ms=500)
+    world.send(c.CancelJob(queue=QUEUE, job_id="a"))
+    world.work_all()
+    run, stop = ship(world).messages()
+    assert (run.deadline_at, type(stop)) == (LONG_PAST, m.StopAttempt)
 
 
 def test_a_stop_names_its_reason_and_grace():
@@ -182,10 +207,10 @@ def test_what_was_refused_is_sent_again_and_nothing_else():
     for _ in range(3):
         wire.refuse(1)
     assert outbox.refused
-    outbox.ship_refused(world.owner.state)
+    outbox.resend_refused(world.owner.state)
     assert not outbox.refused
     assert [message.job_id for message in wire.messages()] == ["a", "b", "c", "d", "b"]
-    outbox.ship_refused(world.owner.state)
+    outbox.resend_refused(world.owner.state)
     assert len(wire.sent) == 5
     wire.deliver(4, 1)
     assert outbox.sent == 3
@@ -199,7 +224,7 @@ def test_behind_a_command_that_was_refused_its_partition_gets_the_others_again()
     wire, outbox = shipped(world)
     wire.deliver(0, 2)
     wire.refuse(1)
-    outbox.ship_refused(world.owner.state)
+    outbox.resend_refused(world.owner.state)
     assert [parcel.number for parcel, _ in wire.sent] == [1, 2, 3, 2, 3]
     wire.deliver(3, 4)
     assert outbox.sent == 3
@@ -211,13 +236,13 @@ def test_of_two_copies_of_a_command_the_newer_one_counts():
     wire, outbox = shipped(world)
     wire.refuse(0)
     wire.deliver(2)
-    outbox.ship_refused(world.owner.state)
+    outbox.resend_refused(world.owner.state)
     wire.deliver(1)
     assert [parcel.number for parcel, _ in wire.sent[3:]] == [1, 2, 3]
     wire.deliver(3)
     assert outbox.sent == 1, "2 and 3 are under way once more"
     wire.refuse(4)
-    outbox.ship_refused(world.owner.state)
+    outbox.resend_refused(world.owner.state)
     assert [(parcel.number, parcel.confirmed) for parcel, _ in wire.sent[6:]] == [(2, 1), (3, 1)]
     wire.deliver(5, 6)
     assert outbox.sent == 2
@@ -233,8 +258,7 @@ def test_a_command_says_which_of_those_before_it_are_delivered():
     def sent(name: str) -> tuple[int, int]:
         world.submit(name, queue=OTHER_QUEUE)
         world.work_all()
-        outbox.ship(world.owner.state, world.owner.to_ship)
-        world.owner.to_ship = []
+        outbox.send(world.owner.state, world.last.messages)
         parcel, _ = wire.sent[-1]
         return parcel.number, parcel.confirmed
 
@@ -244,7 +268,7 @@ def test_a_command_says_which_of_those_before_it_are_delivered():
     wire.refuse(1)
     wire.deliver(3)
     assert sent("e") == (5, 1)
-    outbox.ship_refused(world.owner.state)
+    outbox.resend_refused(world.owner.state)
     assert [(parcel.number, parcel.confirmed) for parcel, _ in wire.sent[5:]] == [(2, 1), (3, 1), (4, 1), (5, 1)]
     wire.deliver(*range(4, 9))
     assert sent("f") == (6, 5)
@@ -267,3 +291,98 @@ def test_a_new_owner_sends_what_is_not_known_to_be_delivered():
     world.owner = world.partition()
     world.lead()
     assert [message.job_id for message in ship(world).messages()] == ["c"]
+
+
+# -- what can never be sent
+
+
+class Refusing(Wire):
+    """A log that has no such lane."""
+
+    def send(self, parcel: Parcel, told: Callable[[bool], None]) -> None:
+        if parcel.partition == 9_999:
+            raise Unsendable("there are 8 lanes")
+        super().send(parcel, told)
+
+
+def test_a_message_that_can_never_be_sent_is_skipped_and_told_of():
+    world = World()
+    world.submit("a", reply_to="0/client/1")
+    world.submit("b")
+    world.submit("c", reply_to="0/client/2")
+    world.work(offers=[msgspec.structs.replace(offer(), lane=9_999)])
+    wire = Refusing()
+    outbox = Outbox(0, codec, wire.send, 0)
+    outbox.send(world.owner.state, world.owner.state.outbox(0))
+    assert [parcel.topic for parcel, _ in wire.sent] == ["replies", "replies"]
+    wire.deliver(0, 1)
+    assert outbox.sent == 4
+    assert not outbox.refused
+    skipped = outbox.take_skipped()
+    assert len(skipped) == 2
+    assert "RunMessage to session s1, lane 9999 about" in skipped[0]
+    assert "there are 8 lanes" in skipped[0]
+    assert outbox.take_skipped() == []
+
+
+def test_a_message_that_cannot_be_made_is_skipped():
+    """The address is no lane: no later owner could answer there, either."""
+    world = World()
+    world.submit("a", reply_to="nowhere")
+    world.submit("b", queue=OTHER_QUEUE)
+    world.work_all()
+    wire, outbox = shipped(world)
+    assert [parcel.topic for parcel, _ in wire.sent] == ["commands"]
+    wire.deliver(0)
+    assert outbox.sent == 2
+    assert "ReplyMessage to nowhere about" in outbox.take_skipped()[0]
+
+
+def test_behind_a_command_that_was_skipped_its_partition_takes_the_next():
+    world = with_forwards()
+    sent: list[Parcel] = []
+
+    def send(parcel: Parcel, _told: Callable[[bool], None]) -> None:
+        if parcel.number == 2:
+            raise Unsendable("it is too large")
+        sent.append(parcel)
+        _told(True)
+
+    outbox = Outbox(0, codec, send, 0)
+    outbox.send(world.owner.state, world.owner.state.outbox(0))
+    assert [(parcel.number, parcel.confirmed) for parcel in sent] == [(1, 0), (3, 2)]
+    assert "ForwardMessage to partition 3, can" in outbox.take_skipped()[0]
+    assert outbox.sent == 3
+
+
+def test_the_end_of_a_session_that_cannot_be_told_is_skipped():
+    world = dispatched()
+    world.work(lapses=[Lapse("s1", 5_000)])
+    outbox = Outbox(0, codec, planted_unsendable, 0)
+    outbox.send(world.owner.state, world.owner.state.outbox(0))
+    assert ["CloseMessage to session s1" in text for text in outbox.take_skipped()] == [False, True]
+
+
+def planted_unsendable(*_: object) -> None:
+    raise Unsendable("planted")
+
+
+def test_a_fault_of_the_log_or_of_the_store_is_no_fault_of_a_message(monkeypatch: pytest.MonkeyPatch):
+    world = dispatched()
+
+    def send(*_: object) -> None:
+        raise RuntimeError("no connection")
+
+    outbox = Outbox(0, codec, send, 0)
+    with pytest.raises(RuntimeError):
+        outbox.send(world.owner.state, world.owner.state.outbox(0))
+
+    def broken(*_: object) -> Any:
+        raise StoreFailed("the disk is away")
+
+    messages = list(world.owner.state.outbox(0))
+    monkeypatch.setattr(world.owner.state, "spec", broken)
+    outbox = Outbox(0, codec, Wire().send, 0)
+    with pytest.raises(StoreFailed):
+        outbox.send(world.owner.state, messages)
+    assert not outbox.take_skipped()

@@ -8,25 +8,27 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ftjm.core.model import STATE_VERSION, Position
+from ftjm.core.state.model import STATE_VERSION, Position
 from ftjm.engine.snapshot import (
     KEEP,
     Chunk,
+    ChunkNames,
     DamagedSnapshot,
     File,
     Manifest,
-    Naming,
     Piece,
-    about,
-    agrees,
     decode,
+    deletable_chunks,
     encode,
-    foreign,
     manifest_key,
-    placed,
+    manifest_of,
+    matches,
+    retained,
     superseded,
-    unneeded,
+    why_not_restorable,
+    with_offsets,
 )
 
 
@@ -43,13 +45,13 @@ def take(
 ) -> tuple[Manifest, list[str]]:
     """A snapshot of one file a text, and the names of what was sent for it."""
     taken_at = taken_at or position.batch_no
-    naming = Naming(newest, position, place, taken_at)
+    names = ChunkNames(newest, position, place, taken_at)
     sent, files = [], []
     for number, piece in enumerate(pieces(*texts)):
-        chunk, new = naming.name(piece)
+        chunk, new = names.chunk_of(piece)
         sent += [chunk.name] if new else []
         files.append(File(f"{number}.sst", [chunk]))
-    return about(position, 0, taken_at, place, -1, files), sent
+    return manifest_of(position, 0, taken_at, place, -1, files), sent
 
 
 def test_only_what_is_new_is_sent():
@@ -93,21 +95,21 @@ def test_a_full_one_of_a_batch_that_has_one_uses_nothing_of_it_and_writes_no_nam
     assert not set(old) & set(new)
     assert again.full
     assert not take(at(2), ["a", "c"], first)[0].full
-    assert unneeded([*old, *new], [first]) == [], "one that is on its way is nobody's to delete"
-    assert unneeded([*old, *new], [again]) == old
+    assert deletable_chunks([*old, *new], [first]) == [], "one that is on its way is nobody's to delete"
+    assert deletable_chunks([*old, *new], [again]) == old
 
 
 def test_chunks_that_were_named_without_a_time_are_read_and_dropped_like_others():
     named = File("a", [Chunk("x.1.3", 1)])
-    manifest = about(at(3), 0, 9, "", -1, [named])
-    assert unneeded(["x.1.3", "y.1.3", "y.1.2", "y.1.4"], [manifest]) == ["y.1.3", "y.1.2"]
+    manifest = manifest_of(at(3), 0, 9, "", -1, [named])
+    assert deletable_chunks(["x.1.3", "y.1.3", "y.1.2", "y.1.4"], [manifest]) == ["y.1.3", "y.1.2"]
 
 
 def test_of_another_log_or_version_nothing_can_be_made():
     manifest, _ = take(at(1), ["a"], None)
-    assert not foreign(manifest, "log")
-    assert "another log" in foreign(manifest, "other")
-    assert "version" in foreign(msgspec.structs.replace(manifest, state_version=STATE_VERSION + 1), "log")
+    assert not why_not_restorable(manifest, "log")
+    assert "another log" in why_not_restorable(manifest, "other")
+    assert "version" in why_not_restorable(msgspec.structs.replace(manifest, state_version=STATE_VERSION + 1), "log")
 
 
 def test_strays_go_unless_the_new_snapshot_has_them():
@@ -123,29 +125,60 @@ def test_one_that_is_known_to_be_unusable_goes_and_takes_the_place_of_none():
     assert superseded(new, [sound], [], [damaged]) == ([damaged], [own])
 
 
+def versioned(batch: int, *versions: int) -> list[Manifest]:
+    """Manifests of these versions of rows, the newest first, whose batches count down from `batch`."""
+    taken = [take(at(batch - back), [f"{batch - back}"], None)[0] for back in range(len(versions))]
+    return [replace(one, state_version=version) for one, version in zip(taken, versions, strict=True)]
+
+
+NOW, OLD, OLDER = STATE_VERSION, STATE_VERSION - 1, STATE_VERSION - 2
+
+
+@pytest.mark.parametrize(
+    ("versions", "final", "kept"),
+    [
+        ((NOW, NOW, NOW), 0, [0, 1]),
+        ((NOW, OLD, OLD), 0, [0, 1]),
+        ((NOW, NOW, OLD), 0, [0, 1, 2]),
+        ((NOW, NOW, OLD, OLD), 0, [0, 1, 2]),
+        ((NOW, NOW, OLD, OLDER), 0, [0, 1, 2, 3]),
+        ((NOW, NOW, OLD, OLDER), OLD, [0, 1, 2]),
+        ((NOW, NOW, OLD), NOW, [0, 1]),
+        ((NOW, OLD, OLD), NOW, [0, 1]),
+        ((NOW, NOW + 1, NOW + 1, NOW), 0, [0, 3]),
+    ],
+)
+def test_the_newest_snapshot_of_each_older_version_is_kept_until_the_upgrade_is_final(versions, final, kept):
+    found = versioned(9, *versions)
+    assert retained(found, final) == [found[index] for index in kept]
+    gone, names = superseded(found[0], found[1:], [], final_version=final)
+    assert gone == [one for index, one in enumerate(found) if index not in kept]
+    assert set(names) == {chunk.name for one in gone for chunk in one.chunks}
+
+
 def test_what_came_after_its_newest_manifest_is_not_an_owners_to_delete():
     """A folder knows no fence: a zombie may still be sweeping when its successor has begun."""
     first, _ = take(at(5, epoch=1), ["a"], None)
     found = ["old.1.2", "older.0.9", *(c.name for c in first.chunks), "later.1.6", "successors.2.6"]
-    assert unneeded(found, [first]) == ["old.1.2", "older.0.9"]
+    assert deletable_chunks(found, [first]) == ["old.1.2", "older.0.9"]
 
 
 def test_what_people_left_among_the_chunks_is_not_ours_to_delete():
     first, _ = take(at(5), ["a"], None)
-    assert unneeded([".DS_Store", "README", "notes.1.txt", "x.1.1.1.1", "old.1.2"], [first]) == ["old.1.2"]
+    assert deletable_chunks([".DS_Store", "README", "notes.1.txt", "x.1.1.1.1", "old.1.2"], [first]) == ["old.1.2"]
 
 
 def test_offsets_are_filled_in_for_what_was_sent():
     files = [File("a", [Chunk("x.1.1", 3), Chunk("y.1.1", 4, 7)])]
-    assert placed(files, {"x.1.1": 9}) == [File("a", [Chunk("x.1.1", 3, 9), Chunk("y.1.1", 4, 7)])]
+    assert with_offsets(files, {"x.1.1": 9}) == [File("a", [Chunk("x.1.1", 3, 9), Chunk("y.1.1", 4, 7)])]
 
 
 def test_a_manifest_says_where_its_store_stands():
     manifest, _ = take(at(3), ["a"], None)
     assert decode(encode(manifest)) == manifest
-    assert agrees(manifest, at(3))
+    assert matches(manifest, at(3))
     for other in (at(4), msgspec.structs.replace(at(3), state_hash=b"x" * 16)):
-        assert not agrees(manifest, other)
+        assert not matches(manifest, other)
     assert manifest_key(manifest) == "0/m/3.3"
 
 
@@ -186,6 +219,6 @@ def test_every_kept_snapshot_is_whole_and_nothing_else_stays(steps):
         kept, strays = [manifest, *kept[: KEEP - 1]], []
         topic -= set(names)
         ever_dropped |= set(names)
-        folder -= set(unneeded(folder, kept))
+        folder -= set(deletable_chunks(folder, kept))
         needed = {chunk.name for one in kept for chunk in one.chunks}
         assert topic == folder == needed

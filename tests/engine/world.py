@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ftjm.adapters import codec
+from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryLog, MemoryStore, MemoryWriter
-from ftjm.core import commands as c
-from ftjm.core import events as e
-from ftjm.core.decide import Policy
+from ftjm.core.decide.decision import Policy
 from ftjm.core.identity import partition_for
-from ftjm.core.matching import Offer
-from ftjm.core.model import Job, JobSpec
-from ftjm.engine.partition import Lapse, Partition
+from ftjm.core.placement import Offer
+from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
+from ftjm.core.state.model import Job, JobSpec
+from ftjm.engine.batch import BatchResult, Lapse
+from ftjm.engine.partition import Partition
 from ftjm.engine.ports import CommandRecord, Store
 from tests.core.consistency import all_rows, check_history, check_state
 
@@ -57,6 +58,9 @@ class World:
         self.log = log or MemoryLog(PARTITIONS)
         self.policy = Policy(partition=0, partitions=PARTITIONS, retention_ms=1_000_000, inline_bytes_max=1_000)
         self.now = NOW
+        self.last = BatchResult()
+        self.alarms: list[str] = []
+        """Alarms of all batches."""
         self.owner = self.partition()
         self.lead()
 
@@ -88,7 +92,11 @@ class World:
         return self.log.commands(0, self.owner.position.next_command)
 
     def work(self, offers: Sequence[Offer] = (), lapses: Sequence[Lapse] = (), outbox_sent: int = 0) -> int:
-        return self.owner.work(self.now, self.waiting, lapses, offers, outbox_sent)
+        """Decide one batch, whose result is in `last` then. Returns how many commands it consumed."""
+        self.last = BatchResult()
+        self.last = self.owner.work(self.now, self.waiting, lapses, offers, outbox_sent)
+        self.alarms += self.last.alarms
+        return self.last.consumed
 
     def work_all(self) -> None:
         """Until no command waits."""
@@ -123,5 +131,5 @@ class World:
         check_history(self.events(), self.owner.position.next_command)
 
 
-def offer(session: str = "s1", slots: int = 2, number: int = 1) -> Offer:
-    return Offer(session, f"worker-{session}", 0, 5_000, (QUEUE,), number, slots)
+def offer(session: str = "s1", slots: int = 2, number: int = 1, ahead: int = 0) -> Offer:
+    return Offer(session, f"worker-{session}", 0, 5_000, (QUEUE,), number, slots, ahead)

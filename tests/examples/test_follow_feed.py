@@ -1,4 +1,4 @@
-"""The example that follows the HTTP feed, against a server that says what it is told to."""
+"""The example that follows the HTTP feed, against a server with fixed answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CUT_AFTER = 2
 
 
 class Feed(BaseHTTPRequestHandler):
-    """Tells of events behind the last one that the client saw, two a connection, then hangs up."""
+    """Sends two events after the client's last one on each connection, and then closes it."""
 
     asked: list[str | None]
 
@@ -32,7 +32,7 @@ class Feed(BaseHTTPRequestHandler):
         self.wfile.write(b": hello\n\n" + b"".join(EVENTS[start : start + CUT_AFTER]))
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -46,18 +46,18 @@ def feed() -> Iterator[ThreadingHTTPServer]:
         thread.join()
 
 
-def test_fields_comments_and_unfinished_events():
+def test_fields_comments_and_unfinished_events_are_parsed():
     lines = [b": keep-alive\n", b"id:7\r\n", b"event: A\n", b"data: one\n", b"data:two\n", b"\n", b"\n", b"data: cut"]
     assert list(parse(lines)) == [Event("7", "A", "one\ntwo")]
 
 
-def test_it_goes_on_behind_the_last_event(feed, tmp_path):
+def test_the_feed_is_resumed_after_the_last_event(feed, tmp_path):
     state = tmp_path / "position"
     seen = []
     for limit in (3, 2):
         url = f"http://127.0.0.1:{feed.server_port}"
         command = [sys.executable, PROGRAM, "--url", url, "--state", state, "--limit", str(limit)]
-        seen += subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split("\n")[:-1]
+        seen += subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split("\n")[:-1]
     assert seen == [f'{{"n": {number}}}' for number in range(5)]
     assert Feed.asked == [None, "1", "2"]
     assert state.read_text() == "4"

@@ -1,4 +1,4 @@
-"""A partition's runner, as it is, on a log in memory: the feed, the fence and the group are the test's."""
+"""A partition's runner, as it is, on a log in memory: the reader, the fence and the group are the test's."""
 
 from __future__ import annotations
 
@@ -10,46 +10,25 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from ftjm import config
-from ftjm.adapters import codec
-from ftjm.adapters.kafka_channel import LostPosition
+from ftjm.adapters.avro import codec
+from ftjm.adapters.kafka.errors import LostPosition
 from ftjm.adapters.memory import MemoryLog, MemoryWriter
-from ftjm.core import commands as c
-from ftjm.core.model import JobSpec, Place
+from ftjm.core.records import commands as c
+from ftjm.core.state.model import JobSpec, LogPosition
 from ftjm.engine.liveness import Liveness
-from ftjm.metrics.scheduler import SchedulerMetrics
+from ftjm.engine.member_versions import MemberVersions
+from ftjm.runtime import config
 from ftjm.scheduler.context import Context
-from ftjm.scheduler.inside import Inside
-from ftjm.scheduler.pressure import Pressure
-from ftjm.scheduler.runner import Runner
+from ftjm.scheduler.metrics import SchedulerMetrics
+from ftjm.scheduler.overload import Overload
+from ftjm.scheduler.partition_runner import Runner
+from ftjm.scheduler.status import SchedulerStatus
 from integration.waiting import until
 from tests.engine.world import PARTITIONS, QUEUE
 
 PARTITION = 0
 AT_ONCE = 5
 """Records that a channel hands out: less than the log has, as if it were long."""
-
-
-class Record:
-    """As it comes from Kafka, as far as it is looked at."""
-
-    def __init__(self, offset: int, value: bytes, epoch: int = 0) -> None:
-        self._offset, self._value, self._epoch = offset, value, epoch
-
-    def offset(self) -> int:
-        return self._offset
-
-    def value(self) -> bytes:
-        return self._value
-
-    def leader_epoch(self) -> int:
-        return self._epoch
-
-    def __len__(self) -> int:
-        return len(self._value)
-
-    def headers(self) -> None:
-        return None
 
 
 class Lane:
@@ -61,10 +40,10 @@ class Lane:
         self._read, self._last = read, last
         self._next = start
 
-    def take(self, most: int) -> list[Record]:
-        found = [Record(r.offset, r.value) for r in self._read(self._next)[: min(most, AT_ONCE)]]
+    def take(self, most: int) -> list[Any]:
+        found = list(self._read(self._next)[: min(most, AT_ONCE)])
         if found:
-            self._next = found[-1].offset() + 1
+            self._next = found[-1].offset + 1
         return found
 
     def __len__(self) -> int:
@@ -88,13 +67,13 @@ class Commands(Lane):
         super().__init__(lambda at: log.commands(PARTITION, at), lambda: len(log.commands(PARTITION, 0)), start)
         self._log, self._epoch = log, epoch
 
-    def take(self, most: int) -> list[Record]:
-        if self._log.goes_on_at(PARTITION, Place(self._next, self._epoch)).offset < self._next:
+    def take(self, most: int) -> list[Any]:
+        if self._log.resume_position(PARTITION, LogPosition(self._next, self._epoch)).offset < self._next:
             raise LostPosition("the log has lost its tail")
         records = self._log.commands(PARTITION, self._next)[: min(most, AT_ONCE)]
         if records:
             self._next, self._epoch = records[-1].offset + 1, records[-1].epoch
-        return [Record(r.offset, r.value, r.epoch) for r in records]
+        return list(records)
 
 
 class Log(MemoryLog):
@@ -121,7 +100,7 @@ class Seat:
     def __init__(self, log: Log, folder: Path) -> None:
         self.log = log
         log.folded = lambda: self.applied
-        context: Any = SimpleNamespace(
+        reader: Any = SimpleNamespace(
             follow=lambda kind, _number, start, _wake, epoch=-1: self._lane(kind, start, epoch), drop=lambda *_: None
         )
         self.context = Context(
@@ -130,18 +109,19 @@ class Seat:
             stores=folder,
             codec=codec,
             log=log,  # type: ignore[arg-type]
-            feed=context,
-            outlet=SimpleNamespace(send=lambda *_, **__: None),  # type: ignore[arg-type]
+            reader=reader,
+            producer=SimpleNamespace(send=lambda *_, **__: None),  # type: ignore[arg-type]
+            members=MemberVersions(0),
             liveness=Liveness(0),
             partitions=PARTITIONS,
             lanes=1,
-            metrics=SchedulerMetrics(CollectorRegistry(), Inside()),
+            metrics=SchedulerMetrics(CollectorRegistry(), SchedulerStatus()),
             repository=SimpleNamespace(restore=lambda *_, **__: None),  # type: ignore[arg-type]
             snapshotter=SimpleNamespace(order=lambda *_: None),  # type: ignore[arg-type]
-            pressure=Pressure(config.load(), lambda _: 0.0, lambda: 0.0),
+            overload=Overload(config.load(), lambda _: 0.0, lambda: 0.0),
             membership=SimpleNamespace(prove=lambda *_: True),  # type: ignore[arg-type]
         )
-        self.context.clock = SimpleNamespace(right=True, error_ms=0)  # type: ignore[assignment]
+        self.context.clock = SimpleNamespace(right=True, error_ms=0, error_of=lambda _ahead: 0)  # type: ignore[assignment]
         self.runner = Runner(self.context, PARTITION)
         self.runner.follow(True)
 
@@ -166,7 +146,7 @@ class Seat:
             self.runner.wake()
             return condition()
 
-        until(reached, what, 20.0)
+        until(reached, what, 60.0)
 
     def until_role(self, role: str) -> None:
         self.until(lambda: self.runner.role == role, f"the runner to be {role}")
@@ -182,4 +162,4 @@ def seated(log: Log, folder: Path) -> Iterator[Seat]:
     finally:
         seat.context.stopping.set()
         seat.runner.wake()
-        assert seat.runner.join(20.0)
+        assert seat.runner.join(60.0)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ftjm import config
-from ftjm.metrics.scheduler import SchedulerMetrics
-from ftjm.scheduler import runner as runners
+from ftjm.runtime import config
+from ftjm.scheduler import partition_runner as runners
 from ftjm.scheduler.context import Context
-from ftjm.scheduler.inside import Inside
-from ftjm.scheduler.runner import Runner
+from ftjm.scheduler.metrics import SchedulerMetrics
+from ftjm.scheduler.partition_runner import Runner
+from ftjm.scheduler.status import SchedulerStatus
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 class Restore:
@@ -52,9 +52,9 @@ def context(tmp_path: Path) -> Any:
 
     made = Context.__new__(Context)
     made.settings, made.stores, made.partitions = config.load(), tmp_path, 1
-    made.feed = Nothing()  # type: ignore[assignment]
-    made.stopping, made.changed = threading.Event(), threading.Event()
-    made.metrics = SchedulerMetrics(CollectorRegistry(), Inside())
+    made.reader = made.liveness = Nothing()  # type: ignore[assignment]
+    made.stopping, made.heartbeat_due = threading.Event(), threading.Event()
+    made.metrics = SchedulerMetrics(CollectorRegistry(), SchedulerStatus())
     return made
 
 

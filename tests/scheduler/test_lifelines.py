@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from ftjm.adapters.lifelines import Lifelines
+from ftjm.scheduler.lifelines import Lifelines
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 PEER = """
 import sys
-from ftjm.adapters.lifelines import Lifelines
+from ftjm.scheduler.lifelines import Lifelines
 print(Lifelines("127.0.0.1", print).port, flush=True)
 sys.stdin.read()
 """

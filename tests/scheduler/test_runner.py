@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ftjm.adapters import codec
+from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryStore
-from ftjm.core import events as e
-from ftjm.core.decide import Policy
+from ftjm.core.decide.decision import Policy
+from ftjm.core.records import events as e
 from ftjm.engine.partition import Partition
-from ftjm.scheduler import following
-from ftjm.scheduler.runner import Role
+from ftjm.scheduler import follower
+from ftjm.scheduler.ownership import Role
+from ftjm.scheduler.partition_runner import Runner
 from tests.engine.world import PARTITIONS, World
 from tests.scheduler.seat import PARTITION, Log, Seat, seated
 
@@ -65,7 +66,7 @@ def test_a_cold_nominee_folds_first_and_fences_then(
     other: World, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The owner before it decides until it is fenced: folding behind that would be a pause."""
-    monkeypatch.setattr(following, "TAKE_MAX", FEW)
+    monkeypatch.setattr(follower, "TAKE_MAX", FEW)
     newest = other.owner.position.applied_offset
     with seated(log, tmp_path) as seat:
         seat.runner.nominate()
@@ -132,11 +133,11 @@ def test_one_whose_fencer_dies_before_it_writes_takes_the_partition_back(seat: S
     seat.runner.revoke()
     log.fence(PARTITION)
     seat.submit("more")
-    seat.until(lambda: seat.runner.orphaned == epoch, "it to be fenced")
+    seat.until(lambda: seat.runner.ownership.orphaned_epoch == epoch, "it to be fenced")
     assert seat.runner.role == Role.STANDBY
-    seat.runner.inherit(epoch)
+    seat.runner.take_over_from(epoch)
     seat.until(lambda: batches(log)[-1].owner_epoch == epoch + 1, "it to decide again")
-    seat.until(lambda: seat.runner.orphaned == -1, "it to be no orphan")
+    seat.until(lambda: seat.runner.ownership.orphaned_epoch == -1, "it to be no orphan")
 
 
 def test_one_that_is_fenced_by_a_newer_owner_is_no_orphan(seat: Seat, log: Log) -> None:
@@ -145,13 +146,14 @@ def test_one_that_is_fenced_by_a_newer_owner_is_no_orphan(seat: Seat, log: Log) 
     seat.runner.revoke()
     World(log=log).work()
     seat.submit("more")
-    seat.until(lambda: seat.runner.role == Role.STANDBY and seat.runner.last[0] == "owner", "it to fold what came")
-    assert seat.runner.orphaned == -1
+    ownership = seat.runner.ownership
+    seat.until(lambda: ownership.role == Role.STANDBY and ownership.newest_owner[0] == "owner", "it to fold what came")
+    assert ownership.orphaned_epoch == -1
 
 
 def test_of_two_heirs_the_later_one_decides(seat: Seat, log: Log) -> None:
     """The first one has written an epoch that the second one knows nothing of as it fences."""
-    epoch = seat.runner.last[1]
+    epoch = seat.runner.ownership.newest_owner[1]
     fence = log.fence
 
     def second(partition: int) -> object:
@@ -160,7 +162,7 @@ def test_of_two_heirs_the_later_one_decides(seat: Seat, log: Log) -> None:
         return fence(partition)
 
     log.fence = second  # type: ignore[method-assign,assignment]
-    seat.runner.inherit(epoch)
+    seat.runner.take_over_from(epoch)
     seat.until(lambda: batches(log)[-1].owner == "here", "the later one to decide")
     assert [batch.owner_epoch for batch in batches(log)][-2:] == [epoch + 1, epoch + 2]
 
@@ -171,8 +173,8 @@ def test_a_record_that_is_not_known_here_costs_no_store(seat: Seat, log: Log, tm
     handled: list[Exception] = []
     handle = seat.runner._faults.handle
 
-    def count(error: Exception, again_in_seconds: float) -> None:
-        handle(error, again_in_seconds)
+    def count(error: Exception, retry_in_seconds: float) -> None:
+        handle(error, retry_in_seconds)
         handled.append(error)
 
     seat.runner._faults.handle = count  # type: ignore[method-assign]
@@ -203,3 +205,27 @@ def test_a_state_that_differs_is_told_with_its_offset_and_kept(seat: Seat, log: 
     seat.until(lambda: divergences.get() >= 2, "it to be told, and told again")
     assert (tmp_path / "suspect-partition-0" / "CURRENT").exists()
     assert seat.applied < offset
+
+
+def test_what_a_step_has_changed_is_reported_before_the_owner_waits(
+    seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int, int]] = []
+    wait = Runner._wait
+
+    def look(runner: Runner, seconds: float) -> None:
+        if runner.ownership.role is Role.OWNER:
+            ready = sum(demand.ready for demand in runner.report.demand)
+            seen.append((runner.report.role, ready, runner._partition.position.next_command))
+        wait(runner, seconds)
+
+    monkeypatch.setattr(Runner, "_wait", look)
+    seat.runner.nominate()
+    seat.until_role(Role.OWNER)
+    for number in range(FEW):
+        before = len(seat.log.commands(PARTITION, 0))
+        seat.submit(f"new-{number}")
+        seat.until(lambda before=before: any(at > before for _, _, at in seen), "the command to be decided")  # type: ignore[misc]
+    assert {role for role, _, _ in seen} == {"owner"}
+    jobs = dict.fromkeys(at for _, _, at in seen)
+    assert all(len({ready for _, ready, at in seen if at == here}) == 1 for here in jobs)

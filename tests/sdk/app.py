@@ -1,4 +1,4 @@
-"""Tasks of the SDK's tests."""
+"""Tasks for the tests of the SDK."""
 
 import ftjm
 import ftjm.testing
@@ -23,12 +23,12 @@ def succeeds_at(attempt: int) -> int:
 
 @ftjm.task(worker_losses_max=5)
 def survives(losses: int) -> list[object]:
-    said = ftjm.attempt().checkpoint or []
-    ftjm.checkpoint([*said, len(said)])
-    ftjm.progress(len(said) / 10, f"{len(said)} losses")
-    if len(said) < losses:
+    losses_so_far = ftjm.attempt().checkpoint or []
+    ftjm.checkpoint([*losses_so_far, len(losses_so_far)])
+    ftjm.progress(len(losses_so_far) / 10, f"{len(losses_so_far)} losses")
+    if len(losses_so_far) < losses:
         raise ftjm.testing.WorkerLost
-    return list(said)
+    return list(losses_so_far)
 
 
 @ftjm.task

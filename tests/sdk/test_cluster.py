@@ -1,4 +1,4 @@
-"""The client and its handles on the cluster in memory, which users have for their own tests."""
+"""The client and its handles on the cluster in memory that users run their own tests on."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import pytest
 
 import ftjm
 import ftjm.testing
-from ftjm.core import events as e
-from ftjm.core.commands import SubmitJob
+from ftjm.core.records import events as e
+from ftjm.core.records.commands import SubmitJob
+from ftjm.core.records.messages import CommandReply
+from ftjm.core.state.executors import PYTHON
 from ftjm.sdk.apps import AppError
 from tests.sdk import app
 
 
-def test_a_result(cluster):
+def test_a_task_returns_its_result(cluster):
     handle = cluster.client.submit(app.resize("a.png", width=200), priority=7, job_id="resize-a-200")
     assert handle.job == "thumbnails/resize-a-200"
     assert handle.result(timeout=30) == {"path": "a.png", "width": 200}
@@ -20,7 +22,7 @@ def test_a_result(cluster):
     assert cluster.client.job("thumbnails/resize-a-200").result() == {"path": "a.png", "width": 200}
 
 
-def test_the_same_submission_is_the_same_job(cluster):
+def test_a_repeated_submission_is_the_same_job(cluster):
     first, again = (cluster.client.submit(app.resize("a"), job_id="a") for _ in range(2))
     assert first.result() == again.result()
     assert sum(isinstance(event, e.AttemptSucceeded) for event in cluster.events()) == 1
@@ -31,7 +33,7 @@ def test_the_same_submission_is_the_same_job(cluster):
         other.accepted()
 
 
-def test_retries_take_no_time_but_the_clocks(cluster):
+def test_retries_advance_only_the_clock_of_the_cluster(cluster):
     app.CALLS.clear()
     begun = cluster.now_ms
     assert cluster.client.submit(app.succeeds_at(3)).result() == 3
@@ -43,7 +45,7 @@ def test_retries_take_no_time_but_the_clocks(cluster):
     assert failed.value.error.rstrip().endswith("ValueError: not before attempt 9")
 
 
-def test_delays_and_the_clock(cluster):
+def test_a_delay_ends_when_the_clock_advances(cluster):
     handle = cluster.client.submit(app.resize("a"), delay="1h")
     cluster.advance("59m")
     assert handle.state() == "SCHEDULED"
@@ -53,7 +55,7 @@ def test_delays_and_the_clock(cluster):
     assert handle.state() == "SUCCEEDED"
 
 
-def test_time_outs_of_tasks_that_take_time(cluster):
+def test_a_task_that_takes_too_long_times_out(cluster):
     @ftjm.task(name="slow", timeout="1m", max_attempts=1)
     def slow(duration: str) -> str:
         cluster.advance(duration)
@@ -69,11 +71,11 @@ def test_checkpoints_survive_lost_workers(cluster):
     handle = cluster.client.submit(app.survives(3))
     seen = list(handle.watch())
     assert handle.result() == [0, 1, 2]
-    assert {status.text for status in seen} >= {"1 losses", "2 losses"}
+    assert {status.progress_text for status in seen} >= {"1 losses", "2 losses"}
     assert (seen[-1].state, seen[-1].attempt, seen[-1].progress) == ("SUCCEEDED", 4, None)
 
 
-def test_results_that_cannot_be(cluster):
+def test_values_that_cannot_be_results_fail_the_task(cluster):
     for what, error in (("set", "found set"), ("nan", "finite")):
         with pytest.raises(ftjm.JobFailed, match=error):
             cluster.client.submit(app.gives(what), max_attempts=1).result()
@@ -81,7 +83,7 @@ def test_results_that_cannot_be(cluster):
     assert cluster.client.submit(app.gives("tuple")).result() == [1, 2]
 
 
-def test_cancel(cluster):
+def test_jobs_are_cancelled(cluster):
     handle = cluster.client.submit(app.resize("a"), hold=True)
     assert handle.state() == "HELD"
     assert handle.cancel("not needed")
@@ -92,10 +94,10 @@ def test_cancel(cluster):
         cluster.client.job("q/none").cancel()
     with pytest.raises(LookupError, match="q/none"):
         cluster.client.job("q/none").status()
-    assert cluster.client.job("q/none").state() == "PENDING"
+    assert cluster.client.job("q/none").state() == "UNKNOWN"
 
 
-def test_many_at_once(cluster):
+def test_many_jobs_are_submitted_at_once(cluster):
     handles = cluster.client.submit_many([("one", app.resize("1")), app.resize("2")])
     assert [handle.result()["path"] for handle in handles] == ["1", "2"]
     assert handles[0].job_id == "one"
@@ -106,7 +108,7 @@ def test_many_at_once(cluster):
     assert isinstance(quiet._ticket.command, SubmitJob)
 
 
-def test_commands_are_played(cluster):
+def test_commands_get_scripted_outcomes(cluster):
     with pytest.raises(ftjm.JobFailed, match="run_command"):
         cluster.client.submit(ftjm.command(["convert", "a.png"])).result()
     with ftjm.testing.Cluster(run_command=lambda words, payload: {"words": words, "payload": payload}) as played:
@@ -114,7 +116,24 @@ def test_commands_are_played(cluster):
         assert handle.result() == {"words": ["convert", "a.png"], "payload": [1]}
 
 
-def test_unknown_tasks_and_apps(cluster):
+def test_an_executor_that_testing_does_not_know_is_refused_in_words(cluster, monkeypatch):
+    monkeypatch.delitem(ftjm.testing.CALLS, PYTHON)
+    with pytest.raises(
+        ftjm.JobFailed, match=r"ftjm\.testing \(command\), but found 'python'; run the job with"
+    ) as failed:
+        cluster.client.submit(app.resize("1")).result()
+    assert failed.value.reason == "START_FAILED"
+
+
+def test_a_task_is_shown_as_it_was_written(cluster):
+    handle = cluster.client.submit(app.resize("1", width=200))
+    handle.result()
+    status = handle.status()
+    assert (status.executor, status.task, status.command, status.payload) == (PYTHON, app.resize.name, [], None)
+    assert (status.args, status.kwargs) == (["1"], {"width": 200})
+
+
+def test_unknown_tasks_and_apps_are_errors(cluster):
     unknown = ftjm.Request[None]("python", ("no.such",), b"")
     with pytest.raises(ftjm.JobFailed, match=r"tests\.sdk\.app\.resize") as failed:
         cluster.client.submit(unknown).result()
@@ -123,7 +142,7 @@ def test_unknown_tasks_and_apps(cluster):
         ftjm.testing.Cluster(app=["tests.sdk.none"])
 
 
-def test_waiting_for_what_never_comes_ends(cluster):
+def test_waiting_for_a_job_that_never_ends_times_out(cluster):
     handle = cluster.client.submit(app.resize("a"), hold=True)
     with pytest.raises(TimeoutError, match="goes on"):
         handle.result(timeout=3600)
@@ -131,11 +150,75 @@ def test_waiting_for_what_never_comes_ends(cluster):
         list(handle.watch(timeout=60))
 
 
-def test_a_forgotten_job_is_not_run_again_by_asking(cluster):
-    """Its outcome's answer was lost, and so is the job by now: the log tells how it ended."""
+def runs(cluster) -> int:
+    return sum(isinstance(event, e.JobSubmitted) for event in cluster.events())
+
+
+def test_a_forgotten_job_is_not_run_again_by_result(cluster):
+    """The client did not receive the outcome, and the job is forgotten by now: the log has its end."""
     handle = cluster.client.submit(app.resize("a"), retention="1s")
     handle.result()
     cluster.advance("1m")
     handle._ticket.reply = handle._ticket.outcome = None
     assert handle.result() == {"path": "a", "width": 100}
-    assert sum(isinstance(event, e.AttemptSucceeded) for event in cluster.events()) == 1
+    handle._ticket.reply = handle._ticket.outcome = None
+    assert handle.accepted() is handle
+    assert runs(cluster) == 1
+
+
+@pytest.mark.parametrize("later", ["0s", "1h", "8d", "400d"])
+def test_a_result_that_was_not_awaited_is_asked_for_and_runs_nothing_however_late(cluster, later):
+    """The cluster's retention is not known to the client, and is no matter."""
+    (handle,) = cluster.client.submit_many([("invoice-7", app.resize("a"))], awaits=False)
+    cluster.run()
+    cluster.advance(later)
+    assert handle.result() == {"path": "a", "width": 100}
+    assert handle.result() == {"path": "a", "width": 100}
+    assert runs(cluster) == 1
+
+
+def test_a_result_that_was_not_awaited_is_waited_for(cluster):
+    (handle,) = cluster.client.submit_many([app.resize("a")], awaits=False)
+    assert handle.result() == {"path": "a", "width": 100}
+
+
+def test_a_forgotten_job_whose_name_has_another_job_now_is_refused(cluster):
+    """The result of the other one would be taken for its own."""
+    (handle,) = cluster.client.submit_many([("a", app.resize("a"))], awaits=False)
+    cluster.run()
+    cluster.advance("8d")
+    cluster.client.submit(app.resize("b"), job_id="a").result()
+    with pytest.raises(ftjm.Refused, match="IDENTITY_TAKEN"):
+        handle.result()
+
+
+def test_a_job_that_neither_the_partition_nor_the_log_knows_is_refused(cluster, monkeypatch):
+    (handle,) = cluster.client.submit_many([("a", app.resize("a"))], awaits=False)
+    cluster.run()
+    cluster.advance("8d")
+    monkeypatch.setattr(cluster.client._transport, "events", lambda *_: iter([[]]))
+    with pytest.raises(ftjm.Refused, match="UNKNOWN_JOB"):
+        handle.result()
+
+
+def test_an_owner_that_does_not_know_questions_is_asked_again_later(cluster, monkeypatch):
+    """It is of an older build: until it is replaced, the log says whether the job has ended."""
+    (handle,) = cluster.client.submit_many([("a", app.resize("a", width=3))], awaits=False)
+    asked: list[int] = []
+
+    def ask(ticket):
+        asked.append(cluster.now_ms)
+        ticket.awaits = True
+        ticket.reply = CommandReply(
+            session="", correlation="1", accepted=False, code="UNKNOWN_FINGERPRINT", text="", queue="", job_id="",
+            run=0, state="",
+        )  # fmt: skip
+
+    monkeypatch.setattr(cluster.client._transport, "ask", ask)
+    assert handle.result() == {"path": "a", "width": 3}
+    held = cluster.client.submit_many([app.resize("a")], awaits=False)[0]
+    before = len(asked)
+    cluster._queues.clear()
+    with pytest.raises(TimeoutError):
+        held.result(timeout=3_600)
+    assert len(asked) - before < 15

@@ -52,18 +52,18 @@ def test_the_type_checker_sees_tasks(tmp_path, monkeypatch):
     options = ["--strict", "--no-error-summary", "--follow-imports=silent", f"--python-executable={sys.executable}"]
     out, errors, _ = api.run([*options, "--cache-dir", str(tmp_path / "cache"), "--config-file=", str(program)])
     assert not errors, errors
-    told: dict[int, str] = {}
+    messages: dict[int, str] = {}
     for line in out.splitlines():
         if found := re.match(r"[^:]+:(\d+): (?:error|note): (.*)", line):
-            told[int(found[1])] = told.get(int(found[1]), "") + found[2] + "\n"
+            messages[int(found[1])] = messages.get(int(found[1]), "") + found[2] + "\n"
     for number, line in enumerate(PROGRAM.splitlines(), 1):
-        said = told.pop(number, "")
+        message = messages.pop(number, "")
         expected = re.search(r"# ([RE]): (.*)", line)
         if expected is None:
-            assert not said, f"{line}: {said}"
+            assert not message, f"{line}: {message}"
         elif expected[1] == "R":
-            shown = re.sub(r"(?:builtins|ftjm\.[a-z.]+)\.", "", said)
-            assert f'Revealed type is "{expected[2]}"' in shown, f"{line}: {said}"
+            shown = re.sub(r"(?:builtins|ftjm\.[a-z.]+)\.", "", message)
+            assert f'Revealed type is "{expected[2]}"' in shown, f"{line}: {message}"
         else:
-            assert f"[{expected[2]}]" in said, f"{line}: {said!r}"
-    assert not told
+            assert f"[{expected[2]}]" in message, f"{line}: {message!r}"
+    assert not messages

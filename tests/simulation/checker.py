@@ -3,12 +3,13 @@
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from ftjm.adapters import codec
+from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryStore
-from ftjm.core import commands as c
-from ftjm.core import events as e
-from ftjm.core.decide import Policy
-from ftjm.core.model import JobSpec, JobState, Place
+from ftjm.core.decide.decision import Policy
+from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
+from ftjm.core.records.messages import SlotOffer, WorkerHeartbeat
+from ftjm.core.state.model import FailureReason, JobSpec, JobState, LogPosition
 from ftjm.engine import partition as engine
 from tests.simulation.executions import check_executions
 from tests.simulation.world import Violation
@@ -34,7 +35,12 @@ class Told:
         self.attempts = 0
         self.open: e.AttemptDispatched | None = None
         self.failures = self.losses = 0
+        self.open_stop = False
+        """Whether its attempt was asked to stop."""
+        self.unstarted = self.never_ahead = False
+        """Whether its attempt was sent ahead and may not have started; whether it must not be sent ahead any more."""
         self.not_before = 0
+        self.deadline_at = 0
         self.ended: str = ""
         self.ends: dict[int, str] = {}
         """How each run ended, by its number."""
@@ -45,11 +51,18 @@ class Told:
                 expect(not self.ended and self.open is None, "dispatched in the wrong state:", event)
                 expect(event.attempt == self.attempts + 1, "attempt numbers jump:", event)
                 expect(event.at >= self.not_before, "dispatched before its time:", event)
+                expect(not self.deadline_at or event.at < self.deadline_at, "dispatched after its deadline:", event)
                 self.attempts, self.open = event.attempt, event
+                patient = self.spec.on_worker_loss == "requeue" and not self.spec.continue_for_ms
+                expect(not event.ahead or (patient and not self.never_ahead), "must not be sent ahead:", event)
+                self.unstarted = event.ahead
             case e.AttemptStarted() | e.AttemptCheckpointed():
                 expect(self.open is not None and self.open.attempt == event.attempt, "stale report:", event)
+                self.unstarted = False
             case e.AttemptSucceeded() | e.AttemptFailed() | e.AttemptLost() | e.AttemptDeclined():
                 self._outcome(event)
+            case e.JobStopRequested():
+                self.open_stop = True
             case e.JobFailed() | e.JobCancelled():
                 expect(not self.ended and self.open is None, "ended in the wrong state:", event)
                 self._end("FAILED" if isinstance(event, e.JobFailed) else "CANCELLED")
@@ -58,6 +71,8 @@ class Told:
                 expect(event.run == self.run + 1, "run numbers jump:", event)
                 self.run, self.ended = event.run, ""
                 self.failures = self.losses = self.not_before = 0
+                self.never_ahead = False
+                self.deadline_at = event.deadline_at
             case _:
                 pass
         expect(event.run == self.run, "of another run:", event)
@@ -76,9 +91,16 @@ class Told:
             expect(not event.retry_at or self.failures < self.spec.max_attempts, "too many attempts:", event)
             self.not_before = event.retry_at
         elif isinstance(event, e.AttemptLost):
-            self.losses += 1
+            excused = self.unstarted and event.reason in ("LAPSED", "CLOSED")
+            self.never_ahead |= excused
+            self.losses += event.reason != FailureReason.GUARD_LOST_BESIDE and not excused
+            goes_on = self.open_stop or self.spec.on_worker_loss != "requeue" or bool(event.retry_at)
+            expect(goes_on or self.losses > self.spec.worker_losses_max, "given up too early:", event)
             expect(not event.retry_at or self.losses <= self.spec.worker_losses_max, "too many losses:", event)
             self.not_before = event.retry_at
+        else:
+            self.never_ahead |= self.unstarted
+        self.open_stop = False
 
     def _end(self, how: str) -> None:
         self.ended = how
@@ -96,6 +118,17 @@ class Log:
         self.received: dict[int, list[int]] = defaultdict(list)
         self.dispatches: dict[tuple[str, str, int], e.AttemptDispatched] = {}
         self.successes: list[e.AttemptSucceeded] = []
+        self.declined: set[tuple[str, str, int]] = set()
+        self.live: dict[str, set[tuple[str, str, int]]] = defaultdict(set)
+        """Attempts that each session holds by the log."""
+        self.started: dict[str, set[tuple[str, str, int]]] = defaultdict(set)
+        """Live attempts of each session of which the log says that they have started."""
+        self.slots: dict[str, int] = {}
+        self.offers: dict[tuple[str, int], SlotOffer] = {}
+        for (topic, _), values in cluster.broker.lanes.items():
+            for heartbeat in values if topic == "heartbeats" else ():
+                if isinstance(heartbeat, WorkerHeartbeat):
+                    self._take_offers(heartbeat)
         self.reruns: set[str] = set()
         self._stores: dict[int, list[tuple[str, MemoryStore]]] = defaultdict(list)
         for instance in cluster.instances:
@@ -103,6 +136,19 @@ class Log:
                 if seat.number == number:
                     at = seat.partition.position.applied_offset
                     self._stores[at].append((instance.name, instance.disk[number]))
+
+    def _take_offers(self, heartbeat: WorkerHeartbeat) -> None:
+        session = heartbeat.session
+        self.slots[session] = max(heartbeat.slots, self.slots.get(session, 0))
+        for offer in heartbeat.offers:
+            if offer.partition == self.number:
+                self.offers[session, offer.number] = offer
+
+    def _check_place(self, event: e.AttemptDispatched) -> None:
+        """At every prefix: live attempts within slots and places ahead, and ahead only where no slot is free."""
+        offer, live = self.offers[event.session, event.offer], self.live[event.session]
+        expect(len(live) < offer.slots + offer.ahead, "more than was offered:", event, offer)
+        expect(event.ahead == (len(live) >= offer.slots), "ahead of a free slot, or not:", event, offer, len(live))
 
     def check(self) -> None:
         rows = MemoryStore()
@@ -138,7 +184,7 @@ class Log:
         expect(not self._stores, "stores stand at offsets that close no batch:", dict(self._stores))
         expect(not empty or last.batch_no == 0, "stores are empty:", empty)
         commands = len(self.log.commands(self.number, 0))
-        decided = self.log.goes_on_at(self.number, Place(last.next_command, last.command_epoch)).offset
+        decided = self.log.resume_position(self.number, LogPosition(last.next_command, last.command_epoch)).offset
         expect(decided == commands, f"{commands} commands, decided up to {decided}")
 
     def _check_batch(self, last: e.BatchClosed, batch: list[e.Event], closed: e.BatchClosed) -> None:
@@ -165,18 +211,29 @@ class Log:
             expect(name not in self.jobs, "submitted twice:", event)
             self.jobs[name] = Told(event.spec)
             self.jobs[name].not_before = event.due_at
+            self.jobs[name].deadline_at = event.deadline_at
             return
         if isinstance(event, e.CommandForwarded):
             self.forwarded[event.partition] += 1
         elif isinstance(event, e.ForwardReceived):
             self.received[event.source].append(event.number)
         elif isinstance(event, e.AttemptDispatched):
+            self._check_place(event)
             self.dispatches[*name, event.attempt] = event
+            self.live[event.session].add((*name, event.attempt))
+        elif isinstance(event, e.AttemptStarted):
+            self.started[event.session].add((*name, event.attempt))
+            expect(len(self.started[event.session]) <= self.slots[event.session], "more run than slots:", event)
         elif isinstance(event, e.AttemptSucceeded):
             self.successes.append(event)
         elif isinstance(event, e.JobRerun):
             expect(event.command_id not in self.reruns, "carried out twice:", event)
             self.reruns.add(event.command_id)
+        if isinstance(event, OUTCOMES):
+            self.live[event.session].discard((*name, event.attempt))
+            self.started[event.session].discard((*name, event.attempt))
+        if isinstance(event, e.AttemptDeclined):
+            self.declined.add((*name, event.attempt))
         if name in self.jobs and not isinstance(event, e.CommandRejected | e.CommandForwarded):
             self.jobs[name].take(event)
 
@@ -198,7 +255,8 @@ def check(cluster: "Cluster") -> None:
         expect(bool(told.ended) and told.open is None, "never ended:", name)
     dispatches = {key: event for log in logs for key, event in log.dispatches.items()}
     successes = [event for log in logs for event in log.successes]
-    check_executions(cluster.workers, dispatches, successes)
+    declined = {attempt for log in logs for attempt in log.declined}
+    check_executions(cluster.workers, dispatches, successes, declined)
     _check_clients(cluster, jobs)
 
 

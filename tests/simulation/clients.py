@@ -4,13 +4,16 @@ from collections.abc import Callable
 
 import msgspec
 
-from ftjm.adapters import codec
-from ftjm.core import commands as c
+from ftjm.adapters.avro import codec
 from ftjm.core.identity import partition_for
-from ftjm.core.messages import CommandReply, JobOutcome
-from ftjm.core.model import JobSpec, OnWorkerLoss
+from ftjm.core.records import commands as c
+from ftjm.core.records.messages import CommandReply, JobOutcome
+from ftjm.core.state.model import JobSpec, OnWorkerLoss
 from tests.simulation.network import Broker
-from tests.simulation.world import Host, Process, World
+from tests.simulation.world import EPOCH_MS, Host, Process, World
+
+ENDLESS = "endless"
+"""Label of jobs whose attempts end only if they are stopped."""
 
 
 class Request:
@@ -128,6 +131,46 @@ def plan(client: Client, queues: tuple[str, ...], until: float) -> None:
                 client.ask(rerun, then + draw.uniform(500, 6_000))
     if draw.random() < 0.3:
         client.ask(c.CancelJob(queue=queues[0], job_id="no-such-job"), draw.uniform(0, until))
+    if world.crowded:
+        _plan_crowd(client, queues, until)
+    if world.endless:
+        _plan_endless(client, queues, until)
+
+
+def _plan_crowd(client: Client, queues: tuple[str, ...], until: float) -> None:
+    """More jobs at a time than there are slots, some of which are cancelled while they wait for one."""
+    draw = client.world.crowd
+    for wave in range(draw.randint(1, 2)):
+        at, queue = draw.uniform(0, until * 0.7), draw.choice(queues)
+        for number in range(draw.randint(5, 12)):
+            job_id = f"{client.name}-crowd{wave}-{number}"
+            client.ask(c.SubmitJob(queue=queue, job_id=job_id, spec=_spec(client.world)), at)
+            if draw.random() < 0.1:
+                client.ask(c.CancelJob(queue=queue, job_id=job_id), at + draw.uniform(100, 1_000))
+
+
+def _plan_endless(client: Client, queues: tuple[str, ...], until: float) -> None:
+    """Jobs whose attempts end only by a cancel or a deadline, also beyond a cut; and one whose deadline has passed."""
+    draw = client.world.stops
+    for number in range(2):
+        queue, job_id, at = draw.choice(queues), f"{client.name}-endless{number}", draw.uniform(0, until * 0.4)
+        lasts_ms = draw.randint(15_000, 25_000)
+        cancelled = draw.random() < 0.5
+        spec = JobSpec(
+            command=["work", "until it is stopped"],
+            labels={ENDLESS: "yes"},
+            deadline_ms=0 if cancelled else lasts_ms,
+            worker_losses_max=99,
+            continue_for_ms=0 if client.world.virtual else draw.choice((0, 30_000, 30_000)),
+            cancel_grace_ms=draw.choice((0, 100, 400)),
+        )
+        client.ask(c.SubmitJob(queue=queue, job_id=job_id, spec=spec), at)
+        if cancelled:
+            client.ask(c.CancelJob(queue=queue, job_id=job_id), at + lasts_ms)
+    passed = JobSpec(command=["work", "too late"], deadline_at=EPOCH_MS - 10_000)
+    client.ask(
+        c.SubmitJob(queue=draw.choice(queues), job_id=f"{client.name}-late", spec=passed), draw.uniform(0, until)
+    )
 
 
 def _spec(world: World) -> JobSpec:

@@ -1,10 +1,14 @@
 """A whole cluster from one seed: built, run through its faults, healed, and judged."""
 
 import traceback
+from unittest.mock import patch
 
-from ftjm.core import commands as c
-from ftjm.core.model import JobState
-from ftjm.core.state import State
+from ftjm.core.decide import upgrades
+from ftjm.core.evolve import sessions
+from ftjm.core.records import commands as c
+from ftjm.core.records.levels import FIRST_LEVEL, LEVEL
+from ftjm.core.state.model import JobState
+from ftjm.core.state.state import State
 from tests.simulation.checker import check
 from tests.simulation.clients import Client, plan
 from tests.simulation.faults import Faults
@@ -16,6 +20,8 @@ from tests.simulation.world import Host, Violation, World
 
 HEAL_MS_MAX = 60_000
 LOOK_MS = 1_000
+SESSION_MEMORY_MS = 10_000
+"""How long lost sessions are remembered in histories with endless attempts: longer than any heartbeat is on its way."""
 QUEUES = ("a", "b", "c", "d")
 
 
@@ -46,6 +52,8 @@ class Cluster:
         draw = world.random
         partitions, lanes = draw.choice((2, 2, 3)), 2
         self.until = 10_000 if world.leases else draw.choice((4_000, 8_000, 8_000, 14_000))
+        if world.virtual:
+            self.until = 20_000  # time for a pause, and for what follows from it
         self.broker = Broker(world, partitions, lanes)
         self.instances = [
             Instance(world, Host(world, f"host-s{i}"), f"s{i}", self.broker) for i in range(draw.randint(2, 3))
@@ -69,21 +77,34 @@ class Cluster:
         return tuple(draw.sample(QUEUES, draw.randint(1, len(QUEUES))))
 
     def run(self) -> None:
-        """Live through it all. Raises Violation."""
+        """Live through it all, with a memory of lost sessions that fits the history. Raises Violation."""
+        memory_ms = SESSION_MEMORY_MS if self.world.endless else sessions.SESSION_MEMORY_MS
+        level = LEVEL if self.world.crowded else FIRST_LEVEL
+        with (
+            patch.object(sessions, "SESSION_MEMORY_MS", memory_ms),
+            patch.object(upgrades, "LEVEL", level),
+        ):
+            self._run()
+
+    def _run(self) -> None:
         for process in (*self.instances, *self.workers, *self.clients):
             process.start()
         self.group.tick()
         self.world.later(500, self.faults.strike)
+        if self.world.virtual:
+            self.world.later(500, self.faults.pause_machines)
         self.world.run(self.until)
         self.faults.stop()
-        end = self.until + HEAL_MS_MAX
+        # A crowd may have to go through the only slot that is left for its queue.
+        heal_ms = HEAL_MS_MAX * (4 if self.world.crowded else 1)
+        end = self.until + heal_ms
         while self.world.now < end:
             self.world.run(self.world.now + LOOK_MS)
             self._release_held()
             if (stuck := self._unfinished()) is None:
                 break
         else:
-            raise Violation(f"{HEAL_MS_MAX} ms after everything has healed: {stuck}")
+            raise Violation(f"{heal_ms} ms after everything has healed: {stuck}")
         check(self)
 
     def _release_held(self) -> None:
@@ -123,7 +144,7 @@ class Cluster:
 
     def _busy(self, p: int, state: State) -> str | None:
         log, position = self.broker.log, state.position
-        if log.goes_on_at(p, position.commands).offset < len(log.commands(p, 0)):
+        if log.resume_position(p, position.commands).offset < len(log.commands(p, 0)):
             return f"partition {p} has commands from {position.next_command} to decide"
         if position.outbox_sent < state.counters.outbox:
             return f"partition {p} has sent {position.outbox_sent} of {state.counters.outbox} messages"

@@ -1,11 +1,11 @@
 """What truly ran, against what the log says of it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from ftjm.core import events as e
+from ftjm.core.records import events as e
 from tests.simulation.guards import Execution
 from tests.simulation.world import Violation
 
@@ -19,6 +19,7 @@ def check_executions(
     workers: Iterable["Supervisor"],
     dispatches: Mapping[Attempt, e.AttemptDispatched],
     successes: Iterable[e.AttemptSucceeded],
+    declined: Set[Attempt],
 ) -> None:
     """Raises Violation."""
     ran: dict[Attempt, Execution] = {}
@@ -30,6 +31,8 @@ def check_executions(
             dispatch = dispatches.get(name)
             if dispatch is None or dispatch.session != execution.order.session:
                 raise Violation(f"{name} ran in {execution.order.session}, and was never dispatched there: {dispatch}")
+            if name in declined:
+                raise Violation(f"{name} ran, although it was sent back")
             if name in ran:
                 raise Violation(f"{name} ran twice")
             ran[name] = execution

@@ -68,6 +68,30 @@ class Faults:
         """Mostly the same one, so that there is somebody left to take its work over."""
         return self.workers[0] if self.world.random.random() < 0.85 else self.world.random.choice(self.workers)
 
+    def pause_machines(self) -> None:
+        """From time to time a hypervisor pauses a worker's host, whose clock stands still until it wakes."""
+        if self.world.healing:
+            return
+        draw = self.world.pauses
+        worker = max(self.workers, key=lambda worker: (len(worker.kernel.running), worker.name))
+        stopped = worker.kernel.paused or worker.paused or worker.guard.paused
+        if worker.kernel.running and worker.alive and worker.guard.alive and not stopped:
+            length = worker.identity.lease_ms + draw.uniform(-500, 2_000)
+            worker.say("is paused with its host, whose clock stands still", round(length))
+            self._stop_all(worker)
+            worker.host.paused_at = self.world.now
+            # What it wakes to: heartbeats are taken at once, and the broker of its lane answers late.
+            worker.deaf_until = self.world.now + length + draw.choice((0, 9_000))
+            self.world.later(length, lambda: self._thaw(worker))
+            self.world.later(length + draw.uniform(6_000, 9_000), self.pause_machines)
+        else:
+            self.world.later(500, self.pause_machines)
+
+    def _stop_all(self, worker: Supervisor) -> None:
+        worker.kernel.pause()
+        worker.guard.pause()
+        worker.pause()
+
     def strike(self) -> None:
         if self.world.healing:
             return
@@ -82,6 +106,7 @@ class Faults:
         for host in self.hosts:
             host.cut_in = host.cut_out = False
         for worker in self.workers:
+            worker.deaf_until = 0
             self._thaw(worker)
         for process in (*self.instances, *self.clients):
             process.resume()
@@ -108,13 +133,15 @@ class Faults:
         if worker.kernel.paused or worker.paused or worker.guard.paused or not worker.guard.alive:
             return
         self.world.say(worker.host.name, "freezes")
-        worker.kernel.pause()
-        worker.guard.pause()
-        worker.pause()
+        self._stop_all(worker)
         self.world.later(self.world.delay(100, 6_000), lambda: self._thaw(worker))
 
     def _thaw(self, worker: Supervisor) -> None:
+        paused = worker.host.unpause()
         worker.kernel.resume()
+        if paused:
+            # Until its next heartbeat is acknowledged it cannot know, and without one its own deadline comes.
+            worker.kernel.excuse(worker.identity.lease_ms, stood_still=True)
         worker.guard.resume()
         worker.resume()
 

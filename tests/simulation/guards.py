@@ -4,14 +4,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ftjm.core.messages import RunAttempt
-from ftjm.core.model import FailureReason
-from ftjm.worker.duties import Extend, Halt, Leave, Run
-from ftjm.worker.protocol import Ended
+from ftjm.core.records.messages import RunAttempt
+from ftjm.core.state.model import FailureReason
+from ftjm.worker.attempts.protocol import Ended
+from ftjm.worker.rules.actions import CloseLane, Halt, RenewLease, Run
+from tests.simulation.clients import ENDLESS
 from tests.simulation.world import Act, Host, Process, World
 
 GUARD_MS = 500
 """G, as the design promises it to users: what overlaps after a host's wake may last so long."""
+FAST_MS = 20
+"""A guard looks at its deadlines after this time at the earliest."""
 REACTION_MS = 150
 SLOW_MS = 450
 """The same where guards are never stopped: nearly all of G."""
@@ -24,14 +27,14 @@ class Started(NamedTuple):
     started_at: int
 
 
-Order = Run | Halt | Extend | Leave
+Order = Run | Halt | RenewLease | CloseLane
 Frame = Started | Ended
 
 
 class Execution:
     """What truly ran, and when: the evidence that no log holds."""
 
-    def __init__(self, order: RunAttempt, worker: str, now: float, wall: int) -> None:
+    def __init__(self, order: RunAttempt, worker: str, now: float, wall: int, since: float) -> None:
         self.order = order
         self.worker = worker
         self.start = now
@@ -40,7 +43,7 @@ class Execution:
         self.success = False
         self.spans: list[tuple[float, float]] = []
         """When it executed in fact, true time: without what its host was frozen, or is allowed after its wake."""
-        self._since = now
+        self._since = since
         self.reason: FailureReason | None = None
         """Why it was told to stop, if it was."""
 
@@ -52,8 +55,8 @@ class Execution:
         if now > self._since:
             self.spans.append((self._since, now))
 
-    def thaw(self, now: float) -> None:
-        self._since = now + GUARD_MS
+    def thaw(self, since: float) -> None:
+        self._since = since
 
     def finish(self, now: float) -> None:
         self.freeze(now)
@@ -67,6 +70,9 @@ class Kernel(Process):
         super().__init__(world, host, name)
         self.short = 0.1 if world.leases else 0.8
         """The part of its attempts that end soon."""
+        self._excused_until = 0.0
+        """Until then its host, which has woken, may run attempts that were given up."""
+        self._stood_still = False
         self.history: list[Execution] = []
         self.running: dict[str, Execution] = {}
         self.ended: Callable[[str, Execution], None] = lambda _key, _execution: None
@@ -82,13 +88,26 @@ class Kernel(Process):
 
     def resume(self) -> None:
         if self.paused:
-            for execution in self.running.values():
-                execution.thaw(self.world.now)
+            self.excuse(GUARD_MS)
         super().resume()
+
+    def excuse(self, ms: float, *, stood_still: bool = False) -> None:
+        """Allow the attempts of a host that wakes now to go on for so long.
+
+        Args:
+            stood_still: whether its clock stood still, so that attempts have their `continue_for` left as well.
+        """
+        self._excused_until, self._stood_still = self.world.now + ms, stood_still
+        for execution in self.running.values():
+            execution.thaw(self._excused(execution.order))
+
+    def _excused(self, order: RunAttempt) -> float:
+        return self._excused_until + (order.spec.continue_for_ms if self._stood_still else 0)
 
     def spawn(self, key: str, order: RunAttempt, worker: str) -> Execution:
         draw = self.world.random
-        execution = Execution(order, worker, self.world.now, self.host.wall())
+        now = self.world.now
+        execution = Execution(order, worker, now, self.host.wall_ms(), max(now, self._excused(order)))
         self.history.append(execution)
         self.running[key] = execution
         self.say("runs", key, order.session)
@@ -96,7 +115,8 @@ class Kernel(Process):
         if order.spec.continue_for_ms and draw.random() < 0.5:
             duration += draw.uniform(1_000, 6_000)
         success = draw.random() < 0.75
-        self.later(duration, lambda: self._end(key, execution, success=success))
+        if ENDLESS not in order.spec.labels:
+            self.later(duration, lambda: self._end(key, execution, success=success))
         return execution
 
     def kill(self, key: str) -> None:
@@ -162,15 +182,15 @@ class Guard(Process):
                 self._start(order)
             case Halt(key, reason, grace_ms):
                 self._halt(key, reason, grace_ms)
-            case Extend(session, deadline_ms):
+            case RenewLease(session, deadline_ms):
                 self.deadlines[session] = deadline_ms
-            case Leave(session):
+            case CloseLane(session):
                 self.deadlines.pop(session, None)
 
     def _start(self, run: Run) -> None:
-        order, now = run.order, self.host.boot()
+        order, now = run.dispatch, self.host.boot_ms()
         if not self.may_start(order.session, now):
-            self._tell(Ended(key=run.key, reason=FailureReason.LEASE_EXPIRED, ended_at=self.host.wall()))
+            self._tell(Ended(key=run.key, reason=FailureReason.LEASE_EXPIRED, ended_at=self.host.wall_ms()))
             return
         execution = self.kernel.spawn(run.key, order, self.name)
         self._tell(Started(run.key, execution.started_wall))
@@ -212,18 +232,19 @@ class Guard(Process):
             reason=reason,
             exit_code=0 if execution.success else 1,
             started_at=execution.started_wall,
-            ended_at=self.host.wall(),
+            ended_at=self.host.wall_ms(),
             result=b"1" if execution.success else b"",
         )
         return lambda: self._tell(ended)
 
     def _look(self) -> None:
         self.enforce()
-        self.later(self.world.delay(20, SLOW_MS if self.world.leases else REACTION_MS), self._look)
+        slowest = SLOW_MS if self.world.leases else REACTION_MS
+        self.later(self.world.delay(min(FAST_MS, slowest), slowest), self._look)
 
     def enforce(self) -> None:
         """Kill what is past its deadline."""
-        now = self.host.boot()
+        now = self.host.boot_ms()
         for key, execution in list(self.kernel.running.items()):
             deadline = self.deadlines.get(execution.order.session)
             if deadline is None or now >= deadline + execution.order.spec.continue_for_ms:

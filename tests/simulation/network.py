@@ -10,6 +10,8 @@ from tests.simulation.world import EPOCH_MS, Act, Host, Process, World
 
 LOSSY_MS = 1_000
 """A heartbeat that is not delivered in this time is given up by its producer."""
+SLOW_ACKNOWLEDGEMENTS = 0.3
+"""The part of acknowledgements that are slow in histories about leases."""
 
 
 class Sent(NamedTuple):
@@ -114,7 +116,7 @@ class Broker:
             else:
                 acknowledged()
 
-        slow = self.world.chance(0.3 if self.world.leases else 0.03)
+        slow = self.world.chance(SLOW_ACKNOWLEDGEMENTS if self.world.leases else 0.03)
         process.later(self.world.delay(100, 900) if slow else self.world.delay(0.5, 10), arrive)
 
     # -- consuming
@@ -149,6 +151,8 @@ class SimWriter:
         self._partition = partition
         self._crash = crash
         self._writer: MemoryWriter = broker.log.fence(partition)
+        self.start = 0
+        """Where the last transaction begins in the log."""
 
     def commit(self, records: Sequence[tuple[str, bytes]]) -> int:
         world, host = self._broker.world, self._process.host
@@ -170,6 +174,7 @@ class SimWriter:
         return offset
 
     def _write(self, records: Sequence[tuple[str, bytes]]) -> int:
+        self.start = self._broker.log.end(self._partition)
         last = self._writer.commit(records)
         for offset in range(last - len(records) + 1, last + 1):
             self._broker.times[self._partition, offset] = EPOCH_MS + int(self._broker.world.now)

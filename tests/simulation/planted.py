@@ -7,13 +7,15 @@ from unittest.mock import patch
 
 import msgspec
 
-from ftjm.adapters import codec
+from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryLog
-from ftjm.core.keys import POSITION_KEY
-from ftjm.core.state import State
+from ftjm.core.state.state import State
+from ftjm.core.state.tables import POSITION_KEY
 from ftjm.engine import lineage
 from ftjm.engine import partition as engine
+from ftjm.engine.batch import Batch
 from ftjm.engine.outbox import Outbox
+from ftjm.engine.owner import Owner
 from ftjm.engine.ports import CommandRecord, CommitUnknown
 from tests.simulation.network import SimWriter
 from tests.simulation.seat import Seat
@@ -57,7 +59,7 @@ def an_owner_decides_without_fencing() -> list[Patch]:
 @planted
 def an_owner_decides_without_folding_to_the_end() -> list[Patch]:
     def read_end(self: Seat) -> None:
-        self.role = "lead" if not self.partition._unclosed else "fold"
+        self.stage = "lead" if not self.partition._unclosed else "fold"
 
     return [patch.object(Seat, "_read_end", read_end)]
 
@@ -68,13 +70,13 @@ def the_end_of_the_log_is_read_before_the_fence() -> list[Patch]:
 
     def first(self: Seat) -> None:
         read_end(self)
-        if self.role == "fold":
-            self.role = "end"
+        if self.stage == "fold":
+            self.stage = "end"
 
     def second(self: Seat) -> None:
         fence(self)
-        if self.role == "end" and self.writer is not None:
-            self.role = "fold"
+        if self.stage == "end" and self.writer is not None:
+            self.stage = "fold"
 
     return [patch.object(Seat, "_fence", first), patch.object(Seat, "_read_end", second)]
 
@@ -103,9 +105,9 @@ def the_outbox_counts_as_sent_before_it_is_delivered() -> list[Patch]:
         for number, message in messages:
             self._send(self._parcel(state, message), lambda _: None)
             self._copies[number] = 1
-            self._told(number, message, 1, True)
+            self._delivered(number, message, 1, True)
 
-    return [patch.object(Outbox, "ship", ship)]
+    return [patch.object(Outbox, "send", ship)]
 
 
 @planted
@@ -115,7 +117,7 @@ def the_store_is_not_checked_for_its_lineage() -> list[Patch]:
 
 @planted
 def the_log_of_commands_is_taken_to_lose_nothing() -> list[Patch]:
-    return [patch.object(Seat, "_goes_on_at", lambda self: self.partition.position.next_command)]
+    return [patch.object(Seat, "_resume_position", lambda self: self.partition.position.next_command)]
 
 
 # -- one batch
@@ -151,21 +153,19 @@ def the_position_is_written_before_the_rows() -> list[Patch]:
 
 @planted
 def an_owner_acts_before_its_commit() -> list[Patch]:
-    own, commit = Seat._own, engine.Partition._commit
-    outboxes: dict[int, Outbox | None] = {}
+    step, commit = Owner.step, engine.Partition._commit
+    outboxes: dict[int, Outbox] = {}
 
-    def remember(self: Seat) -> None:
-        outboxes[id(self.partition)] = self.outbox
-        own(self)
+    def remember(self: Owner) -> Any:
+        outboxes[id(self._partition)] = self._outbox
+        return step(self)
 
-    def act_first(self: engine.Partition, batch: Any, done: Any, outbox_sent: int) -> None:
-        outbox = outboxes[id(self)]
-        assert outbox is not None
-        outbox.ship(self.state, self.state.pushed)
-        commit(self, batch, done, outbox_sent)
-        self.to_ship = []
+    def act_first(self: engine.Partition, batch: Any, sealed: Any) -> Any:
+        outboxes[id(self)].send(self.state, self.state.pushed)
+        commit(self, batch, sealed)
+        return []
 
-    return [patch.object(Seat, "_own", remember), patch.object(engine.Partition, "_commit", act_first)]
+    return [patch.object(Owner, "step", remember), patch.object(engine.Partition, "_commit", act_first)]
 
 
 @planted
@@ -187,7 +187,7 @@ def replay_sends() -> list[Patch]:
     def tell(self: Seat, end: int | None = None) -> bool:
         found = follow(self, end)
         messages = replayed.pop(id(self.partition), [])
-        Outbox(self.number, codec, self.instance.send, 0).ship(self.partition.state, messages)
+        Outbox(self.number, codec, self.instance.send, 0).send(self.partition.state, messages)
         return found
 
     return [patch.object(engine.Partition, "fold", keep), patch.object(Seat, "_follow", tell)]
@@ -201,11 +201,11 @@ def an_owners_time_may_go_back() -> list[Patch]:
 
 @planted
 def forwarded_commands_are_not_told_apart_by_number() -> list[Patch]:
-    real = engine._Batch._judge
+    real = Batch._check_and_decide
 
     def judge(self: Any, record: CommandRecord) -> Any:
         if record.source >= 0:
-            record = msgspec.structs.replace(record, number=self.state.peer(record.source).received + 1)
+            record = msgspec.structs.replace(record, number=self._state.peer(record.source).received + 1)
         return real(self, record)
 
-    return [patch.object(engine._Batch, "_judge", judge)]
+    return [patch.object(Batch, "_check_and_decide", judge)]

@@ -5,14 +5,22 @@ from unittest.mock import patch
 
 import msgspec
 
-from ftjm.core import attempts, decide
-from ftjm.core import commands as c
-from ftjm.core.model import Job
-from ftjm.core.state import State
+from ftjm.core import placement
+from ftjm.core.decide import attempts, sessions
+from ftjm.core.decide import handlers as decide
+from ftjm.core.decide.timers import decide_timer
+from ftjm.core.evolve import attempts as evolve_attempts
+from ftjm.core.placement import match
+from ftjm.core.records import commands as c
+from ftjm.core.state.model import FailureReason, Job, Timer, TimerKind
+from ftjm.core.state.state import State
+from ftjm.engine import batch
 from ftjm.engine.liveness import Liveness
-from ftjm.worker import session as worker_session
-from ftjm.worker.life import Life
-from ftjm.worker.session import Session
+from ftjm.worker.rules import session as worker_session
+from ftjm.worker.rules import starting, worker_life
+from ftjm.worker.rules.held import AtHand
+from ftjm.worker.rules.session import WorkerSession
+from tests.simulation import guards, network
 from tests.simulation.guards import Guard
 from tests.simulation.planted import Patch, planted
 
@@ -58,12 +66,30 @@ def losses_are_not_counted() -> list[Patch]:
 
 @planted
 def an_attempt_that_may_continue_is_given_up_with_its_session() -> list[Patch]:
-    real = decide._lost_with
+    real = sessions.lost_attempts
 
-    def lost_with(state: State, session: str, reason: str, now: int, _past_lease_ms: int | None = None) -> Any:
+    def lost_attempts(state: State, session: str, reason: str, now: int, _past_lease_ms: int | None = None) -> Any:
         return real(state, session, reason, now)
 
-    return [patch.object(decide, "_lost_with", lost_with)]
+    return [patch.object(sessions, "lost_attempts", lost_attempts)]
+
+
+@planted
+def the_memory_of_a_session_ends_with_its_attempts() -> list[Patch]:
+    def decide_timer_and_lose(state: State, timer: Timer, now: int) -> Any:
+        found = decide_timer(state, timer, now)
+        lost = sessions.lost_attempts(state, timer.key, "LAPSED", now) if timer.kind is TimerKind.SESSION else []
+        return [*lost, *found]
+
+    return [
+        patch.object(batch, "decide_timer", decide_timer_and_lose),
+        patch.object(State, "_holds_attempts", lambda _self, _timer: False),
+    ]
+
+
+@planted
+def a_deadline_is_checked_by_its_timer_alone() -> list[Patch]:
+    return [patch.object(batch, "match", lambda state, offers, limit, _now: match(state, offers, limit, 0))]
 
 
 # -- who is there
@@ -79,11 +105,11 @@ def silence_does_not_start_again_with_a_new_owner() -> list[Patch]:
 
 @planted
 def a_worker_is_given_up_without_reading_the_lanes_to_their_ends() -> list[Patch]:
-    def suspects(self: Liveness, now: int) -> bool:
+    def suspects_in_ms(self: Liveness, now: int) -> int:
         self.confirm(now)
-        return False
+        return 1
 
-    return [patch.object(Liveness, "suspects", suspects)]
+    return [patch.object(Liveness, "suspects_in_ms", suspects_in_ms)]
 
 
 # -- workers
@@ -91,18 +117,37 @@ def a_worker_is_given_up_without_reading_the_lanes_to_their_ends() -> list[Patch
 
 @planted
 def a_worker_takes_repeated_messages() -> list[Patch]:
-    def accept(self: Session, message: Any) -> bool:
+    def accept(self: WorkerSession, message: Any) -> bool:
         return bool(message.session == self.name)
 
-    return [patch.object(Session, "accept", accept)]
+    return [patch.object(WorkerSession, "accept", accept)]
+
+
+@planted
+def a_session_takes_no_request_to_stop_once_it_was_closed() -> list[Patch]:
+    accept, close = WorkerSession.accept, WorkerSession.close_by_owner
+    closed: set[tuple[str, int]] = set()
+
+    def close_by_owner(self: WorkerSession, partition: int) -> Any:
+        closed.add((self.name, partition))
+        return close(self, partition)
+
+    def accept_until_closed(self: WorkerSession, message: Any) -> bool:
+        return (self.name, message.partition) not in closed and accept(self, message)
+
+    return [
+        patch.object(WorkerSession, "close_by_owner", close_by_owner),
+        patch.object(WorkerSession, "accept", accept_until_closed),
+    ]
 
 
 @planted
 def starts_do_not_check_the_deadline() -> list[Patch]:
     return [
         patch.object(Guard, "may_start", lambda _self, _session, _now: True),
-        patch.object(Session, "in_lease", lambda _self, _now: True),
-        patch.object(Session, "observe", lambda _self, _now: False),
+        patch.object(WorkerSession, "is_in_lease", lambda _self, _now: True),
+        patch.object(WorkerSession, "check_lapse", lambda _self, _now: False),
+        patch.object(WorkerSession, "check_pause", lambda _self, _token, _logged_ms: []),
     ]
 
 
@@ -113,33 +158,76 @@ def the_guard_does_not_kill_at_the_deadline() -> list[Patch]:
 
 @planted
 def a_lapsed_session_goes_on() -> list[Patch]:
-    def observe(_self: Session, _now: int) -> bool:
+    def check_lapse(_self: WorkerSession, _now: int) -> bool:
         return False
 
-    return [patch.object(Session, "observe", observe)]
+    return [
+        patch.object(WorkerSession, "check_lapse", check_lapse),
+        patch.object(WorkerSession, "check_pause", lambda _self, _token, _logged_ms: []),
+    ]
 
 
 @planted
 def the_lease_counts_from_the_acknowledgement() -> list[Patch]:
-    real = Session.acknowledged
+    real = WorkerSession.heartbeat_acknowledged
 
-    def acknowledged(self: Session, _token: int, now: int) -> None:
+    def heartbeat_acknowledged(self: WorkerSession, _token: int, now: int) -> None:
         real(self, now, now)
 
-    return [patch.object(Session, "acknowledged", acknowledged)]
+    return [
+        patch.object(WorkerSession, "heartbeat_acknowledged", heartbeat_acknowledged),
+        # Rarely does a slow acknowledgement alone make the difference: one seed in thousands.
+        patch.object(network, "SLOW_ACKNOWLEDGEMENTS", 1.0),
+        patch.object(WorkerSession, "check_pause", lambda _self, _token, _logged_ms: []),
+    ]
+
+
+@planted
+def a_session_goes_by_the_clock_of_its_host_alone() -> list[Patch]:
+    return [patch.object(WorkerSession, "check_pause", lambda _self, _token, _logged_ms: [])]
 
 
 @planted
 def the_deadline_has_no_margin() -> list[Patch]:
-    return [patch.object(worker_session, "GUARD_MARGIN_MS", 0)]
+    # Rarely is a guard as slow as it may be: one seed in thousands.
+    return [patch.object(worker_session, "GUARD_MARGIN_MS", 0), patch.object(guards, "FAST_MS", guards.SLOW_MS)]
 
 
 @planted
-def a_full_worker_does_not_decline() -> list[Patch]:
-    real = Life._refusal
+def a_start_takes_no_slot() -> list[Patch]:
+    real = starting.start_at_hand
 
-    def refusal(self: Life, session: Session, order: Any, now: int) -> str:
-        why = real(self, session, order, now)
-        return "" if "slots are taken" in why else why
+    def start_at_hand(session: WorkerSession, _free: int, now: int) -> Any:
+        with patch.object(session.offers, "granted", lambda _partition: 1_000):
+            yield from real(session, 1_000, now)
 
-    return [patch.object(Life, "_refusal", refusal)]
+    return [patch.object(worker_life, "start_at_hand", start_at_hand)]
+
+
+@planted
+def what_was_sent_back_is_started_all_the_same() -> list[Patch]:
+    def take_late(self: AtHand, before: int) -> Any:
+        return [dispatch for since, dispatch in self._since.values() if since <= before]
+
+    return [patch.object(AtHand, "take_late", take_late)]
+
+
+@planted
+def the_loss_of_what_may_not_have_started_is_charged() -> list[Patch]:
+    def is_charged(_job: Job, reason: str) -> bool:
+        return reason != FailureReason.GUARD_LOST_BESIDE
+
+    return [patch.object(attempts, "is_charged", is_charged), patch.object(evolve_attempts, "is_charged", is_charged)]
+
+
+@planted
+def a_job_whose_loss_is_not_tried_again_goes_ahead() -> list[Patch]:
+    return [patch.object(placement, "_may_go_ahead", lambda _state, _key, _job: True)]
+
+
+@planted
+def an_owner_sends_more_ahead_than_is_offered() -> list[Patch]:
+    def more(state: State, offers: Any, limit: int, now: int) -> Any:
+        return match(state, [msgspec.structs.replace(one, ahead=one.ahead + 2) for one in offers], limit, now)
+
+    return [patch.object(batch, "match", more)]

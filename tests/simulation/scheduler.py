@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ftjm.adapters.memory import MemoryStore
-from ftjm.core.messages import SchedulerHeartbeat, WorkerHeartbeat
+from ftjm.core.records.messages import SchedulerHeartbeat, WorkerHeartbeat
 from ftjm.engine.liveness import Liveness
 from ftjm.engine.ports import Parcel
 from tests.simulation.network import Broker
@@ -40,7 +40,7 @@ class Instance(Process):
     def on_start(self) -> None:
         self.nominated = set()
         self.generation = 0
-        self.liveness = Liveness(self.host.boot())
+        self.liveness = Liveness(self.host.boot_ms())
         self.heard_to = {lane: self.broker.end("heartbeats", lane) for lane in self.lanes}
         self.deaf_until = {}
         self._confirming: tuple[int, dict[int, int]] | None = None
@@ -68,10 +68,10 @@ class Instance(Process):
             return
         self.generation = generation
         self.nominated = partitions
-        for p in sorted(partitions):
-            self.seats[p].nominate()
+        for p, seat in self.seats.items():
+            seat.nominate(p in partitions)
 
-    def send(self, parcel: Parcel, told: Callable[[bool], None]) -> None:
+    def send(self, parcel: Parcel, report: Callable[[bool], None]) -> None:
         """The plain producer of the outbox."""
         self.maybe_crash("within the outbox")
         sender = parcel.source if parcel.topic == "commands" else None
@@ -83,10 +83,10 @@ class Instance(Process):
                 "commands",
                 parcel.partition,
                 lambda: self._forward(parcel),
-                lambda: told(True),
+                lambda: report(True),
             )
         else:
-            self.broker.to_lane(self, parcel.topic, parcel.partition, parcel.value, lambda: told(True))
+            self.broker.to_lane(self, parcel.topic, parcel.partition, parcel.value, lambda: report(True))
 
     def _forward(self, parcel: Parcel) -> None:
         self.broker.log.send(
@@ -101,7 +101,7 @@ class Instance(Process):
     # -- the loop
 
     def _step(self) -> None:
-        self.liveness.tick(self.host.boot())
+        self.liveness.tick(self.host.boot_ms())
         self._listen()
         for p in self.world.random.sample(sorted(self.seats), len(self.seats)):
             seat = self.seats[p]
@@ -114,10 +114,10 @@ class Instance(Process):
         self.later(self.world.delay(10, 110), self._step)
 
     def _listen(self) -> None:
-        world, boot = self.world, self.host.boot()
+        world, boot = self.world, self.host.boot_ms()
         if not self.broker.reaches(self.host):
             return
-        if self._confirming is None and self.liveness.suspects(boot):
+        if self._confirming is None and not self.liveness.suspects_in_ms(boot):
             self._confirming = boot, {lane: self.broker.end("heartbeats", lane) for lane in self.lanes}
         for lane in self.lanes:
             if world.chance(0.05) or world.now < self.deaf_until.get(lane, 0):
@@ -125,7 +125,7 @@ class Instance(Process):
             for heartbeat in self.broker.read(self.host, "heartbeats", lane, self.heard_to[lane], 30):
                 self.heard_to[lane] += 1
                 if isinstance(heartbeat, WorkerHeartbeat):
-                    self.liveness.heard(heartbeat, boot)
+                    self.liveness.receive(heartbeat, boot)
         if self._confirming is not None:
             at, ends = self._confirming
             if all(self.heard_to[lane] >= end for lane, end in ends.items()):

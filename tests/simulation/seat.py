@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ftjm.adapters import codec
+from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryStore
-from ftjm.core.decide import Policy
-from ftjm.core.messages import OfferTaken, PartitionReport, QueueDemand
-from ftjm.core.model import JobState
-from ftjm.core.state import Changes, load_position
+from ftjm.core.decide.decision import Policy
+from ftjm.core.records.messages import OfferTaken, PartitionReport, QueueDemand
+from ftjm.core.state.model import JobState
+from ftjm.core.state.rows import Changes
+from ftjm.core.state.tables import load_position
 from ftjm.engine import lineage
 from ftjm.engine import partition as engine
-from ftjm.engine.outbox import Outbox
+from ftjm.engine.owner import Owner
 from ftjm.engine.ports import CommitUnknown, Fenced
+from ftjm.scheduler.ownership import Action, Ownership
 from tests.simulation.network import SimWriter
 from tests.simulation.world import Crash, Violation
 
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 class SimStore:
     """A disk that outlives the process, which may die just before or after a write."""
 
-    def __init__(self, rows: MemoryStore, crash: Callable[[str], None]) -> None:
+    def __init__(self, rows: MemoryStore, crash: Callable[[str], None], written: Callable[[], None]) -> None:
+        """`written` is called after each write: what happens there happens before anything else is done."""
         self.rows = rows
         self.get = rows.get
         self._crash = crash
+        self._written = written
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self.rows.scan(start, end)
@@ -34,6 +38,7 @@ class SimStore:
     def write(self, changes: Changes) -> None:
         self._crash("before the store's write")
         self.rows.write(changes)
+        self._written()
         self._crash("after the store's write")
 
     def clear(self) -> None:
@@ -50,9 +55,12 @@ class Seat:
         self.instance = instance
         self.broker = instance.broker
         self.number = number
-        self.role = "standby"
+        self.ownership = Ownership()
+        self.ownership.follow(True)
+        self.stage = ""
+        """How far a takeover has come, which is made of steps so that anything can happen between two."""
         log = self.broker.log
-        store = SimStore(instance.disk[number], instance.maybe_crash)
+        store = SimStore(instance.disk[number], instance.maybe_crash, self._lose_batch)
         position = load_position(store)
         why = lineage.lineage(store, log.log_id, log.events(number, max(0, position.applied_offset)), codec)
         if why is not None:
@@ -61,25 +69,30 @@ class Seat:
         policy = Policy(number, log.partitions, retention_ms=86_400_000)
         self.partition = engine.Partition(policy, store, codec, log.log_id)
         self.cursor = self.partition.position.applied_offset + 1
+        self.ownership.opened()
+        self.ownership.caught_up()
+        self._folded()
         self.end = 0
-        self.owned_since = 0
-        self.declined: dict[str, int] = {}
-        """When sessions sent an attempt back: until heard again they get none."""
         self.writer: SimWriter | None = None
-        self.outbox: Outbox | None = None
-        self._steps: dict[str, Callable[[], object]] = {
-            "standby": self._follow,
-            "prove": self._prove,
+        self.owner: Owner | None = None
+        self._stages: dict[str, Callable[[], object]] = {
             "fence": self._fence,
             "end": self._read_end,
             "fold": self._catch_up,
             "lead": self._lead,
-            "owner": self._own,
         }
+
+    @property
+    def role(self) -> str:
+        """As heartbeats report it; of a takeover, how far it has come."""
+        return self.stage or self.ownership.role.value
 
     def step(self) -> None:
         try:
-            self._steps[self.role]()
+            if self.stage:
+                self._stages[self.stage]()
+            else:
+                self._act(self.ownership.action())
         except Fenced as fenced:
             self._step_down(str(fenced))
         except CommitUnknown as unknown:
@@ -89,16 +102,44 @@ class Seat:
                 f"{self.instance.name} stops partition {self.number} ({self.role}): {type(stop).__name__} {stop}"
             ) from stop
 
-    def nominate(self) -> None:
-        if self.role == "standby":
-            self.role = "prove"
+    def _act(self, action: Action) -> None:
+        match action:
+            case Action.FOLD:
+                self._follow()
+            case Action.PROVE:
+                self._prove()
+            case Action.TAKE_OVER:
+                self._begin_takeover()
+            case Action.DECIDE:
+                self._own()
+            case Action.WATCH:
+                if self._superseded():
+                    raise Fenced("a newer owner has written")
+                self._own()
+            case Action.STEP_BACK:
+                raise Fenced("the partition was ours, another's and ours again")
+            case _:
+                raise AssertionError(f"a seat is never to {action}")
+
+    def nominate(self, nominated: bool) -> None:
+        """The group has given the partition to this instance, or to another."""
+        if nominated:
+            self.ownership.nominate()
+        elif self.ownership.nominated:
+            self.ownership.revoke()
+
+    def _folded(self) -> None:
+        position = self.partition.position
+        self.ownership.folded(position.owner, position.owner_epoch)
 
     def _step_down(self, why: str) -> None:
         self.instance.say("steps down", self.number, why)
-        self.partition.reopen()
-        self.cursor = self.partition.position.applied_offset + 1
-        self.role = "prove" if self.number in self.instance.nominated else "standby"
-        self.writer = self.outbox = None
+        if self.owner is not None:
+            self.owner.close()
+        position = self.partition.position
+        self.ownership.stepped_back(position.owner, position.owner_epoch)
+        self.cursor = position.applied_offset + 1
+        self.writer = self.owner = None
 
     # -- following, and the way to ownership: a step each, so that anything can happen between two
 
@@ -108,55 +149,62 @@ class Seat:
         for record in records:
             self.partition.fold(record)
             self.cursor = record.offset + 1
+        self._folded()
         return bool(records)
 
     def _prove(self) -> None:
         instance = self.instance
-        if not self.broker.reaches(instance.host):
-            return
-        if self.number in instance.nominated and instance.group.proves(instance, instance.generation):
-            self.role = "fence"
+        if self.broker.reaches(instance.host) and instance.group.proves(instance, instance.generation):
+            self._begin_takeover()
         else:
-            self.role = "standby"
+            self._follow()
+
+    def _begin_takeover(self) -> None:
+        self.ownership.takeover_began()
+        self.stage = "fence"
 
     def _fence(self) -> None:
         if self.broker.reaches(self.instance.host):
             self.writer = SimWriter(self.broker, self.instance, self.number, self.instance.maybe_crash)
             self.instance.say("fences", self.number)
-            self.role = "end"
+            self.stage = "end"
 
     def _read_end(self) -> None:
         if self.broker.reaches(self.instance.host):
             self.end = self.broker.log.end(self.number)
-            self.role = "fold"
+            self.stage = "fold"
 
     def _catch_up(self) -> None:
         if self.broker.reaches(self.instance.host) and not self._follow(self.end):
-            self.role = "lead"
+            self.stage = "lead"
 
     def _lead(self) -> None:
         assert self.writer is not None
         instance = self.instance
-        self.partition.lead(self.writer, instance.name)
-        sent = self.partition.position.outbox_sent
-        instance.say("leads", self.number, "epoch", self.partition.position.owner_epoch + 1, "outbox from", sent)
-        self.outbox = Outbox(self.number, codec, instance.send, sent)
-        self.owned_since = instance.host.boot()
-        self.declined = {}
-        self.role = "owner"
-        self.instance.maybe_crash("before the outbox is sent again")
-        self.outbox.ship(self.partition.state, list(self.partition.state.outbox(sent)))
+        position = self.partition.position
+        self.stage = ""
+        self.ownership.fenced(position.owner, position.owner_epoch)
+        if self.ownership.action() is Action.WITHDRAW:
+            instance.say("withdraws", self.number)
+            self.ownership.withdrew()
+            self.writer = None
+            return
+        instance.say("leads", self.number, "epoch", position.owner_epoch + 1, "outbox from", position.outbox_sent)
+        self.ownership.started_to_lead()
+        instance.maybe_crash("before the outbox is sent again")
+        self.owner = Owner(
+            self.partition,
+            self.writer,
+            instance.name,
+            clock=instance.host,
+            sessions=instance.liveness,
+            send=instance.send,
+        )
 
     # -- owning
 
-    def _ship(self) -> None:
-        assert self.outbox is not None
-        self.instance.maybe_crash("before the outbox")
-        messages, self.partition.to_ship = self.partition.to_ship, []
-        self.outbox.ship(self.partition.state, messages)
-
-    def _goes_on_at(self) -> int:
-        return self.broker.log.goes_on_at(self.number, self.partition.position.commands).offset
+    def _resume_position(self) -> int:
+        return self.broker.log.resume_position(self.number, self.partition.position.commands).offset
 
     def _superseded(self) -> bool:
         """Once revoked, an idle owner learns from the log that it has a successor."""
@@ -164,33 +212,27 @@ class Seat:
         return bool(self.broker.events(self.instance.host, self.number, applied + 1, 1))
 
     def _own(self) -> None:
-        assert self.outbox is not None
+        assert self.owner is not None
         instance, partition = self.instance, self.partition
         world, host = instance.world, instance.host
-        if self.number not in instance.nominated and self._superseded():
-            raise Fenced("a newer owner has written")
-        boot, before = host.boot(), partition.position
-        commands = self.broker.commands(host, self.number, self._goes_on_at(), world.random.randint(1, 30))
-        lapses = instance.liveness.lapses(partition.state, self.owned_since)
-        offers = instance.liveness.offers(self.number, boot, self.declined)
-        end = self.broker.log.end(self.number)
-        partition.work(host.wall(), commands, lapses, offers, self.outbox.sent)
-        self.declined |= dict.fromkeys(partition.declined, boot)
-        partition.declined.clear()
-        if partition.position is before:
-            if world.random.random() < 0.1:
-                partition.settle(host.wall(), self.outbox.sent)
-            return
-        instance.say("batch", self.number, partition.position.batch_no, "commands to", partition.position.next_command)
-        if partition.alarms:
-            raise Violation(f"decide failed: {partition.alarms}")
-        if world.chance(world.mishap):
-            # A power loss that takes the batch from the brokers, and leaves it in the store, ahead of the log.
-            self.broker.log.truncate(self.number, end)
-            instance.say("log loses its last batch", self.number, "from offset", end)
+        start = self._resume_position()
+        self.owner.receive(self.broker.commands(host, self.number, start, world.random.randint(1, 30)))
+        result = self.owner.step()
+        if result.alarms:
+            raise Violation(f"decide failed: {result.alarms}")
+        if result.written:
+            position = partition.position
+            instance.say("batch", self.number, position.batch_no, "commands to", position.next_command)
+            self._lose_commands()
+
+    def _lose_batch(self) -> None:
+        """A power loss that takes an owner's batch from the brokers, and leaves it in the store, ahead of the log."""
+        world = self.instance.world
+        if self.role == "owner" and world.chance(world.mishap):
+            assert self.writer is not None
+            self.broker.log.truncate(self.number, self.writer.start)
+            self.instance.say("log loses its last batch", self.number, "from offset", self.writer.start)
             raise Crash("power loss")
-        self._lose_commands()
-        self._ship()
 
     def _lose_commands(self) -> None:
         """A power loss that takes decided commands from the brokers: what is sent next lies in their place."""
@@ -206,7 +248,7 @@ class Seat:
     def report(self) -> PartitionReport:
         """What the owner says on the heartbeat lanes."""
         state, position = self.partition.state, self.partition.position
-        taken = self.instance.liveness.taken(self.number, self.instance.host.boot())
+        taken = self.instance.liveness.taken(self.number, self.instance.host.boot_ms())
         return PartitionReport(
             partition=self.number,
             role="owner" if self.role == "owner" else "standby",

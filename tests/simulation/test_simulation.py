@@ -8,6 +8,9 @@ everything heals, and the checker judges from the logs, what truly ran, and what
 """
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +38,22 @@ def test_a_seed_is_one_history() -> None:
     first, second = play(7), play(7)
     assert first.world.steps == second.world.steps
     assert first.world.story() == second.world.story()
+
+
+def test_a_seed_is_one_history_in_every_process():
+    # Each process has its own order of sets, and an owner once walked through a set of sessions.
+    program = (
+        "from tests.simulation.cluster import play; log = play(117).broker.log; "
+        "print([event.value for p in range(log.partitions) for event in log.events(p, 0)])"
+    )
+    logs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": order},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            check=True,
+        ).stdout
+        for order in ("0", "1")
+    }
+    assert len(logs) == 1

@@ -35,6 +35,16 @@ class World:
         """Whether this history is about workers and their leases: long attempts, room for them, nothing else."""
         self.mishap = 0.0005 if self.leases else self.random.choice((0.001, 0.005, 0.02))
         """The chance of a crash or a lost answer at each step that matters."""
+        self.pauses = Random(f"paused {seed}")  # of its own, as `losses`
+        self.virtual = self.pauses.random() < 0.15
+        """Whether the hosts of workers are virtual machines, whose clocks stand still while they are paused."""
+        self.stops = Random(f"stops {seed}")
+        self.endless = self.stops.random() < 0.2 or self.virtual
+        """Whether some attempts of this history end only if they are stopped, and lost sessions are soon forgotten."""
+        self.crowd = Random(f"crowd {seed}")
+        self.crowded = seed % 10 in (2, 3, 8)
+        """Whether many jobs come at once in this history, and workers hold attempts ahead of their slots. In the other
+        histories the log is of the first level, so that nothing is sent ahead."""
         self.steps = 0
         self.transcript: deque[tuple[float, str, str, tuple[Any, ...]]] = deque(maxlen=TRANSCRIPT_STEPS)
         self._queue: list[tuple[float, int, Act]] = []
@@ -83,17 +93,29 @@ class Host:
         # Half a percent each way, so that any two differ by at most one.
         self.rate = draw.uniform(0.995, 1.005)
         self._booted = draw.randint(10_000, 10_000_000)
+        self.paused_at: float | None = None
+        """Since when its hypervisor pauses it, if it does. No clock of the host counts that time."""
+        self._paused_ms = 0.0
         self.cut_out = False
         """What it sends does not arrive."""
         self.cut_in = False
         """What is sent to it does not arrive."""
 
-    def wall(self) -> int:
+    def wall_ms(self) -> int:
         return EPOCH_MS + int(self.world.now) + self.skew_ms
 
-    def boot(self) -> int:
-        """CLOCK_BOOTTIME, ms: goes on while the host sleeps."""
-        return self._booted + int(self.world.now * self.rate)
+    def boot_ms(self) -> int:
+        """CLOCK_BOOTTIME, ms: goes on while the host sleeps, and not while its hypervisor pauses it."""
+        now = self.world.now if self.paused_at is None else self.paused_at
+        return self._booted + int((now - self._paused_ms) * self.rate)
+
+    def unpause(self) -> bool:
+        """Its hypervisor lets it go on. Returns whether it was paused."""
+        if self.paused_at is None:
+            return False
+        self._paused_ms += self.world.now - self.paused_at
+        self.paused_at = None
+        return True
 
 
 class Process:

@@ -1,4 +1,4 @@
-"""The systemd units say what the command line and the settings say, and systemd understands them."""
+"""The systemd units agree with the command line and the settings, and systemd accepts them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import typer
 
 from ftjm.api.server import DRAIN_SECONDS_MAX
 from ftjm.cli import app
-from ftjm.config import Settings
-from ftjm.durations import parse_duration
+from ftjm.runtime.config import Settings
+from ftjm.runtime.durations import parse_duration
 
 FOLDER = Path(__file__).parents[2] / "docs" / "systemd"
 ROLES = ("scheduler", "worker", "api")
@@ -29,7 +29,7 @@ def text_of(role: str) -> str:
 
 
 def service(role: str) -> dict[str, list[str]]:
-    """The section `Service`: all values of each name."""
+    """The section `Service`, with all values of each name."""
     _, _, rest = text_of(role).partition("[Service]\n")
     found: dict[str, list[str]] = {}
     for line in rest.partition("\n[")[0].splitlines():
@@ -45,7 +45,7 @@ def one(role: str, name: str) -> str:
 
 
 def options_of(role: str) -> list[str]:
-    """What a comment shows as an instance's own options."""
+    """The options of an instance that a comment of the unit shows."""
     shown = re.findall(rf"{role.upper()}_OPTIONS=((?:--[a-z]+ [\w.]+ ?)+)", text_of(role))
     assert len(shown) == (role != "scheduler")
     return shlex.split(" ".join(shown))
@@ -64,7 +64,7 @@ def test_every_command_exists(role):
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
     assert {word for word in words if word.startswith("-")} <= {f for each in command.params for f in each.opts}
-    # What takes the values must take these values.
+    # Parsing validates the values.
     with command.make_context(role, words, resilient_parsing=False) as context:
         assert context.params
 
@@ -76,21 +76,21 @@ def test_every_setting_exists(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_it_is_started_again_for_ever_as_nobody_in_particular(role):
+def test_a_role_is_restarted_for_ever_without_root(role):
     assert one(role, "User") not in ("root", "0")
-    # A worker that was drained ends with status 0, and stays away.
+    # A drained worker ends with status 0 and is not restarted.
     assert one(role, "Restart") == ("on-failure" if role == "worker" else "always")
     assert "\nStartLimitIntervalSec=0\n" in text_of(role)
     assert one(role, "NoNewPrivileges") == "yes"
     assert one(role, "ProtectSystem") == "strict"
     assert one(role, "PrivateTmp") == "yes"
     assert one(role, "CapabilityBoundingSet") == ""
-    # All that may be written is what holds its data.
+    # Only the data directory is writable.
     assert f"FTJM_DATA_DIR=/var/lib/{one(role, 'StateDirectory')} " in one(role, "Environment") + " "
     assert int(one(role, "LimitNOFILE")) >= 65536
 
 
-def test_a_worker_alone_hears_that_it_should_leave():
+def test_only_the_worker_process_itself_gets_sigterm():
     assert one("worker", "KillMode") == "mixed"
     assert one("worker", "OOMPolicy") == "continue"
     assert one("worker", "User") != one("scheduler", "User"), "jobs must not write to a scheduler's stores"
@@ -102,10 +102,10 @@ def test_an_api_has_time_to_drain():
     assert parse_duration(stop) > parse_duration(drain[0]) + DRAIN_SECONDS_MAX * 1000
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("role", ROLES)
-def test_systemd_understands_it(role, tmp_path):
-    # It looks whether the program is there.
+def test_systemd_accepts_the_unit(role, tmp_path):
+    # systemd-analyze checks that the program exists.
     unit = tmp_path / f"ftjm-{role}@1.service"
     unit.write_text(text_of(role).replace(PROGRAM, str(Path(sysconfig.get_path("scripts"), "ftjm"))))
     environment = {**os.environ, "SYSTEMD_LOG_LEVEL": "warning"}

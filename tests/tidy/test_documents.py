@@ -1,4 +1,4 @@
-"""What the documents say exists: commands, files, goldens."""
+"""The commands, files and links in the documents exist."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import pytest
 import typer
 
 from ftjm.cli import app
-from tests.codec.golden import golden_of, schema_files
+from tests.adapters.avro.golden import golden_of, schema_files
 from tests.tidy.source import PACKAGE, ROOT
 
+PAGES = sorted([ROOT / "ARCHITECTURE.md", *(ROOT / "docs").rglob("*.md")])
 DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md") if path.exists()]
 
 
 def verbs() -> dict[str, set[str]]:
-    """Every verb of the command line, and its verbs where it is a group."""
+    """Every verb of the command line, with the verbs of the group if it is a group."""
     command = typer.main.get_command(app)
     found: dict[str, set[str]] = {}
     for verb, sub in getattr(command, "commands", {}).items():
@@ -24,7 +25,7 @@ def verbs() -> dict[str, set[str]]:
 
 
 def code_of(text: str) -> str:
-    """What stands in code: fenced blocks and spans."""
+    """The text of code: fenced blocks and spans."""
     return "\n".join([*re.findall(r"```.*?\n(.*?)```", text, re.DOTALL), *re.findall(r"`([^`\n]+)`", text)])
 
 
@@ -44,8 +45,22 @@ def test_every_file_that_is_named_exists(path):
         assert (ROOT / named.rstrip("/")).exists(), f"{named} in {path.name}"
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_python_file_that_is_named_exists(path):
+    """A path may begin at the top, in `ftjm/`, or anywhere in the tests, as `test_worker_cuts.py` in the runbook."""
+    for named in re.findall(r"(?<![\w./*{}-])[\w./-]+\.py\b", path.read_text()):
+        assert known_as(named), f"{named} in {path.name}"
+
+
+def known_as(named: str) -> bool:
+    """Whether a file of the project is called this."""
+    if any((folder / named).exists() for folder in (ROOT, PACKAGE)):
+        return True
+    return any(any((ROOT / folder).rglob(named)) for folder in ("tests", "integration"))
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_leads_somewhere(path):
+def test_every_link_has_a_target(path):
     for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text()):
         if "://" not in link:
             assert (path.parent / link).exists(), f"{link} in {path.name}"
@@ -56,7 +71,7 @@ def test_every_schema_has_its_golden_bytes(schema):
     assert golden_of(schema).exists()
 
 
-def test_every_module_says_what_it_is():
+def test_every_module_has_a_docstring():
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text()
         assert not text or text.startswith('"""'), path.name

@@ -1,4 +1,4 @@
-"""One idea a file, one screen a function: about 300 and 50 lines, never more than these without a reason."""
+"""One idea per file, one screen per function: about 300 and 50 lines, and more than the limits only with a reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGE_FILES: dict[str, tuple[int, str]] = {}
 def test_a_file_holds_one_idea(path):
     lines = len(path.read_text().splitlines())
     most, _ = LARGE_FILES.get(name(path), (FILE_LINES_MAX, ""))
-    assert lines <= most, f"{name(path)} has {lines} lines: part it, or give a reason in {__file__}"
+    assert lines <= most, f"{name(path)} has {lines} lines: split it, or give a reason in {__file__}"
 
 
 def test_the_exceptions_are_needed():

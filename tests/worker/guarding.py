@@ -1,7 +1,9 @@
-"""A guard under test: real processes, and waits that end with a condition or fail."""
+"""A guard under test with real processes. A wait ends when its condition holds, or fails."""
 
 import contextlib
+import os
 import select
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,14 +11,15 @@ from pathlib import Path
 
 import msgspec
 
-from ftjm.clock import boot_ms
-from ftjm.core.model import FailureReason
-from ftjm.worker.guardlink import GuardLink
-from ftjm.worker.protocol import Checkpointed, Disconnected, Ended, Frame, Renew, Start, Started, Stop
+from ftjm.core.state.model import FailureReason
+from ftjm.runtime.clock import boot_ms
+from ftjm.worker.attempts.linux_processes import mark_of
+from ftjm.worker.attempts.protocol import Checkpointed, Disconnected, Ended, Frame, Renew, Start, Started, Stop
+from ftjm.worker.guard.link import GuardLink
 
 LIMIT = 4096
 SESSION = "s-1"
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 APP = "tests.worker.task_app"
 
 
@@ -36,25 +39,62 @@ def alive(pid: int) -> bool:
         return False
 
 
+def freeze(pid: int) -> None:
+    """Stop a process, and wait until all its threads have stopped: that is later than `kill` returns."""
+
+    def states() -> set[str]:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks}
+
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: states() == {"T"}, f"process {pid} to stop")
+
+
+def children_of(pid: int) -> list[int]:
+    """The pids of a process's children."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def command_line(pid: int) -> bytes:
+    """The command line of a process; empty if it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def written(path: Path) -> bool:
+    """Whether a test's command has written its line: the file is there a moment before it."""
+    return path.exists() and path.read_text().endswith("\n")
+
+
 def pid_in(path: Path) -> int:
     """The pid that a test's command wrote."""
-    until(lambda: path.exists() and path.read_text().endswith("\n"), f"a pid in {path}")
+    until(lambda: written(path), f"a pid in {path}")
     return int(path.read_text())
 
 
 class Guarded:
-    """Talks to one guard."""
+    """A supervisor's connection to one guard."""
 
     def __init__(self, directory: Path, limit: int = LIMIT) -> None:
         self.link = GuardLink(directory, limit)
         self.frames: list[Frame] = []
         self.attempts = 0
-        self.renew(60_000)
+        self.renew(600_000)
 
     def renew(self, lease_ms: int, session: str = SESSION) -> int:
         deadline = boot_ms() + lease_ms
-        self.link.send(Renew(session=session, deadline_ms=deadline))
+        self.send(Renew(session=session, deadline_ms=deadline))
         return deadline
+
+    def send(self, frame: Frame) -> None:
+        self.link.send(frame)
+        with contextlib.suppress(Disconnected):
+            self.link.flush()
 
     def start(self, *command: str, **fields: object) -> str:
         self.attempts += 1
@@ -76,14 +116,14 @@ class Guarded:
         )
         for name, value in fields.items():
             setattr(start, name, value)
-        self.link.send(start)
+        self.send(start)
         return start.key
 
     def python(self, program: str, *arguments: str, **fields: object) -> str:
         return self.start(sys.executable, "-S", "-c", program, *arguments, **fields)
 
     def stop(self, key: str, grace_ms: int, reason: FailureReason = FailureReason.STOPPED) -> None:
-        self.link.send(Stop(key=key, reason=reason, grace_ms=grace_ms))
+        self.send(Stop(key=key, reason=reason, grace_ms=grace_ms))
 
     def pump(self, seconds: float) -> None:
         channel = self.link.channel
@@ -119,11 +159,11 @@ class Guarded:
 class Tasks(Guarded):
     """A guard that serves an app."""
 
-    def __init__(self, directory: Path, apps: tuple[str, ...] = (APP,)) -> None:
-        self.link = GuardLink(directory, LIMIT, apps)
+    def __init__(self, directory: Path, apps: tuple[str, ...] = (APP,), limit: int = LIMIT, **settings: int) -> None:
+        self.link = GuardLink(directory, limit, apps, **settings)
         self.frames = []
         self.attempts = 0
-        self.renew(60_000)
+        self.renew(600_000)
 
     def call(self, task: str, *args: object, **fields: object) -> str:
         payload = msgspec.json.encode({"args": args, "kwargs": {}})
@@ -132,18 +172,22 @@ class Tasks(Guarded):
     def does(self, task: str, *args: object, **fields: object) -> Ended:
         return self.ended(self.call(task, *args, **fields))
 
-    def said(self, key: str) -> list[Checkpointed]:
+    def checkpoints(self, key: str) -> list[Checkpointed]:
         return [frame for frame in self.frames if isinstance(frame, Checkpointed) and frame.key == key]
 
     def zygote(self) -> int:
-        children = Path(f"/proc/{self.link.pid}/task/{self.link.pid}/children")
-        until(lambda: bool(children.read_text()), "a zygote")
-        return int(children.read_text().split()[0])
+        def zygotes() -> list[int]:
+            # What it has forked has the same command line, and a mark.
+            pids = [pid for pid in children_of(self.link.pid) if alive(pid) and mark_of(pid) == -1]
+            return [pid for pid in pids if b"python.zygote" in command_line(pid)]
+
+        until(lambda: bool(zygotes()), "a zygote")
+        return zygotes()[0]
 
 
 @contextlib.contextmanager
 def guarded(directory: Path, limit: int = LIMIT) -> Iterator[Guarded]:
-    """A guard, and nothing left of it afterwards."""
+    """Start a guard, and kill all its processes afterwards."""
     guard = Guarded(directory, limit)
     try:
         yield guard

@@ -1,12 +1,17 @@
-"""Tasks that the tests of the zygote and the pool run."""
+"""Tasks for the tests of the zygote and of what it forks."""
 
+import atexit
+import gzip
 import logging
+import logging.handlers
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import ftjm
 
@@ -15,6 +20,11 @@ IMPORTED_BY = os.getpid()
 
 @ftjm.task(name="add")
 def add(a: int, b: int = 1) -> int:
+    return a + b
+
+
+@ftjm.task(name="add_alone", isolated=True)
+def add_alone(a: int, b: int = 1) -> int:
     return a + b
 
 
@@ -28,6 +38,11 @@ def about() -> dict:
 
 @ftjm.task(name="imported")
 def imported() -> list:
+    return [IMPORTED_BY, os.getpid()]
+
+
+@ftjm.task(name="imported_alone", isolated=True)
+def imported_alone() -> list:
     return [IMPORTED_BY, os.getpid()]
 
 
@@ -77,87 +92,75 @@ def steps(count: int) -> list:
     raise RuntimeError(f"after {count}")
 
 
-# Tasks that may be threads of one process.
-
-HANDLER = logging.StreamHandler()  # keeps the stream that is there when the app is imported
-LOG = logging.getLogger(__name__)
-LOG.addHandler(HANDLER)
+def left_open(path: str, mode: str = "w") -> Any:
+    """A file that nothing closes."""
+    return Path(path).open(mode)
 
 
-def _here() -> dict:
-    running = ftjm.attempt()
-    return {
-        "pid": os.getpid(),
-        "group": os.getpgid(0),
-        "parent": os.getppid(),
-        "job": running.job,
-        "run_key": running.run_key,
-        "attempt": running.attempt,
-        "checkpoint": running.checkpoint,
-        "env": [name for name in os.environ if name.startswith("FTJM_")],
-    }
+INHERITED = left_open(os.devnull)
+KEPT: list[object] = []
+atexit.register(lambda: Path(os.environ["MARKS"], "inherited-exit").touch())
 
 
-@ftjm.task(name="warm", idempotent=True)
-def warm(text: str = "") -> dict:
-    print("hello", text)
-    print("oh", text, file=sys.stderr)
-    LOG.warning("logged %s", text)
-    return _here()
+@ftjm.task(name="leaves_open")
+def leaves_open(marks: str) -> str:
+    """Leave everything to the end of the process."""
+    os.dup2(os.open(f"{marks}/inherited", os.O_CREAT | os.O_WRONLY), INHERITED.fileno())
+    INHERITED.write("data")
+    memory = logging.handlers.MemoryHandler(1_000, target=logging.FileHandler(f"{marks}/log"))
+    memory.emit(logging.makeLogRecord({"msg": "data", "levelno": logging.INFO}))
+    directory = tempfile.TemporaryDirectory()
+    text, binary = left_open(f"{marks}/text"), left_open(f"{marks}/bytes", "wb")
+    packed = gzip.open(f"{marks}/gzip", "wt")  # noqa: SIM115
+    text.write("data")
+    binary.write(b"data")
+    packed.write("data")
+    KEPT.extend([text, binary, packed, memory, directory])
+    atexit.register(lambda: Path(marks, "exit").write_text("data"))
+    threading.Timer(0.1, lambda: Path(marks, "thread").write_text("data")).start()
+    return directory.name
 
 
-@ftjm.task(name="warm_fail", idempotent=True)
-def warm_fail(how: str) -> object:
-    if how == "raise":
-        raise ValueError("sad")
-    if how == "set":
-        return {1}
-    sys.exit(7)
-
-
-@ftjm.task(name="warm_loop", idempotent=True)
-def warm_loop(mark: str, steps: int = 1_000_000) -> dict:
-    """Follows a stop, and cleans up."""
+@ftjm.task(name="stops_tidily")
+def stops_tidily(marks: str) -> None:
+    """Clean up in `finally` when it is stopped."""
+    text = left_open(f"{marks}/text")
+    text.write("data")
+    KEPT.append(text)
+    atexit.register(lambda: Path(marks, "exit").write_text("data"))
     try:
-        # The stop may come as soon as there is a mark.
-        Path(mark).write_text(f"{os.getpid()}\n")
-        for _ in range(steps):
-            time.sleep(0.002)
-    except ftjm.Stopped:
-        Path(mark).write_text("cleaned up")
-        raise
-    return _here()
+        Path(marks, "pid").write_text(f"{os.getpid()}\n")
+        time.sleep(600)
+    finally:
+        Path(marks, "finally").write_text("data")
 
 
-@ftjm.task(name="warm_until", idempotent=True)
-def warm_until(mark: str, goes_on: str) -> dict:
-    """Waits for a file, and leaves a checkpoint meanwhile."""
-    here = _here()
-    ftjm.checkpoint({"pid": os.getpid()})
-    print("begins")
-    Path(mark).write_text(f"{os.getpid()}\n")
-    while not Path(goes_on).exists():
-        time.sleep(0.002)
-    return here
+@ftjm.task(name="raises_without_errors")
+def raises_without_errors(how: str) -> None:
+    """Raise where standard errors cannot take the traceback."""
+    if how == "closed":
+        sys.stderr.close()
+    elif how == "closed below":
+        os.close(2)
+    elif how == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+    else:
+        sys.stderr = None
+    raise ValueError("why")
 
 
-@ftjm.task(name="warm_stuck", idempotent=True)
-def warm_stuck(mark: str) -> None:
-    """Hears of no stop."""
-    Path(mark).write_text(f"{os.getpid()}\n")
-    time.sleep(600)
+@ftjm.task(name="closes_all")
+def closes_all(opens: bool) -> str:
+    """Close all descriptors, as a daemon does, and use their numbers for others."""
+    os.closerange(3, 512)
+    if opens:
+        for _ in range(9):
+            os.open(os.devnull, os.O_RDWR)
+    return "fine"
 
 
-@ftjm.task(name="warm_exit", idempotent=True)
-def warm_exit(goes_on: str) -> None:
-    """Takes its process along."""
-    while not Path(goes_on).exists():
-        time.sleep(0.002)
-    os._exit(3)
-
-
-@ftjm.task(name="warm_child", idempotent=True)
-def warm_child(mark: str) -> int:
-    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    Path(mark).write_text(f"{child.pid}\n")
-    return os.getpid()
+@ftjm.task(name="odd_progress")
+def odd_progress() -> None:
+    """Report progress with half a character."""
+    ftjm.progress(0.5, os.fsdecode(b"caf\xe9"))
+    raise ValueError("so that it is reported")

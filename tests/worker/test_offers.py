@@ -1,10 +1,10 @@
-"""Offers: never more than the slots, and nobody starves."""
+"""Offers: never more than the slots, and no partition starves."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftjm.core.messages import SlotOffer
-from ftjm.worker.offers import TURN_MS, Offers
+from ftjm.core.records.messages import SlotOffer
+from ftjm.worker.rules.slot_offers import TURN_MS, Offers
 
 
 def sizes(offers: Offers) -> dict[int, int]:
@@ -16,20 +16,20 @@ def answer(offers: Offers) -> None:
         offers.taken(offer.partition, offer.number)
 
 
-def test_one_partition_gets_all() -> None:
+def test_the_only_partition_gets_all_slots() -> None:
     offers = Offers([3])
     assert offers.update(8, {}, set(), 0)
     assert offers.messages() == [SlotOffer(partition=3, number=1, slots=8)]
     assert not offers.update(8, {3: 8}, {3}, 10)
 
 
-def test_no_demand_is_an_even_spread() -> None:
+def test_without_demand_slots_are_spread_evenly() -> None:
     offers = Offers([0, 1, 2])
     offers.update(8, {}, set(), 0)
     assert sorted(sizes(offers).values()) == [2, 3, 3]
 
 
-def test_an_unused_offer_moves_only_after_the_answer() -> None:
+def test_an_unused_offer_moves_only_after_its_owner_has_read_it() -> None:
     offers = Offers([0, 1])
     offers.update(4, {}, set(), 0)
     assert sizes(offers) == {0: 2, 1: 2}
@@ -44,7 +44,7 @@ def test_an_unused_offer_moves_only_after_the_answer() -> None:
     assert sizes(offers) == {0: 0, 1: 4}
 
 
-def test_a_lowered_offer_counts_what_still_runs() -> None:
+def test_a_lowered_offer_counts_running_attempts() -> None:
     offers = Offers([0, 1])
     offers.update(4, {0: 2}, {1}, 0)
     answer(offers)
@@ -54,7 +54,7 @@ def test_a_lowered_offer_counts_what_still_runs() -> None:
     assert sizes(offers).get(1) == 3
 
 
-def test_an_answer_to_a_number_that_was_never_given_is_nothing() -> None:
+def test_an_answer_to_an_offer_that_was_never_made_is_ignored() -> None:
     offers = Offers([0, 1])
     offers.update(2, {}, {0}, 0)
     offers.update(2, {}, {1}, 1)
@@ -65,7 +65,7 @@ def test_an_answer_to_a_number_that_was_never_given_is_nothing() -> None:
 
 
 class Owner:
-    """Dispatches to whatever it has heard, as late as it likes."""
+    """An owner that reads offers late, and dispatches by the newest that it has read."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -73,14 +73,14 @@ class Owner:
         self.live = 0
         self.ready = 0
 
-    def hear(self, offer: SlotOffer) -> None:
+    def read_offer(self, offer: SlotOffer) -> None:
         if offer.number > self.number:
             self.number, self.slots = offer.number, offer.slots
 
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_owners_that_hear_late_never_exceed_the_slots(data: st.DataObject) -> None:
+def test_owners_that_read_offers_late_never_exceed_the_slots(data: st.DataObject) -> None:
     slots = data.draw(st.integers(1, 9))
     partitions = data.draw(st.integers(1, 5))
     offers = Offers(range(partitions))
@@ -89,7 +89,7 @@ def test_owners_that_hear_late_never_exceed_the_slots(data: st.DataObject) -> No
     answers: list[list[int]] = [[] for _ in range(partitions)]
     now = 0
     for _ in range(data.draw(st.integers(1, 60))):
-        step = data.draw(st.sampled_from(["update", "hear", "answer", "dispatch", "end", "submit", "wait"]))
+        step = data.draw(st.sampled_from(["update", "read_offer", "answer", "dispatch", "end", "submit", "wait"]))
         p = data.draw(st.integers(0, partitions - 1))
         owner = owners[p]
         if step == "update":
@@ -97,9 +97,9 @@ def test_owners_that_hear_late_never_exceed_the_slots(data: st.DataObject) -> No
             if offers.update(slots, {q: owners[q].live for q in range(partitions)}, demand, now):
                 for offer in offers.messages():
                     wire[offer.partition].append(offer)
-        elif step == "hear" and wire[p]:
-            # The newest may come first: an older one is dropped by its number.
-            owner.hear(wire[p].pop(data.draw(st.integers(0, len(wire[p]) - 1))))
+        elif step == "read_offer" and wire[p]:
+            # The newest offer may arrive first: an older one is dropped by its number.
+            owner.read_offer(wire[p].pop(data.draw(st.integers(0, len(wire[p]) - 1))))
             answers[p].append(owner.number)
         elif step == "answer" and answers[p]:
             offers.taken(p, answers[p].pop(0))
@@ -119,7 +119,7 @@ def test_owners_that_hear_late_never_exceed_the_slots(data: st.DataObject) -> No
 @settings(max_examples=25, deadline=None)
 @given(slots=st.integers(1, 6), partitions=st.integers(1, 16), lasts_ms=st.sampled_from([1, 100, 5_000]))
 def test_every_partition_with_demand_gets_its_turn(slots: int, partitions: int, lasts_ms: int) -> None:
-    """Owners dispatch whenever they may; attempts take `lasts_ms`; everybody has work without end."""
+    """Owners dispatch whenever they may, attempts take `lasts_ms`, and every partition always has ready jobs."""
     offers = Offers(range(partitions))
     credit = [0] * partitions
     running: list[list[int]] = [[] for _ in range(partitions)]

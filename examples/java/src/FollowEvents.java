@@ -22,8 +22,7 @@ public final class FollowEvents {
         Records records = new Records(Path.of(arguments[2]));
         long left = arguments.length > 4 ? Long.parseLong(arguments[4]) : Long.MAX_VALUE;
 
-        Properties settings = new Properties();
-        settings.put("bootstrap.servers", arguments[0]);
+        Properties settings = Connection.settings(arguments[0]);
         settings.put("group.id", arguments[3]);
         // What is not committed did not happen.
         settings.put("isolation.level", "read_committed");

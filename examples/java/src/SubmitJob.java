@@ -29,8 +29,7 @@ public final class SubmitJob {
         var spec = new GenericRecordBuilder(specification).set("command", command).build();
         var job = new GenericRecordBuilder(submit).set("queue", queue).set("job_id", jobId).set("spec", spec).build();
 
-        Properties settings = new Properties();
-        settings.put("bootstrap.servers", arguments[0]);
+        Properties settings = Connection.settings(arguments[0]);
         settings.put("acks", "all");
         settings.put("enable.idempotence", "true");
         try (var producer = new KafkaProducer<>(settings, new StringSerializer(), new ByteArraySerializer())) {

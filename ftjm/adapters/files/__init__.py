@@ -1,0 +1,1 @@
+"""Files and folders: Avro archives, folders of chunks."""

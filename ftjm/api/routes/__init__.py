@@ -1,0 +1,1 @@
+"""The HTTP paths, a file a group."""

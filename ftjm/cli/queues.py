@@ -1,0 +1,114 @@
+"""The verbs `queue list` and `queue describe`: what queues hold, and which workers serve them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ftjm.cli.options import Connection, OutputFormat
+from ftjm.cli.output import Output, echo
+from ftjm.cli.verbs import add_verb
+from ftjm.cli.watch import Watch, emit_watched
+from ftjm.runtime.errors import FtjmError
+
+if TYPE_CHECKING:
+    from ftjm.readmodel.presence import Presence
+    from ftjm.runtime.config import Settings
+
+COLUMNS = (
+    *("queue", "waiting", "ready", "running", "held", "succeeded", "failed", "cancelled"),
+    *("oldest", "free", "slots"),
+)
+
+
+def register(group: typer.Typer) -> None:
+    """Add `queue` with its verbs."""
+    queues = typer.Typer(
+        help="Show queues: their jobs by state, and the workers that serve them.", no_args_is_help=True
+    )
+    add_verb(queues, list_queues, "list")
+    add_verb(queues, describe_queue, "describe")
+    group.add_typer(queues, name="queue")
+
+
+def list_queues(connection: Connection, watch: Watch = False, output: OutputFormat = Output.table) -> None:
+    """List queues: jobs by state, how long the oldest ready one waits, and the slots that workers have for them.
+
+    From the heartbeats of the last seconds. `waiting` counts the jobs that may not start yet: scheduled, or waiting
+    for a retry.
+
+    \b
+    Examples:
+      ftjm queue list --watch
+      ftjm queue list -o json | jq '.[] | select(.ready > 0 and .slots == 0).queue'
+    """
+    reader = PresenceReader(connection.settings())
+    emit_watched(lambda: _rows(reader.read(), output), output, columns=COLUMNS, watch=watch)
+
+
+def describe_queue(
+    connection: Connection,
+    queue: Annotated[str, typer.Argument(help="The queue's name.")],
+    watch: Watch = False,
+    output: OutputFormat = Output.table,
+) -> None:
+    """Show one queue: its partition and its owner, jobs by state, and the workers that serve it.
+
+    \b
+    Examples:
+      ftjm queue describe thumbnails
+    """
+    reader = PresenceReader(connection.settings())
+
+    def find() -> dict[str, Any]:
+        for row in _rows(reader.read(), output):
+            if row["queue"] == queue:
+                return row
+        raise FtjmError(f"a queue {queue}", "no job in it, and no worker that serves it", "see `ftjm queue list`")
+
+    emit_watched(find, output, watch=watch)
+
+
+def _rows(presence: Presence, output: Output) -> list[dict[str, Any]]:
+    """All queues: as documents, or as rows of a table."""
+    from ftjm.readmodel.cluster import queue_documents
+    from ftjm.readmodel.documents.fields import plain_document
+
+    rows = [plain_document(document) for document in queue_documents(presence)]
+    return [_with_oldest(row) for row in rows] if output is Output.table else rows
+
+
+def _with_oldest(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a table: it shows how long the oldest READY job waits, instead of when that job was submitted."""
+    from ftjm.runtime.durations import age_of, parse_time
+
+    since = row.pop("oldest_ready_at", None)
+    return row | ({"oldest": age_of(parse_time(since))} if since else {})
+
+
+class PresenceReader:
+    """Reads the heartbeats of the last seconds, and warns once of partitions whose queues no scheduler reports."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._warnings: set[str] = set()
+
+    def read(self) -> Presence:
+        """The members that sent heartbeats."""
+        from ftjm.readmodel.presence import read_presence
+
+        presence, _ = read_presence(self._settings)
+        schedulers = presence.live_schedulers()
+        reported = {report.partition for one in schedulers for report in one.heartbeat.partitions}
+        unowned = sorted(reported - set(presence.owners()))
+        if not schedulers:
+            self._warn("no scheduler was heard in the last seconds: what queues hold is not known")
+        elif unowned:
+            self._warn(f"partitions {', '.join(map(str, unowned))} have no owner now: their queues are not shown")
+        return presence
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warnings:
+            self._warnings.add(text)
+            echo(text, err=True)

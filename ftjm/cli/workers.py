@@ -1,0 +1,105 @@
+"""The verbs `worker list`, `worker describe` and `worker drain` (also `drain`), beside the role `worker` itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ftjm.cli import roles
+from ftjm.cli.options import Connection, OutputFormat, duration_seconds
+from ftjm.cli.output import Output, echo, emit
+from ftjm.cli.verbs import add_verb, expand
+from ftjm.cli.watch import Watch, emit_watched
+from ftjm.runtime.actor import actor
+from ftjm.runtime.errors import FtjmError
+
+if TYPE_CHECKING:
+    from ftjm.runtime.config import Settings
+
+WAIT = "1h"
+COLUMNS = ("worker", "state", "busy", "slots", "queues", "silent_seconds", "host", "pid")
+
+Name = Annotated[str, typer.Argument(help="The worker's name.")]
+
+
+def register(group: typer.Typer) -> None:
+    """Add `worker` with its verbs, and `drain`."""
+    workers = typer.Typer(invoke_without_command=True, callback=expand(roles.worker))
+    add_verb(workers, list_workers, "list")
+    add_verb(workers, describe_worker, "describe")
+    add_verb(workers, drain, "drain")
+    group.add_typer(workers, name="worker")
+    add_verb(group, drain)
+
+
+def list_workers(connection: Connection, watch: Watch = False, output: OutputFormat = Output.table) -> None:
+    """List the workers of the last minute: which queues they serve, and how busy they are.
+
+    OPEN takes jobs, DRAINING takes no new jobs, SILENT has sent no heartbeat for as long as its lease.
+
+    \b
+    Examples:
+      ftjm worker list --watch
+    """
+    settings = connection.settings()
+    emit_watched(lambda: _rows(settings), output, columns=COLUMNS, watch=watch)
+
+
+def describe_worker(
+    connection: Connection, name: Name, watch: Watch = False, output: OutputFormat = Output.table
+) -> None:
+    """Show one worker: its session, its slots, its queues.
+
+    \b
+    Examples:
+      ftjm worker describe worker-0
+    """
+    settings = connection.settings()
+
+    def find() -> Any:
+        found = [row for row in _rows(settings) if row["worker"] == name]
+        if not found:
+            raise FtjmError(f"a worker {name}", "no recent heartbeat of that name", "see `ftjm worker list`")
+        return found[0] if len(found) == 1 else found
+
+    emit_watched(find, output, watch=watch)
+
+
+def _rows(settings: Settings) -> list[dict[str, Any]]:
+    """The workers that are there."""
+    from ftjm.readmodel.cluster import worker_documents
+    from ftjm.readmodel.documents.fields import plain_document
+    from ftjm.readmodel.presence import read_presence
+
+    presence, _ = read_presence(settings)
+    return [plain_document(document) for document in worker_documents(presence.workers())]
+
+
+def drain(
+    connection: Connection,
+    name: Annotated[str, typer.Argument(metavar="WORKER", help="The worker's name.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the worker has left.")] = False,
+    timeout: Annotated[str, typer.Option("--timeout", help="With --wait: for how long, such as 10m.")] = WAIT,
+    output: OutputFormat = Output.table,
+) -> None:
+    """Ask a worker to take no new jobs, finish what it runs, and leave, as SIGTERM on its host does.
+
+    Exits with 1 if the worker does not answer, or, with --wait, has not left in time.
+
+    \b
+    Examples:
+      ftjm worker drain worker-0 --wait
+    """
+    from ftjm.core.records.messages import SessionState
+    from ftjm.ops.drain import drain as request_drain
+    from ftjm.readmodel.cluster import worker_documents
+    from ftjm.readmodel.documents.fields import plain_document
+
+    settings = connection.settings()
+    wait_seconds = duration_seconds("--timeout", timeout) if wait else 0.0
+    sessions = request_drain(settings, name, actor(), wait_seconds=wait_seconds)
+    emit([plain_document(document) for document in worker_documents(sessions)], output, columns=COLUMNS)
+    if wait and any(session.state != SessionState.CLOSED for session in sessions):
+        echo(f"error: expected {name} to leave within {timeout}, but it has not", err=True)
+        raise typer.Exit(1)

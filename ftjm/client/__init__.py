@@ -1,0 +1,1 @@
+"""The client of the log: it sends commands and receives their answers."""

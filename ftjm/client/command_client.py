@@ -1,0 +1,349 @@
+"""The client: sends commands to the log, and receives the answers on a lane.
+
+A command is acknowledged when the replicated log has it, decided when its partition's owner answers, and a submission
+with `awaits` ends when the run has ended. Answers come on one lane of the topic `replies`, which the client's session
+selects; other sessions share the lane, so each answer has the session as its key. Sending a command twice does nothing
+twice: so whatever may not have arrived is sent again, in its order.
+
+An answer may be lost, since answers are not records of the log. Then `ask` asks once more, by a command of its own that
+never creates a job (`AwaitJob`): the job may have ended and been forgotten meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+import uuid_utils
+
+from ftjm.adapters.avro import codec
+from ftjm.adapters.kafka.errors import LogError, TopicUnknown
+from ftjm.adapters.kafka.lane_reader import LaneReader
+from ftjm.adapters.kafka.patience import QUIET, patiently, unreachable
+from ftjm.adapters.kafka.producer import ConfirmingProducer
+from ftjm.adapters.records import Receipt, Record
+from ftjm.client.answers import answer_of
+from ftjm.client.lifetime import Lifetime
+from ftjm.client.ticket import Ticket, question
+from ftjm.core.identity import partition_for
+from ftjm.core.records.commands import Command, SubmitJob
+from ftjm.core.records.messages import CommandReply
+from ftjm.runtime import logs
+from ftjm.runtime.actor import actor
+from ftjm.runtime.config import Settings
+from ftjm.runtime.errors import FtjmError
+from ftjm.specs.job import JobRequest
+
+log = logs.get(__name__)
+
+UNCONFIRMED_MAX = 20_000
+"""Commands under way at a time: how many a client holds while Kafka does not answer."""
+TICK_SECONDS = 0.2
+SILENCE_SECONDS = 3.0
+"""After this long without an acknowledgement, a warning is logged that the client waits."""
+
+Progress = Callable[[int], None]
+"""Called with the number of commands that the log has acknowledged so far."""
+
+
+class Client:
+    """A session with one cluster, for one thread (or one thread that sends, and one that receives).
+
+    Args:
+        settings: the settings of the cluster.
+        patience_seconds: how long Kafka may be silent before a call raises `Unreachable`. Commands that are in the log
+            by then stay there.
+        listen: whether answers are received. The lane is read from its end as of now.
+        producer: settings of the producer beside those of `settings`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        patience_seconds: float = 120.0,
+        listen: bool = True,
+        producer: Mapping[str, object] | None = None,
+    ) -> None:
+        self.lifetime = Lifetime()
+        self.session = str(uuid_utils.uuid7())
+        self.actor = actor()
+        self._settings = settings
+        self._patience = patience_seconds
+        self._changed = threading.Condition()
+        self._waiting: dict[str, Ticket] = {}
+        self._sent = 0
+        self._acknowledged = 0
+        self._failure: LogError | None = None
+        self._topic = settings.topic("commands")
+        self._unconfirmed: dict[int, tuple[Ticket, Command]] = {}
+        """Commands that were sent and not acknowledged yet, by their number, in order."""
+        self._missed: set[int] = set()
+        """Numbers of the commands to send again: Kafka did not know the topic, or the producer forgot all brokers."""
+        self._again_at = 0.0
+        self._patient = "message.timeout.ms" not in (producer or {})
+        self._kafka = {**QUIET, **settings.kafka_settings("client"), **(producer or {})}
+        self._producer = ConfirmingProducer(self._kafka)
+        self._reader: LaneReader | None = None
+        try:
+            self._partitions = patiently(lambda: self._producer.warm(self._topic, 5.0), settings, patience_seconds)
+            if listen:
+                self._reader = patiently(self._listen, settings, patience_seconds)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the session. Commands that are not acknowledged may be lost, so call `confirm` before."""
+        if not self.lifetime.end():
+            return  # the connections are those of the parent process
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self._producer.close(0)
+
+    @property
+    def acknowledged(self) -> int:
+        """How many commands of this session are in the replicated log."""
+        return self._acknowledged
+
+    @property
+    def under_way(self) -> int:
+        """How many commands were sent and are not acknowledged yet."""
+        return len(self._unconfirmed)
+
+    # ---- sending
+
+    def send(self, command: Command, changed: Callable[[Ticket], None] | None = None) -> Ticket:
+        """Hand one command over; `confirm` waits until the log has it. Raises Unreachable if too many are under way."""
+        if self.under_way >= UNCONFIRMED_MAX:
+            self._wait_for_log(UNCONFIRMED_MAX // 2)
+        command.actor = command.actor or self.actor
+        command.sent_at = command.sent_at or time.time_ns() // 1_000_000
+        ticket = Ticket(command, changed=changed, awaits=isinstance(command, SubmitJob) and command.awaits)
+        if self._reader is not None:
+            ticket.correlation = str(self._sent + 1)
+        self._append(ticket, command)
+        return ticket
+
+    def ask(self, ticket: Ticket) -> None:
+        """Ask for the outcome of a submission, which never creates a job. The answer goes to the same ticket."""
+        self._append(ticket, question(ticket))
+
+    def _append(self, ticket: Ticket, command: Command) -> None:
+        self.mend()
+        self._sent += 1
+        self._unconfirmed[self._sent] = (ticket, command)
+        try:
+            self._hand_over([self._sent])
+        except BaseException:
+            with self._changed:
+                del self._unconfirmed[self._sent]
+                self._missed.discard(self._sent)
+            self._sent -= 1
+            raise
+        if self._producer.forgotten:
+            self.mend()
+
+    def mend(self) -> None:
+        """Connect again if the producer has forgotten all brokers, and send the commands again that may be lost.
+
+        Raises:
+            FtjmError: the producer has another fault, or this client cannot be used any more.
+        """
+        self.lifetime.check()
+        if self._producer.fault is not None:
+            if not self._producer.forgotten:
+                raise self._refusal(self._producer.fault)
+            self._producer.close(0)
+            self._producer = ConfirmingProducer(self._kafka)
+            self._missed, self._again_at = set(self._unconfirmed), 0.0
+        if not self._missed or time.monotonic() < self._again_at:
+            return
+        self._again_at = time.monotonic() + TICK_SECONDS
+        with self._changed:
+            missed, self._missed = sorted(self._missed & self._unconfirmed.keys()), set()
+        try:
+            self._hand_over(missed)
+        except LogError as error:
+            raise self._refusal(error) from error
+
+    def _hand_over(self, numbers: Iterable[int]) -> None:
+        """Send commands in their order, but none before those that wait to be sent again."""
+        waiting = deque(numbers)
+        try:
+            while waiting and not self._missed:
+                self._produce(waiting[0], *self._unconfirmed[waiting[0]])
+                waiting.popleft()
+        except LogError:
+            if not self._producer.forgotten:
+                raise
+        finally:
+            with self._changed:
+                self._missed.update(waiting)
+
+    def _produce(self, number: int, ticket: Ticket, command: Command) -> None:
+        headers = []
+        if ticket.correlation:
+            self._waiting[ticket.correlation] = ticket
+            headers.append(("ftjm-reply-to", f"{self._lane}/{self.session}/{ticket.correlation}".encode()))
+        key = command.shard_key or command.queue
+        self._producer.send_for_receipt(
+            self._topic,
+            codec.encode(command),
+            partition=partition_for(key, self._partitions),
+            key=key.encode(),
+            headers=headers,
+            received=lambda receipt: self._delivered(number, receipt),
+        )
+
+    def forget(self, ticket: Ticket) -> None:
+        """Drop answers to this command from now on."""
+        self._waiting.pop(ticket.correlation, None)
+
+    def submit_many(
+        self, jobs: Iterable[JobRequest], *, awaits: bool = False, progress: Progress | None = None
+    ) -> list[Ticket]:
+        """Submit jobs and wait until the log has all of them; every job has an id already.
+
+        Raises:
+            Unreachable: if Kafka was silent for too long; the message holds the number of jobs in the log. The same
+                jobs may be submitted again: none is doubled.
+            FtjmError: if Kafka refuses a record.
+        """
+        tickets = []
+        for job in jobs:
+            tickets.append(self.send(SubmitJob(queue=job.queue, job_id=job.job_id, spec=job.spec, awaits=awaits)))
+            if len(tickets) % 500 == 0:
+                # Answers come while commands are still sent; unread, they would pile up in the consumer.
+                self.receive(0)
+                if progress:
+                    progress(self._acknowledged)
+        self.confirm(progress)
+        return tickets
+
+    def confirm(self, progress: Progress | None = None) -> None:
+        """Wait until the log has everything that was sent. Raises as `submit_many`."""
+        self._wait_for_log(0, progress)
+
+    def _wait_for_log(self, under_way_max: int, progress: Progress | None = None) -> None:
+        seen, since, warned = self._acknowledged, time.monotonic(), False
+        while True:
+            with self._changed:
+                self._changed.wait(0 if self.under_way <= under_way_max else TICK_SECONDS)
+            if progress:
+                progress(self._acknowledged)
+            self.mend()
+            if self._failure is not None:
+                raise self._refusal(self._failure)
+            if self.under_way <= under_way_max:
+                return
+            silent = time.monotonic() - since
+            if self._acknowledged != seen:
+                seen, since, warned = self._acknowledged, time.monotonic(), False
+            elif silent > self._patience:
+                raise unreachable(self._settings, f"no acknowledgement for {self._patience:g} s; {self._so_far()}")
+            elif silent > SILENCE_SECONDS and not warned:
+                warned = True
+                log.warning("kafka_silent", so_far=self._so_far(), todo=f"waiting for at most {self._patience:g} s")
+
+    def _refusal(self, error: LogError) -> FtjmError:
+        todo = "mend the cause and run the same again: nothing is doubled"
+        return FtjmError("Kafka to take every command", f"{error}; {self._so_far()}", todo)
+
+    def _so_far(self) -> str:
+        return f"{self._acknowledged} of {self._sent} commands are in the log"
+
+    def _delivered(self, number: int, receipt: Receipt | LogError) -> None:
+        """Called from the producer's thread."""
+        with self._changed:
+            if self._patient and isinstance(receipt, TopicUnknown):
+                self._missed.add(number)
+                return
+            found = self._unconfirmed.pop(number, None)
+            if found is None:
+                return
+            ticket, _ = found
+            if isinstance(receipt, Receipt):
+                ticket.acknowledged = True
+                ticket.partition, ticket.offset = receipt.partition, receipt.offset
+                self._acknowledged += 1
+            else:
+                ticket.failure = str(receipt)
+                self._failure = receipt
+            if ticket.failure or not self.under_way or self._acknowledged % 500 == 0:
+                self._changed.notify_all()
+        if ticket.changed:
+            ticket.changed(ticket)
+
+    # ---- receiving
+
+    def decided(self, tickets: Iterable[Ticket], timeout_seconds: float) -> bool:
+        """Wait until each command is decided; False if `timeout_seconds` pass without any answer."""
+        return self._receive_until(tickets, lambda ticket: ticket.reply is None, timeout_seconds)
+
+    def ended(self, tickets: Iterable[Ticket], timeout_seconds: float, progress: Progress | None = None) -> bool:
+        """Wait until each submission (sent with `awaits`) is refused or its run has ended; False as in `decided`."""
+
+        def is_open(ticket: Ticket) -> bool:
+            return not ticket.refused and ticket.outcome is None
+
+        return self._receive_until(tickets, is_open, timeout_seconds, progress)
+
+    def _receive_until(
+        self,
+        tickets: Iterable[Ticket],
+        is_open: Callable[[Ticket], bool],
+        timeout_seconds: float,
+        progress: Progress | None = None,
+    ) -> bool:
+        everything = list(tickets)
+        still = [ticket for ticket in everything if is_open(ticket)]
+        deadline = time.monotonic() + timeout_seconds
+        while still:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if self.receive(min(left, TICK_SECONDS)):
+                deadline = time.monotonic() + timeout_seconds
+                still = [ticket for ticket in still if is_open(ticket)]
+                if progress:
+                    progress(len(everything) - len(still))
+        return True
+
+    def receive(self, timeout_seconds: float) -> bool:
+        """Receive the answers that have arrived; returns whether one of them was for this session."""
+        self.lifetime.check()
+        if self._reader is None:
+            return False
+        ours = [self._take(record) for record in self._reader.read(timeout_seconds)]
+        return any(ours)
+
+    def _take(self, record: Record) -> bool:
+        answer = answer_of(record, self.session)
+        ticket = self._waiting.get(answer.correlation) if answer else None
+        if answer is None or ticket is None:
+            return False
+        if isinstance(answer, CommandReply):
+            ticket.reply = answer
+        else:
+            ticket.outcome = answer
+        if ticket.refused or (ticket.reply and (ticket.outcome or not ticket.awaits)):
+            self.forget(ticket)
+        if ticket.changed:
+            ticket.changed(ticket)
+        return True
+
+    def _listen(self) -> LaneReader:
+        settings, topic = QUIET | self._settings.kafka_settings("client"), self._settings.topic("replies")
+        lanes = self._producer.warm(topic, 5.0)
+        self._lane = partition_for(self.session, lanes)
+        return LaneReader(settings, topic, [self._lane])

@@ -1,0 +1,288 @@
+"""Bounds: what each field of a command and of a heartbeat may hold. They are checked once, where the record enters.
+
+Anything that can write to the log can send any value that a schema can express: a number of 64 bits, a name of a
+megabyte, a list of a million items. Behind this check, every other file may rely on the bounds. So no sum overflows, no
+name fills a cache, and every message that follows from a record can be sent.
+
+A value outside its bound is treated in one of two ways:
+
+- Something is decided by it, or a key is made of it: the record is refused. The reason names the field.
+- It only informs people, and it comes with a report that must not be lost (a worker's clock is wrong, an error is
+  long): it is set to the nearest value inside the bound.
+
+To add a field to a record, declare its bound here. A test compares the table with the structs. Booleans and
+enumerations need none: the codec takes no other value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ftjm.core import limits
+from ftjm.core.names import NAME as NAME_PATTERN
+from ftjm.core.records import commands as c
+from ftjm.core.records import messages as m
+from ftjm.core.state.model import JobSpec
+
+SHOWN_MAX = 130
+"""Characters of a refused value that a reason repeats."""
+
+
+class Bound(NamedTuple):
+    """What one field may hold.
+
+    The tests are the source of Python expressions about `{0}`. Those of a record are compiled to one function, since
+    every command passes it: calling a function for each field would take several times as long.
+    """
+
+    expected: str
+    """The text for "expected …, but found …"."""
+    test: str
+    """Whether a value is inside the bound."""
+    test_of_all: str = ""
+    """Whether all items of a list that has some are, if the bound is that of an item."""
+    nearest: Callable[[Any], Any] | None = None
+    """The nearest value inside the bound, for a field that only informs people; None where the record is refused."""
+    inner: type[msgspec.Struct] | None = None
+    """The struct of the value, or of the list's items, if it has bounds of its own."""
+
+
+def number(least: float, most: float, *, informs: bool = False) -> Bound:
+    """A number from `least` to `most`. A float that is no number is outside."""
+
+    def nearest(value: float) -> float:
+        return max(least, min(value, most))
+
+    test_of_all = f"{least} <= min({{0}}) and max({{0}}) <= {most}"
+    return Bound(f"{least} to {most}", f"{least} <= {{0}} <= {most}", test_of_all, nearest if informs else None)
+
+
+def text(most: int, *, informs: bool = False, keep_end: bool = False) -> Bound:
+    """Text of at most `most` characters. If it is cut, its beginning is kept, or its end."""
+
+    def nearest(value: str) -> str:
+        return value[-most:] if keep_end else value[:most]
+
+    test_of_all = f"max(map(len, {{0}})) <= {most}"
+    return Bound(f"at most {most} characters", f"len({{0}}) <= {most}", test_of_all, nearest if informs else None)
+
+
+def size(most: int) -> Bound:
+    """At most `most` bytes."""
+    return Bound(f"at most {most} bytes", f"len({{0}}) <= {most}")
+
+
+def items(most: int, each: Bound) -> Bound:
+    """A list of at most `most` items."""
+    test = f"(not {{0}} or len({{0}}) <= {most} and {each.test_of_all})"
+    return Bound(f"at most {most} items, each {each.expected}", test)
+
+
+def pairs(most: int, each: Bound) -> Bound:
+    """A map of at most `most` keys."""
+    values = each.test_of_all.replace("{0}", "{0}.values()")
+    test = f"(not {{0}} or len({{0}}) <= {most} and {each.test_of_all} and {values})"
+    return Bound(f"at most {most} keys, each key and value {each.expected}", test)
+
+
+def struct(inner: type[msgspec.Struct]) -> Bound:
+    """A struct that has bounds of its own."""
+    return Bound(f"a {inner.__name__}", f"within({inner.__name__})({{0}})", inner=inner)
+
+
+def structs(most: int, inner: type[msgspec.Struct]) -> Bound:
+    """A list of at most `most` such structs."""
+    test = f"len({{0}}) <= {most} and all(map(within({inner.__name__}), {{0}}))"
+    return Bound(f"at most {most} items", test, inner=inner)
+
+
+NAME = Bound(
+    "a name of 1 to 128 of A-Z a-z 0-9 . _ - that starts with a letter or a digit",
+    "match({0}) is not None",
+    "all(map(match, {0}))",
+)
+OPTIONAL_NAME = Bound(f"{NAME.expected}, or none", "(not {0} or match({0}) is not None)")
+TIME = number(0, limits.TIME_MAX_MS)
+TIME_OF_REPORT = number(0, limits.TIME_MAX_MS, informs=True)
+COUNT = number(0, limits.COUNT_MAX)
+SMALL = number(0, limits.SMALL_MAX)
+PARTITION = number(0, limits.PARTITIONS_MAX - 1)
+LANE = number(0, limits.LANES_MAX - 1)
+OFFSET = number(-1, limits.COUNT_MAX)
+REASON = text(limits.TEXT_CHARACTERS_MAX)
+TITLE = text(limits.TITLE_CHARACTERS_MAX)
+OUTPUT = size(limits.RECORD_BYTES_MAX)
+"""The decision cuts an output, and turns a result that is too large into a failure of its attempt."""
+
+_COMMAND: dict[str, Bound] = {
+    "queue": NAME,
+    "job_id": NAME,
+    "shard_key": TITLE,
+    "command_id": OPTIONAL_NAME,
+    "actor": text(limits.TITLE_CHARACTERS_MAX, informs=True),
+    "sent_at": TIME_OF_REPORT,
+}
+_REPORT = _COMMAND | {"run": SMALL, "attempt": SMALL, "session": NAME}
+_END = _REPORT | {
+    "started_at": TIME_OF_REPORT,
+    "ended_at": TIME_OF_REPORT,
+    "exit_code": number(-limits.SMALL_MAX - 1, limits.SMALL_MAX, informs=True),
+    "stdout": OUTPUT,
+    "stderr": OUTPUT,
+    "stdout_cut": number(0, limits.COUNT_MAX, informs=True),
+    "stderr_cut": number(0, limits.COUNT_MAX, informs=True),
+}
+_WORD = text(limits.WORD_CHARACTERS_MAX)
+_PARTITIONS = items(limits.PARTITIONS_MAX, PARTITION)
+
+BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
+    JobSpec: {
+        "executor": text(40),
+        "command": items(limits.WORDS_MAX, _WORD),
+        "payload": size(limits.INLINE_BYTES_MAX),
+        "environment": pairs(limits.WORDS_MAX, _WORD),
+        "labels": pairs(limits.WORDS_MAX, _WORD),
+        "working_directory": text(limits.PATH_CHARACTERS_MAX),
+        "priority": number(0, limits.PRIORITY_MAX),
+        "delay_ms": TIME,
+        "start_at": TIME,
+        "timeout_ms": TIME,
+        "deadline_ms": TIME,
+        "deadline_at": TIME,
+        "max_attempts": number(1, limits.SMALL_MAX),
+        "backoff_ms": TIME,
+        "backoff_factor": number(1, 1_000),
+        "backoff_max_ms": TIME,
+        "worker_losses_max": SMALL,
+        "continue_for_ms": number(0, limits.CONTINUE_FOR_MAX_MS),
+        "cancel_grace_ms": TIME,
+        "retention_ms": TIME,
+    },
+    c.SubmitJob: _COMMAND | {"spec": struct(JobSpec)},
+    c.AwaitJob: _COMMAND | {"spec": struct(JobSpec)},
+    c.CancelJob: _COMMAND | {"reason": REASON},
+    c.HoldJob: _COMMAND | {"reason": REASON},
+    c.ReleaseJob: _COMMAND,
+    c.RerunJob: _COMMAND | {"reason": REASON},
+    c.StartAttempt: _REPORT | {"started_at": TIME_OF_REPORT},
+    c.CompleteAttempt: _END | {"result": OUTPUT},
+    c.FailAttempt: _END
+    | {
+        "error": text(limits.ERROR_CHARACTERS_MAX, informs=True, keep_end=True),
+        "signal": number(0, 1_000, informs=True),
+    },
+    c.CheckpointAttempt: _REPORT
+    | {
+        "data": OUTPUT,
+        "progress": Bound("a number", "True"),  # one that is no share of 1 counts as not reported
+        "text": text(limits.PROGRESS_TEXT_MAX, informs=True),
+    },
+    c.DeclineAttempt: _REPORT | {"reason": text(limits.TEXT_CHARACTERS_MAX, informs=True)},
+    m.SlotOffer: {"partition": PARTITION, "number": COUNT, "slots": SMALL, "ahead": SMALL},
+    m.WorkerHeartbeat: {
+        "session": NAME,
+        "worker": NAME,
+        "host": TITLE,
+        "pid": COUNT,
+        "lane": LANE,
+        "lease_ms": number(limits.LEASE_MS_MIN, limits.LEASE_MS_MAX),
+        "slots": SMALL,
+        "busy": SMALL,
+        "queues": items(limits.LIST_MAX, NAME),
+        "offers": structs(limits.PARTITIONS_MAX, m.SlotOffer),
+    },
+    m.QueueDemand: {"queue": OPTIONAL_NAME, "ready": COUNT, "counts": items(100, COUNT), "oldest_at": TIME},
+    m.OfferTaken: {"session": NAME, "number": COUNT},
+    m.PartitionReport: {
+        "partition": PARTITION,
+        "role": TITLE,
+        "owner_epoch": COUNT,
+        "applied_offset": OFFSET,
+        "next_command": COUNT,
+        "demand": structs(limits.LIST_MAX, m.QueueDemand),
+        "taken": structs(limits.LIST_MAX, m.OfferTaken),
+    },
+    m.SchedulerHeartbeat: {
+        "instance": TITLE,
+        "host": TITLE,
+        "pid": COUNT,
+        "port": number(0, 65_535),
+        "partitions": structs(limits.PARTITIONS_MAX, m.PartitionReport),
+        "lifeline": TITLE,
+    },
+    m.PartitionVersion: {"partition": PARTITION, "level": SMALL, "state_version": SMALL},
+    m.MemberVersion: {
+        "member": TITLE,
+        "name": TITLE,
+        "role": TITLE,
+        "release": TITLE,
+        "level": SMALL,
+        "state_version": SMALL,
+        "partitions": structs(limits.PARTITIONS_MAX, m.PartitionVersion),
+    },
+    m.DrainWorker: {"worker": NAME, "actor": TITLE},
+    m.TakeSnapshot: {"partitions": _PARTITIONS, "actor": TITLE},
+    m.FinalizeUpgrade: {"partitions": _PARTITIONS, "level": SMALL, "state_version": SMALL, "actor": TITLE},
+}
+
+
+def confine(record: msgspec.Struct) -> str:
+    """Check all fields of a command or a heartbeat, and set those that only inform people inside their bounds.
+
+    Args:
+        record: changed in place where a field of the second kind is outside its bound.
+
+    Returns:
+        The first fault, as text that names the field; empty if there is none.
+    """
+    if type(record) not in BOUNDS:
+        return f"expected a command or a heartbeat, but found {type(record).__name__}"
+    return "" if within(type(record))(record) else _confine_fields(record)
+
+
+def _confine_fields(record: msgspec.Struct) -> str:
+    for name, bound in BOUNDS[type(record)].items():
+        value = getattr(record, name)
+        if holds(bound)(value):
+            continue
+        for part in value if isinstance(value, list) else (value,):
+            if type(part) is bound.inner and (fault := _confine_fields(part)):
+                return fault if type(part) is JobSpec else f"{name}: {fault}"
+        if bound.nearest is None:
+            return f"{name}: expected {bound.expected}, but found {_shown(value)}"
+        setattr(record, name, bound.nearest(value))
+    return ""
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, str) and len(value) <= SHOWN_MAX:
+        return repr(value)
+    unit = "bytes" if isinstance(value, bytes) else "characters" if isinstance(value, str) else "items"
+    return f"{len(value)} {unit}"
+
+
+@cache
+def holds(bound: Bound) -> Callable[[Any], bool]:
+    """The function that tells whether a value is inside the bound."""
+    return _compiled(f"lambda value: {bound.test.format('value')}")
+
+
+@cache
+def within(record: type[msgspec.Struct]) -> Callable[[Any], bool]:
+    """The function that tells whether all fields of a record are inside their bounds."""
+    tests = (bound.test.format(f"record.{name}") for name, bound in BOUNDS[record].items())
+    return _compiled(f"lambda record: {' and '.join(tests)}")
+
+
+def _compiled(source: str) -> Callable[[Any], bool]:
+    structs_by_name = {record.__name__: record for record in BOUNDS}
+    found: Callable[[Any], bool] = eval(  # noqa: S307  (source made from the table above)
+        source, {"match": NAME_PATTERN.match, "within": within, **structs_by_name}
+    )
+    return found

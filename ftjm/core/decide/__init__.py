@@ -1,0 +1,1 @@
+"""Decides commands: one handler for each command, which returns events or a refusal."""

@@ -1,0 +1,96 @@
+"""Decisions about submissions: whether a job is valid, and whether it is known already."""
+
+import msgspec
+
+from ftjm.core.decide.decision import Events, Policy, Rejected, named, unknown
+from ftjm.core.identity import CONTENT_2_STATE_VERSION, CONTENT_VERSION, content_hash, pack_content
+from ftjm.core.names import is_name
+from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
+from ftjm.core.state.executors import EXECUTORS
+from ftjm.core.state.model import Job, JobSpec, job_key
+from ftjm.core.state.view import StateView
+
+RETRY_SECONDS = 15
+"""Time after which a client that was refused as OVERLOADED should try again; the refusal's text names it."""
+
+
+def submit(state: StateView, command: c.SubmitJob, now: int, policy: Policy) -> Events | Rejected:
+    """`JobSubmitted` for a new job; `SubmissionRepeated` if the same job exists."""
+    spec = command.spec
+    if (fault := _fault(spec, policy)) is not None:
+        return Rejected("INVALID", fault)
+    job = state.job(job_key(command.queue, command.job_id))
+    if job is not None:
+        return _existing(command, job, awaits=command.awaits)
+    if policy.overload:
+        return Rejected(
+            "OVERLOADED", f"expected room for new jobs, but {policy.overload}; try again in {RETRY_SECONDS} s"
+        )
+    due_at = now + spec.delay_ms if spec.delay_ms else spec.start_at
+    return [
+        e.JobSubmitted(
+            **named(command),
+            run=1,
+            spec=msgspec.structs.replace(spec, retention_ms=spec.retention_ms or policy.retention_ms),
+            due_at=due_at if due_at > now else 0,
+            deadline_at=now + spec.deadline_ms if spec.deadline_ms else spec.deadline_at,
+            content=_content(state, spec),
+            awaits=command.awaits,
+        )
+    ]
+
+
+def await_outcome(state: StateView, command: c.AwaitJob, now: int, policy: Policy) -> Events | Rejected:
+    """`SubmissionRepeated` if the job exists. A question about a job never creates it."""
+    job = state.job(job_key(command.queue, command.job_id))
+    return unknown(command) if job is None else _existing(command, job, awaits=True)
+
+
+def _existing(command: c.SubmitJob | c.AwaitJob, job: Job, *, awaits: bool) -> Events | Rejected:
+    # A job that an earlier program accepted has a hash of an earlier version: compare with that.
+    if job.content != content_hash(command.spec, job.content_version):
+        return Rejected(
+            "IDENTITY_TAKEN",
+            f"expected the same content as the existing job {command.queue}/{command.job_id}, but it differs; "
+            f"use another id, or rerun the existing job",
+        )
+    return [e.SubmissionRepeated(**named(command), run=job.run, awaits=awaits)]
+
+
+def _content(state: StateView, spec: JobSpec) -> bytes:
+    """The packed content hash of a new job.
+
+    Until the upgrade is final, the cluster can go back to a build that knows version 1 alone, and would refuse the
+    job's next submission. So version 1 is used until then.
+    """
+    if state.finalized.state_version < CONTENT_2_STATE_VERSION and (content := content_hash(spec, 1)):
+        return pack_content(1, content)
+    return pack_content(CONTENT_VERSION, content_hash(spec))
+
+
+def _fault(spec: JobSpec, policy: Policy) -> str | None:
+    """The first error of a submission, as text, beyond what `bounds` checks; None if the submission is valid."""
+    limit = policy.inline_bytes_max
+    if spec.executor not in EXECUTORS:
+        return f"executor: expected one of {EXECUTORS}, but found {spec.executor[:40]!r}"
+    if not spec.command or not spec.command[0]:
+        return "command: expected at least the program to run, but found none"
+    if len(spec.payload) > limit:
+        return f"payload: expected at most {limit} bytes, but found {len(spec.payload)}"
+    size = sum(map(_size, spec.command))
+    for part in (spec.environment, spec.labels):
+        if part:
+            size += sum(map(_size, part)) + sum(map(_size, part.values()))
+    if size > limit:
+        return f"command, environment and labels: expected at most {limit} bytes, but found {size}"
+    if not all(map(is_name, spec.labels)):
+        return "labels: expected names as keys"
+    if not all(k and "=" not in k and "\0" not in k for k in spec.environment):
+        return "environment: expected names as keys"
+    return None
+
+
+def _size(text: str) -> int:
+    """The bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())

@@ -1,0 +1,66 @@
+"""`evolve` applies an event to the state. It is the only place where state is made.
+
+An owner applies each event that it has just decided; a standby, the projection and a replay apply the same events as
+they read them from the log. All of them run this code, so all of them get the same state.
+
+A handler never refuses: the event has happened. It asserts what the event presumes, so that a bug stops the partition
+before it spoils the state. Each file of this room holds the handlers of one kind of thing; `transitions` has what they
+share: what follows when a job moves from one state to another.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ftjm.core.evolve import attempts, commands, jobs, sessions, upgrades
+from ftjm.core.records import events as e
+from ftjm.core.state.model import job_key
+from ftjm.core.state.outbox import ReplyMessage
+from ftjm.core.state.state import State
+
+
+def evolve(state: State, event: e.Event) -> None:
+    """Apply `event` to `state`, and put the answer to its command into the outbox.
+
+    Raises:
+        AssertionError: the event cannot have happened in this state. The log is the truth, so the partition must stop.
+        NewerLogError: an upgrade to a newer build was finalised, so the partition must stop.
+    """
+    key = job_key(event.queue, event.job_id)
+    _HANDLERS[type(event)](state, event, key)
+    if event.reply:
+        _answer(state, event, key)
+
+
+def _answer(state: State, event: e.Event, key: str) -> None:
+    code, text = (event.code, event.text) if isinstance(event, e.CommandRejected) else ("", "")
+    job = state.job(key)
+    run = job.run if job else event.run
+    state.push(ReplyMessage(event.reply, event.queue, event.job_id, run, code, text, job.state if job else 0))
+
+
+_HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
+    e.JobSubmitted: jobs.submitted,
+    e.SubmissionRepeated: jobs.repeated,
+    e.JobQueued: jobs.queued,
+    e.JobHeld: jobs.held,
+    e.JobReleased: jobs.released,
+    e.JobStopRequested: jobs.stop_requested,
+    e.JobCancelled: jobs.cancelled,
+    e.JobFailed: jobs.failed,
+    e.JobRerun: jobs.rerun,
+    e.JobForgotten: jobs.forgotten,
+    e.AttemptDispatched: attempts.dispatched,
+    e.AttemptStarted: attempts.started,
+    e.AttemptCheckpointed: attempts.checkpointed,
+    e.AttemptSucceeded: attempts.succeeded,
+    e.AttemptFailed: attempts.failed,
+    e.AttemptLost: attempts.lost,
+    e.AttemptDeclined: attempts.declined,
+    e.WorkerLost: sessions.lost,
+    e.WorkerForgotten: sessions.forgotten,
+    e.CommandRejected: commands.rejected,
+    e.CommandForwarded: commands.forwarded,
+    e.ForwardReceived: commands.forward_received,
+    e.CommandIdForgotten: commands.id_forgotten,
+    e.UpgradeFinalized: upgrades.finalized,
+}

@@ -1,0 +1,159 @@
+"""Events of a job: submitted, queued, held, released, stopped, ended, run again, forgotten."""
+
+from ftjm.core.evolve.transitions import (
+    count,
+    deadline_timer,
+    drop_checkpoint,
+    enter,
+    existing_job,
+    move,
+    next_number,
+    push_outcome,
+    retention_timer,
+)
+from ftjm.core.identity import unpack_content
+from ftjm.core.lifecycle import LIFECYCLE
+from ftjm.core.records import events as e
+from ftjm.core.state.model import TERMINAL, Ahead, Job, JobState, Outcome, Timer, TimerKind
+from ftjm.core.state.outbox import StopMessage
+from ftjm.core.state.state import State
+
+COMMAND_ID_MEMORY_MS = 86_400_000
+"""How long the id of a command is remembered, so that the command is carried out only once."""
+WAITERS_MAX = 8
+"""Clients that can wait for one job's outcome. The newest are kept."""
+
+
+def submitted(state: State, event: e.JobSubmitted, key: str) -> None:
+    """A new job is created, with its first run."""
+    spec = event.spec
+    content_version, content = unpack_content(event.content)
+    state.counters.order += 1
+    state.save_counters()
+    job = Job(
+        JobState.HELD if spec.held else JobState.SCHEDULED if event.due_at > event.at else JobState.READY,
+        order=state.counters.order,
+        priority=spec.priority,
+        shard_key=event.shard_key,
+        content=content,
+        content_version=content_version,
+        continue_for_ms=spec.continue_for_ms,
+        retention_ms=spec.retention_ms,
+        submitted_at=event.at,
+        due_at=event.due_at,
+        deadline_at=event.deadline_at,
+    )
+    if event.awaits and event.reply:
+        _add_waiter(job, event)
+    assert job.state in LIFECYCLE[e.JobSubmitted][None]
+    enter(state, event, key, job)
+    count(state, event.queue, None, job.state)
+    if job.deadline_at:
+        state.set_timer(deadline_timer(key, job))
+    state.save_job(key, job)
+    state.save_spec(key, spec)
+
+
+def repeated(state: State, event: e.SubmissionRepeated, key: str) -> None:
+    """The same job was submitted again: nothing changes, but the client may wait for its outcome."""
+    job = existing_job(state, event, key)
+    if not event.awaits or not event.reply:
+        return
+    if job.state in TERMINAL:
+        push_outcome(state, event, key, job, event.reply)
+    else:
+        _add_waiter(job, event)
+        state.save_job(key, job)
+
+
+def queued(state: State, event: e.JobQueued, key: str) -> None:
+    """The job's start time or backoff has passed, and it is ready."""
+    move(state, event, key, existing_job(state, event, key), JobState.READY)
+
+
+def held(state: State, event: e.JobHeld, key: str) -> None:
+    """The job does not start until it is released."""
+    job = existing_job(state, event, key)
+    job.reason = event.reason
+    move(state, event, key, job, JobState.HELD)
+
+
+def released(state: State, event: e.JobReleased, key: str) -> None:
+    """The job is ready, or waits for the end of its start delay or backoff."""
+    job = existing_job(state, event, key)
+    job.reason = ""
+    if job.due_at <= event.at:
+        move(state, event, key, job, JobState.READY)
+    else:
+        move(state, event, key, job, JobState.RETRY_WAIT if job.attempt else JobState.SCHEDULED)
+
+
+def stop_requested(state: State, event: e.JobStopRequested, key: str) -> None:
+    """The outbox carries the request to stop to the worker that runs the job."""
+    job = existing_job(state, event, key)
+    assert job.state in LIFECYCLE[type(event)]
+    assert job.attempt == event.attempt
+    job.stopping = event.reason
+    if job.deadline_at:
+        # The attempt is being stopped already, so the deadline no longer matters.
+        state.clear_timer(deadline_timer(key, job))
+        job.deadline_at = 0
+    state.save_job(key, job)
+    number, lane = next_number(state, job.session)
+    state.push(
+        StopMessage(job.session, number, lane, event.queue, event.job_id, event.attempt, event.reason, event.grace_ms)
+    )
+
+
+def cancelled(state: State, event: e.JobCancelled, key: str) -> None:
+    """The job is CANCELLED."""
+    job = existing_job(state, event, key)
+    job.reason = event.reason
+    move(state, event, key, job, JobState.CANCELLED)
+
+
+def failed(state: State, event: e.JobFailed, key: str) -> None:
+    """The job is FAILED."""
+    job = existing_job(state, event, key)
+    job.reason = event.reason
+    if event.error:
+        outcome = state.outcome(key)
+        state.save_outcome(key, Outcome(outcome.result, outcome.exit_code, event.error))
+    move(state, event, key, job, JobState.FAILED)
+
+
+def rerun(state: State, event: e.JobRerun, key: str) -> None:
+    """A new run begins: counters, times and results of the run before are cleared."""
+    job = existing_job(state, event, key)
+    assert event.run == job.run + 1
+    state.clear_timer(retention_timer(key, job))
+    state.drop_outcome(key)
+    drop_checkpoint(state, key, job)
+    job.run = event.run
+    job.failures = job.losses = 0
+    job.ahead = Ahead.NO
+    job.dispatched_at = job.started_at = job.ended_at = 0
+    job.deadline_at = event.deadline_at
+    job.reason = ""
+    state.counters.order += 1
+    state.save_counters()
+    job.order = state.counters.order
+    move(state, event, key, job, JobState.READY)
+    if job.deadline_at:
+        state.set_timer(deadline_timer(key, job))
+    state.remember(event.command_id)
+    state.set_timer(Timer(event.at + COMMAND_ID_MEMORY_MS, TimerKind.COMMAND_ID, event.command_id))
+
+
+def forgotten(state: State, event: e.JobForgotten, key: str) -> None:
+    """The ended job is removed from the store with all its rows."""
+    job = existing_job(state, event, key)
+    assert job.state in LIFECYCLE[type(event)]
+    state.clear_timer(retention_timer(key, job))
+    count(state, event.queue, job.state, None)
+    drop_checkpoint(state, key, job)
+    state.drop_job(key)
+
+
+def _add_waiter(job: Job, event: e.Event) -> None:
+    job.waiters = (*(w for w in job.waiters if w != event.reply), event.reply)[-WAITERS_MAX:]

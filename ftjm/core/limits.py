@@ -1,0 +1,50 @@
+"""Limits that several rooms apply to the same value. This file imports nothing, so that the guard starts fast."""
+
+CHECKPOINT_BYTES_MAX = 64 * 1024
+"""Size of a checkpoint's JSON. The task and the guard refuse a larger one, and so does the partition."""
+PROGRESS_TEXT_MAX = 1_000
+"""Characters of a progress text that are kept."""
+CONTINUE_FOR_MAX_MS = 23 * 3_600_000
+"""Largest `continue_for` of a job. What is sent to a worker that is cut off waits in the topic `dispatch`, which keeps
+records for 24 h: a worker that returns must still find there that its job was cancelled."""
+
+RECORD_BYTES_MAX = 4 * 1024 * 1024
+"""Size of one record of the log. Topics, producers, consumers and the codec all have this limit."""
+INLINE_BYTES_MAX = 1024 * 1024
+"""Largest value of the setting `inline_limit_bytes`: of a payload, a result, and each output that is kept."""
+ERROR_CHARACTERS_MAX = 64_000
+"""Characters of an attempt's error that are kept: its end, which has the reason."""
+ENVELOPE_BYTES_MAX = 300_000
+"""Bytes of a record beside the parts that `inline_limit_bytes` limits: names, numbers and an error in UTF-8."""
+COMMAND_BYTES_MAX = 3 * INLINE_BYTES_MAX + ENVELOPE_BYTES_MAX
+"""Size of a command. The largest is the report of an attempt: a result and two outputs, each at its limit."""
+FORWARD_BYTES_MAX = 10_000
+"""Bytes that the record of a forwarded command has beside the command itself."""
+
+TIME_MAX_MS = 1 << 53
+"""Largest time and duration: clients in languages whose numbers are floats lose digits beyond it (the year 287396)."""
+COUNT_MAX = 1 << 53
+"""Largest count, number of a message, and offset; for the same reason."""
+SMALL_MAX = (1 << 31) - 1
+"""Largest number of a field that Avro calls `int`: it has 32 bits."""
+LEASE_MS_MIN = 1_000
+LEASE_MS_MAX = 24 * 3_600_000
+PRIORITY_MAX = 100
+PARTITIONS_MAX = 4_096
+"""Largest value of the setting `partitions`."""
+LANES_MAX = 1_024
+"""Largest value of the setting `lanes`."""
+LIST_MAX = 100_000
+"""Items of a list that members of the cluster send each other."""
+WORDS_MAX = 10_000
+"""Words of a job's command; variables of its environment; labels."""
+WORD_CHARACTERS_MAX = 131_072
+"""Characters of one word or variable. The kernel takes no longer one (`MAX_ARG_STRLEN`)."""
+PATH_CHARACTERS_MAX = 4_096
+"""Characters of a path. The kernel takes no longer one (`PATH_MAX`)."""
+TEXT_CHARACTERS_MAX = 4_000
+"""Characters of a reason that a person or a worker gives."""
+TITLE_CHARACTERS_MAX = 300
+"""Characters of what names a person, a host or a process for people."""
+WORKER_NAME_CHARACTERS_MAX = 95
+"""Characters of a worker's name. The names of its sessions have 33 characters more, and a name has at most 128."""

@@ -1,0 +1,156 @@
+"""Placement: which ready job goes to which worker: to a free slot, or ahead of one.
+
+An offer is two numbers for each partition:
+
+    slots   so many attempts of the partition run in the session at a time
+    ahead   so many more it holds meanwhile, and starts as soon as one of these slots is free
+
+Without the second number, a slot would stand idle between two attempts for a whole round trip: the report of the first,
+a transaction, the dispatch of the next. With it, the worker has the next attempt at hand.
+
+The session's live attempts decide which of the two an attempt is. If they are fewer than the slots, each of them has a
+slot, and so has the next one: it starts at once. If they are not, the next one is sent ahead, marked so in
+`AttemptDispatched` and in the job's row. The owner does not need to know which of its attempts run at the moment.
+
+What is sent ahead may be lost or sent back unstarted, and is then not charged: see `ftjm.core.evolve.attempts`. Some
+jobs are sent to free slots only: those whose loss is not simply tried again (`on_worker_loss`, `worker_losses_max` of
+0, `continue_for`), and
+those of which an attempt of this run came back unstarted. While such a job is first in its queue and no slot is free,
+the emptiest worker of the queue gets nothing ahead, so that its next free slot is for that job.
+
+The same state and the same offers give the same placement, so that a decision can be repeated in a test.
+"""
+
+from collections.abc import Iterator, Sequence
+from heapq import heapify, heappop, heappush, heapreplace
+
+import msgspec
+
+from ftjm.core.records import events as e
+from ftjm.core.records.levels import AHEAD_LEVEL
+from ftjm.core.state.model import Ahead, Job, OnWorkerLoss, job_key
+from ftjm.core.state.view import StateView
+
+
+class Offer(msgspec.Struct, frozen=True, gc=False):
+    """The slots that a worker's session offers this partition."""
+
+    session: str
+    worker: str
+    lane: int
+    lease_ms: int
+    queues: tuple[str, ...]
+    number: int
+    """The newest of the session's offers has the highest number."""
+    slots: int
+    """How many of the partition's attempts run in the session at a time."""
+    ahead: int = 0
+    """How many more of them it holds while these slots are taken."""
+
+
+_Room = tuple[int, int, Offer]
+"""Free slots of an offer's session, as a negative number; place of the session's name, from the last on; the offer."""
+
+
+def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Iterator[e.AttemptDispatched]:
+    """Dispatches for free slots and ahead of them, at the time `now` (ms), at most `limit`.
+
+    An offer's free slots are the slots that it offers, less the attempts that the session holds. So no slot can leak: a
+    slot is free when its attempt has ended, and not before.
+
+    The next job is the one of highest priority, and among these the oldest, of all queues that a session with room
+    serves. It goes to the session with the most free slots, or where no slot is free to the one that has least ahead;
+    if several are equal, to the one whose name sorts last. A job whose deadline has passed is left out: its timer,
+    which may be late, ends it.
+    """
+    may_send_ahead = state.finalized.level >= AHEAD_LEVEL
+    free: dict[str, int] = {}
+    """Free slots of each session; below 0 for what it holds ahead."""
+    least: dict[str, int] = {}
+    """The number of free slots at which the session has no room any more."""
+    for offer in offers:
+        session = state.session(offer.session)
+        if session is None or not session.lost:
+            free[offer.session] = offer.slots - (session.live if session else 0)
+            least[offer.session] = -offer.ahead if may_send_ahead else 0
+    serving: dict[str, list[_Room]] = {}
+    for place, offer in enumerate(sorted(offers, key=lambda offer: offer.session, reverse=True)):
+        if offer.session in free and free[offer.session] > least[offer.session]:
+            for queue in offer.queues:
+                serving.setdefault(queue, []).append((-free[offer.session], place, offer))
+    for rooms in serving.values():
+        heapify(rooms)
+    # One entry for each queue: its first ready job, and the iterator over the rest.
+    heads = [
+        (-priority, order, queue, job_id, waiting)
+        for queue in serving
+        for waiting in (state.ready(queue),)
+        for priority, order, job_id in _next(waiting)
+    ]
+    heapify(heads)
+    while heads and limit > 0:
+        _, _, queue, job_id, waiting = heappop(heads)
+        best = _emptiest(serving[queue], free, least)
+        if best is None:
+            continue
+        key = job_key(queue, job_id)
+        job = state.job(key)
+        assert job is not None
+        if not job.deadline_at or now < job.deadline_at:
+            ahead = free[best.session] <= 0
+            if ahead and not _may_go_ahead(state, key, job):
+                least[best.session] = 0
+                continue
+            free[best.session] -= 1
+            limit -= 1
+            yield _dispatch(job, queue, job_id, best, ahead=ahead)
+        for priority, order, following in _next(waiting):
+            heappush(heads, (-priority, order, queue, following, waiting))
+
+
+def _emptiest(rooms: list[_Room], free: dict[str, int], least: dict[str, int]) -> Offer | None:
+    """The offer of the emptiest session; None if no session has room. Its name breaks a tie, so that the same state and
+    offers give the same match.
+
+    Args:
+        rooms: a heap. Slots are only taken, so an entry that is out of date shows more of them than there are: only the
+            first entry has to be brought up to date.
+    """
+    while rooms:
+        taken, place, offer = rooms[0]
+        now_free = free[offer.session]
+        if now_free <= least[offer.session]:
+            heappop(rooms)
+        elif now_free != -taken:
+            heapreplace(rooms, (-now_free, place, offer))
+        else:
+            return offer
+    return None
+
+
+def _may_go_ahead(state: StateView, key: str, job: Job) -> bool:
+    if job.ahead is Ahead.NEVER or job.continue_for_ms:
+        return False
+    spec = state.spec(key)
+    return spec.on_worker_loss is OnWorkerLoss.REQUEUE and spec.worker_losses_max > 0
+
+
+def _next(waiting: Iterator[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+    found = next(waiting, None)
+    return [] if found is None else [found]
+
+
+def _dispatch(job: Job, queue: str, job_id: str, offer: Offer, *, ahead: bool) -> e.AttemptDispatched:
+    return e.AttemptDispatched(
+        queue=queue,
+        job_id=job_id,
+        run=job.run,
+        shard_key=job.shard_key,
+        attempt=job.attempt + 1,
+        session=offer.session,
+        worker=offer.worker,
+        lane=offer.lane,
+        lease_ms=offer.lease_ms,
+        offer=offer.number,
+        ahead=ahead,
+    )

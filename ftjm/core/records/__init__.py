@@ -1,0 +1,1 @@
+"""The records of the log and of the topics beside it."""

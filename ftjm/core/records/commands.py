@@ -1,0 +1,174 @@
+"""Commands: what a user or a worker asks a partition to do. A command may be refused.
+
+They are records of the topic `commands`, in the partition that decides about the job. Every command leads to at least
+one event that names its offset, be it `CommandRejected`.
+
+Fields, their order and their defaults are those of `schemas/commands`; a test holds the two together.
+"""
+
+import msgspec
+
+from ftjm.core.state.model import FailureReason, JobSpec
+
+
+class Command(msgspec.Struct, kw_only=True, gc=False):
+    """The envelope: fields that every command has."""
+
+    queue: str
+    job_id: str
+    """The job that the command is about."""
+    shard_key: str = ""
+    """Chooses the partition where the queue does not: a queue's shard, a workflow's run."""
+    command_id: str = ""
+    """Identifies this one request about the job, for a command that is not idempotent without it. It is remembered for
+    24 h. The same id of a command about another job is another request."""
+    actor: str = ""
+    """The user or program that sends the command."""
+    sent_at: int = 0
+    """When it was sent, by the sender's clock, ms. For people only: nothing is decided by it."""
+
+
+class SubmitJob(Command, kw_only=True):
+    """Submit a job. A second submission with the same identity and content gives the same job.
+
+    Refused with `INVALID`, `IDENTITY_TAKEN` or `OVERLOADED`.
+    """
+
+    spec: JobSpec
+    awaits: bool = False
+    """Whether the sender waits for the outcome, too."""
+
+
+class AwaitJob(Command, kw_only=True):
+    """Ask for the outcome of a job that was submitted.
+
+    It never creates a job: one that was forgotten does not run again because a program asks for its result. Refused
+    with `UNKNOWN_JOB` or `IDENTITY_TAKEN`.
+    """
+
+    spec: JobSpec
+    """The job as it was submitted. A job of the same identity with another content is another job."""
+
+
+class CancelJob(Command, kw_only=True):
+    """Cancel a job that has not ended. An attempt that runs is asked to stop."""
+
+    reason: str = ""
+    """For people."""
+
+
+class HoldJob(Command, kw_only=True):
+    """Keep a waiting job from starting."""
+
+    reason: str = ""
+    """For people."""
+
+
+class ReleaseJob(Command, kw_only=True):
+    """Let a held job start again."""
+
+
+class RerunJob(Command, kw_only=True):
+    """Begin a new run of an ended job.
+
+    Each request begins one more run, so it needs a `command_id`; a repeated one is refused with `REPEATED`.
+    """
+
+    reason: str = ""
+    """For people."""
+
+
+class AttemptReport(Command, kw_only=True):
+    """The envelope of what a worker reports about an attempt.
+
+    A report of an attempt that is not the job's current one is refused with `STALE_ATTEMPT`.
+    """
+
+    run: int
+    """0 where the worker does not know it; the attempt's number is unique over all runs."""
+    attempt: int
+    session: str
+    """The worker's session that the attempt was dispatched to."""
+
+
+class StartAttempt(AttemptReport, kw_only=True):
+    """The attempt has started."""
+
+    started_at: int
+    """When the attempt's process started, by the worker's clock, ms."""
+
+
+class CompleteAttempt(AttemptReport, kw_only=True):
+    """The attempt has succeeded."""
+
+    started_at: int
+    """When the attempt's process started, by the worker's clock, ms."""
+    ended_at: int
+    """When it ended, by the worker's clock, ms."""
+    exit_code: int = 0
+    result: bytes = b""
+    """JSON; empty if there is none."""
+    stdout: bytes = b""
+    """The end of its standard output."""
+    stderr: bytes = b""
+    """The end of its standard error."""
+    stdout_cut: int = 0
+    """Bytes of standard output before the part that is kept."""
+    stderr_cut: int = 0
+    """Bytes of standard error before the part that is kept."""
+
+
+class FailAttempt(AttemptReport, kw_only=True):
+    """The attempt has failed, or the worker has given it up."""
+
+    started_at: int
+    """When the attempt's process started, by the worker's clock, ms."""
+    ended_at: int
+    """When it ended, by the worker's clock, ms."""
+    reason: FailureReason
+    error: str = ""
+    """The error text, for people."""
+    exit_code: int = 0
+    signal: int = 0
+    """Number of the signal that ended it; 0 if none did."""
+    stdout: bytes = b""
+    """The end of its standard output."""
+    stderr: bytes = b""
+    """The end of its standard error."""
+    stdout_cut: int = 0
+    """Bytes of standard output before the part that is kept."""
+    stderr_cut: int = 0
+    """Bytes of standard error before the part that is kept."""
+
+
+class CheckpointAttempt(AttemptReport, kw_only=True):
+    """The attempt reports its checkpoint or progress. A field with its default value leaves the earlier report."""
+
+    data: bytes = b""
+    """JSON that the run's next attempt gets."""
+    progress: float = -1.0
+    """0 to 1; below 0 if it is not reported."""
+    text: str = ""
+    """A line for people."""
+
+
+class DeclineAttempt(AttemptReport, kw_only=True):
+    """The worker has no room for the attempt, or stops: the job returns to its place in the queue."""
+
+    reason: str = ""
+    """For people."""
+
+
+COMMANDS: tuple[type[Command], ...] = (
+    SubmitJob,
+    AwaitJob,
+    CancelJob,
+    HoldJob,
+    ReleaseJob,
+    RerunJob,
+    StartAttempt,
+    CompleteAttempt,
+    FailAttempt,
+    CheckpointAttempt,
+    DeclineAttempt,
+)

@@ -1,0 +1,350 @@
+"""Events: what has happened. An event is never refused and never changed.
+
+The owner of a partition appends events to the partition's log in transactions, each ended by a `BatchClosed`. Applying
+them in order gives the partition's state. They are records of the topic `events`, with the job's key.
+
+Fields, their order and their defaults are those of `schemas/events`; a test holds the two together.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from ftjm.core.state.model import FailureReason, JobSpec, StopReason
+
+
+class Cause(StrEnum):
+    """The kind of trigger that made the partition decide. `cause_ref` of an event names the single trigger."""
+
+    COMMAND = "COMMAND"
+    """`cause_ref` is the command's offset in `commands`."""
+    TIMER = "TIMER"
+    """`cause_ref` is the time at which the timer was due, ms."""
+    CONTINUATION = "CONTINUATION"
+    """`cause_ref` is the cursor of a long piece of work."""
+    OFFER = "OFFER"
+    """`cause_ref` is the session and the number of its slot offer: `session/number`."""
+    LAPSE = "LAPSE"
+    """`cause_ref` is the session that fell silent or closed."""
+    UPGRADE = "UPGRADE"
+    """An operator's request to finalise an upgrade, or the first batch of a new log; `cause_ref` is empty."""
+
+
+class Event(msgspec.Struct, kw_only=True, gc=False):
+    """The envelope: fields that every event but `BatchClosed` has."""
+
+    queue: str = ""
+    job_id: str = ""
+    """The job that the event is about; empty if it is about none."""
+    run: int = 0
+    """Counts the job's runs from 1."""
+    shard_key: str = ""
+    """Chooses the partition where the queue does not; empty where the queue does."""
+    at: int = 0
+    """When the partition decided, ms since the Unix epoch: the time of the batch."""
+    cause: Cause = Cause.COMMAND
+    cause_ref: str = ""
+    """The command, timer, offer or session that caused the event: see `Cause`."""
+    actor: str = ""
+    """The user or program that sent the command; empty if there was no command."""
+    reply: str = ""
+    """The address of the answer to the command: `lane/session/correlation`; empty if the sender waits for none."""
+
+
+class JobSubmitted(Event, kw_only=True):
+    """A new job exists. It waits for its start time, is ready, or is held."""
+
+    spec: JobSpec
+    """The job as it was submitted, with the cluster's defaults."""
+    due_at: int = 0
+    """When it may start, ms; 0 if at once."""
+    deadline_at: int = 0
+    """When it must have ended, ms; 0 if it has no deadline."""
+    content: bytes = b""
+    """Hash of the fields that the user gave. A second submission with the same hash is the same job. 16 bytes are a
+    hash of version 1; of a later version, its number stands in front as one byte."""
+    awaits: bool = False
+    """Whether the client that submitted it waits for the outcome."""
+
+
+class SubmissionRepeated(Event, kw_only=True):
+    """A job was submitted again with the same content, or asked about. The answer is the job that exists, unchanged."""
+
+    awaits: bool = False
+    """Whether the client that submitted it again, or asked about it, waits for the outcome."""
+
+
+class JobQueued(Event, kw_only=True):
+    """The job's start time or backoff has passed: it is READY, and waits for a slot."""
+
+
+class JobHeld(Event, kw_only=True):
+    """The job does not start until it is released."""
+
+    reason: str = ""
+    """The reason that the user gave, or `WORKER_LOST`."""
+
+
+class JobReleased(Event, kw_only=True):
+    """A held job may start again."""
+
+
+class JobStopRequested(Event, kw_only=True):
+    """The worker is asked to stop the running attempt. An outcome that the attempt reaches first still counts."""
+
+    attempt: int
+    reason: StopReason
+    text: str = ""
+    """The reason as the user gave it."""
+    grace_ms: int = 0
+    """Time between SIGTERM and SIGKILL, ms."""
+
+
+class JobCancelled(Event, kw_only=True):
+    """The job is CANCELLED. Its run has ended."""
+
+    reason: str = ""
+    """The reason that the user gave, or `CANCELLED`."""
+
+
+class JobFailed(Event, kw_only=True):
+    """The job is FAILED: no attempt is left, or its deadline has passed. Its run has ended."""
+
+    reason: str
+    """A `FailureReason`, `DEADLINE` or `WORKER_LOST`."""
+    error: str = ""
+
+
+class JobRerun(Event, kw_only=True):
+    """A new run of an ended job begins. `run` is its number."""
+
+    deadline_at: int = 0
+    """The new run's deadline, ms; 0 if it has none."""
+    command_id: str = ""
+    """Names the request, which is carried out only once: `queue/job_id/submitted_at/command_id` (earlier: the last)."""
+    reason: str = ""
+    """The reason that the user gave."""
+
+
+class JobForgotten(Event, kw_only=True):
+    """The ended job's retention has passed: it is removed from the store. Its identity can be used again."""
+
+
+class AttemptEvent(Event, kw_only=True):
+    """The envelope of events about an attempt."""
+
+    attempt: int
+    """Counts the job's attempts from 1, over all runs."""
+    session: str
+    """The worker's session that holds the attempt."""
+
+
+class AttemptDispatched(AttemptEvent, kw_only=True):
+    """The job is bound to a slot of a worker's session: it is DISPATCHED."""
+
+    worker: str
+    """The name of the session's worker."""
+    lane: int
+    """Partition of `dispatch` that the session reads."""
+    lease_ms: int
+    """How long the session may be silent before it is lost."""
+    offer: int
+    """Number of the slot offer that was used."""
+    ahead: bool = False
+    """Whether it was sent ahead: all slots were taken, and the worker holds it until one is free."""
+
+
+class AttemptStarted(AttemptEvent, kw_only=True):
+    """The worker has started the attempt's process or task: the job is RUNNING."""
+
+    started_at: int
+    """When the attempt's process started, by the worker's clock, ms."""
+
+
+class AttemptCheckpointed(AttemptEvent, kw_only=True):
+    """The attempt has reported its checkpoint or progress. A field with its default value leaves the earlier report."""
+
+    data: bytes = b""
+    """JSON that the run's next attempt gets."""
+    progress: float = -1.0
+    """0 to 1; below 0 if it was not reported."""
+    text: str = ""
+    """A line for people."""
+
+
+class AttemptSucceeded(AttemptEvent, kw_only=True):
+    """The attempt reached the run's one success: the job is SUCCEEDED."""
+
+    started_at: int
+    """When the attempt's process started, by the worker's clock, ms."""
+    ended_at: int
+    """When it ended, by the worker's clock, ms."""
+    exit_code: int = 0
+    result: bytes = b""
+    """JSON; empty if there is none."""
+    stdout: bytes = b""
+    """The end of its standard output."""
+    stderr: bytes = b""
+    """The end of its standard error."""
+    stdout_cut: int = 0
+    """Bytes of standard output before the part that is kept."""
+    stderr_cut: int = 0
+    """Bytes of standard error before the part that is kept."""
+
+
+class AttemptFailed(AttemptEvent, kw_only=True):
+    """The attempt failed. After the `max_attempts`-th one, `JobFailed` or `JobCancelled` follows in the same batch."""
+
+    started_at: int
+    """When the attempt's process started, by the worker's clock, ms."""
+    ended_at: int
+    """When it ended, by the worker's clock, ms."""
+    reason: FailureReason
+    error: str = ""
+    """The error text, for people."""
+    exit_code: int = 0
+    signal: int = 0
+    """Number of the signal that ended it; 0 if none did."""
+    retry_at: int = 0
+    """When the next attempt may start, ms; 0 if there is none."""
+    stdout: bytes = b""
+    """The end of its standard output."""
+    stderr: bytes = b""
+    """The end of its standard error."""
+    stdout_cut: int = 0
+    """Bytes of standard output before the part that is kept."""
+    stderr_cut: int = 0
+    """Bytes of standard error before the part that is kept."""
+
+
+class AttemptLost(AttemptEvent, kw_only=True):
+    """The attempt was lost with its worker. It does not count against `max_attempts`."""
+
+    reason: str
+    """`LAPSED`, `CLOSED`, or the `FailureReason` by which the worker gave it up."""
+    retry_at: int = 0
+    """When the next attempt may start, ms; 0 if there is none. Then the job's end or hold follows in the same batch."""
+
+
+class AttemptDeclined(AttemptEvent, kw_only=True):
+    """The worker sent the attempt back before it started it: the job is READY again, at its place in the queue."""
+
+    reason: str = ""
+    """The worker's reason, for people."""
+
+
+class WorkerLost(Event, kw_only=True):
+    """The session gets no more work from this partition: it was silent for its lease, or it closed in good order."""
+
+    session: str
+    closed: bool = False
+
+
+class WorkerForgotten(Event, kw_only=True):
+    """The session was lost a day ago or more, and holds no attempt any more: its row is removed from the store."""
+
+    session: str
+
+
+class CommandRejected(Event, kw_only=True):
+    """A command was refused, and changed nothing."""
+
+    code: str
+    """The reason for programs: `UNKNOWN_JOB`, `WRONG_STATE`, `STALE_ATTEMPT`, …"""
+    text: str
+    """The reason for people: what was expected, and what was found."""
+    kind: str = ""
+    """The command's type; empty if the record is no command that could be read."""
+
+
+class CommandForwarded(Event, kw_only=True):
+    """A command lies in the log of another partition than the one that decides about it. It is sent on."""
+
+    partition: int
+    """The partition that decides."""
+    body: bytes
+    """The command's record, untouched."""
+    reply_to: str = ""
+    """The address of the answer, which the deciding partition sends: `lane/session/correlation`."""
+
+
+class ForwardReceived(Event, kw_only=True):
+    """A command that another partition sent on has arrived. What became of it follows in the same batch."""
+
+    source: int
+    """The partition that sent it."""
+    number: int
+    """Consecutive for each pair of partitions, so that a repetition is recognised. A number is left out only if the log
+    has lost its command."""
+
+
+class CommandIdForgotten(Event, kw_only=True):
+    """The name of a request that was carried out a day ago is removed from the store."""
+
+    command_id: str
+
+
+class UpgradeFinalized(Event, kw_only=True):
+    """The upgrade of the cluster is final: it cannot go back to a build that knows less than this."""
+
+    level: int
+    """The level of the records and fields that may be used from here on: see `levels.py`."""
+    state_version: int
+    """Snapshots of rows of an earlier version are no longer kept for an older build."""
+
+
+class BatchClosed(msgspec.Struct, kw_only=True, gc=False):
+    """The last record of every transaction: it holds the positions that the partition has reached.
+
+    A transaction without it does not exist, so a follower applies its events when it reads this record.
+    """
+
+    batch_no: int
+    """Counts the partition's batches from 1."""
+    now: int
+    """When the owner decided, ms since the Unix epoch. Never goes back."""
+    next_command: int
+    """Offset of the last command that was decided, plus one."""
+    command_epoch: int = -1
+    """Kafka's leader epoch of that command; -1 before the first. If `commands` loses its tail, the records that take
+    the lost ones' offsets have a later epoch."""
+    owner_epoch: int
+    """Counts the partition's owners. Every takeover raises it."""
+    owner: str
+    """The owner's name."""
+    outbox_sent: int
+    """Every outbox message up to this number was delivered."""
+    events: int
+    """Number of events of this transaction before this record."""
+    state_version: int
+    """Version of the rows that the hash is made of."""
+    state_hash: bytes
+    """Hash of the owner's state behind this batch, chained to the hash of the batch before."""
+
+
+EVENTS: tuple[type[Event], ...] = (
+    JobSubmitted,
+    SubmissionRepeated,
+    JobQueued,
+    JobHeld,
+    JobReleased,
+    JobStopRequested,
+    JobCancelled,
+    JobFailed,
+    JobRerun,
+    JobForgotten,
+    AttemptDispatched,
+    AttemptStarted,
+    AttemptCheckpointed,
+    AttemptSucceeded,
+    AttemptFailed,
+    AttemptLost,
+    AttemptDeclined,
+    WorkerLost,
+    WorkerForgotten,
+    CommandRejected,
+    CommandForwarded,
+    ForwardReceived,
+    CommandIdForgotten,
+    UpgradeFinalized,
+)

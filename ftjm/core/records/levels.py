@@ -1,0 +1,84 @@
+"""Record levels: which build knows which records and fields.
+
+Each release that adds a record, or a field to one, raises `LEVEL` by one and lists what it adds in `ADDITIONS`. Every
+member of a cluster announces its level, so one number says all that it can read and write:
+
+    level 1   the records of the first release (nothing is listed)
+    level 2   ADDITIONS = (Addition(2, SubmitJob, "spec.gpus"), Addition(2, PauseQueue))
+
+What a level adds may come to lie in the log only after `ftjm upgrade finalize`. Until then the cluster can go back to
+the older build, which must be able to read the log. `docs/decisions/041-versions-and-going-back.md` has the whole.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ftjm.core.records.events import AttemptDispatched
+from ftjm.core.records.messages import SlotOffer
+
+FIRST_LEVEL = 1
+"""The level that every build supports which announces a level. A cluster that was never finalised is at this level."""
+LEVEL = 2
+"""The level of this build."""
+AHEAD_LEVEL = 2
+"""The level from which on attempts are sent ahead of free slots."""
+UNANNOUNCED = 0
+"""The level of a member that announces none: its build is older than levels are."""
+
+
+class Addition(NamedTuple):
+    """A record, or a field of one, that a level adds."""
+
+    level: int
+    record: type[msgspec.Struct]
+    field: str = ""
+    """The field's name, with dots where it is a field of a nested record (`spec.gpus`); empty for the record itself."""
+
+
+ADDITIONS: tuple[Addition, ...] = (
+    Addition(AHEAD_LEVEL, AttemptDispatched, "ahead"),
+    Addition(AHEAD_LEVEL, SlotOffer, "ahead"),
+)
+
+
+class Levels:
+    """Finds the level that a record needs. A type to which no level has added anything costs one dictionary lookup."""
+
+    def __init__(self, additions: tuple[Addition, ...]) -> None:
+        self._records: dict[type[msgspec.Struct], int] = {}
+        self._fields: dict[type[msgspec.Struct], list[tuple[int, Any, Any]]] = {}
+        for level, record, field in additions:
+            if field:
+                found = (level, attrgetter(field), _default(record, field))
+                self._fields.setdefault(record, []).append(found)
+            else:
+                self._records[record] = level
+
+    def needed(self, record: msgspec.Struct) -> int:
+        """The level that a reader must have: that of the record, or of its newest field that has no default value."""
+        kind = type(record)
+        level = self._records.get(kind, FIRST_LEVEL)
+        for at, value, default in self._fields.get(kind, ()):
+            if at > level and value(record) != default:
+                level = at
+        return level
+
+
+def _default(record: type[Any], path: str) -> Any:
+    """The default of a field; a path leads through nested records. Raises ValueError where the field has none."""
+    name, _, rest = path.partition(".")
+    fields = {field.name: field for field in msgspec.structs.fields(record)}
+    if name not in fields:
+        raise ValueError(f"expected a field of {record.__name__}, but found {name}")
+    if rest:
+        return _default(fields[name].type, rest)
+    if fields[name].required:
+        raise ValueError(f"expected {record.__name__}.{name} to have a default, since older records lack the field")
+    return fields[name].default_factory() if fields[name].default is msgspec.NODEFAULT else fields[name].default
+
+
+levels = Levels(ADDITIONS)

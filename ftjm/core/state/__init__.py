@@ -1,0 +1,1 @@
+"""One partition's state: rows under sorted keys."""

@@ -1,0 +1,12 @@
+"""The names of the executors. An executor carries out the attempts of jobs; `JobSpec.executor` names it.
+
+This is the one place where the names are written. Every other file imports them from here, and a test compares what
+each place knows of: the schemas of `specs`, the workers' registry, `ftjm.testing` and the documents of jobs.
+"""
+
+COMMAND = "command"
+"""Runs a program."""
+PYTHON = "python"
+"""Calls a Python task."""
+EXECUTORS = (COMMAND, PYTHON)
+"""All executors, in the order in which error messages list them."""

@@ -1,0 +1,196 @@
+"""A partition's state as `evolve` writes it.
+
+A batch's changes stay in memory until the batch is sealed, committed to the log and written to the store:
+
+    evolve(state, event) ...        rows change in memory
+    changes, hash = state.seal()    the rows to write, and the hash for `BatchClosed`
+    store.write(changes)            rows and position in one write
+    state.written()                 the state begins the next batch
+
+If the commit fails, the changes must not be used: the whole State is dropped, and a new one is made from the store.
+
+The state's hash is a chain: the hash of the hash before and of all rows that the batch changed, in the order of their
+keys. So two stores of one log that ever differed in a row have different hashes from then on. The position is not part
+of it. `ftjm.core.state.migrations` describes how the chain continues when the version of the rows rises.
+"""
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+from ftjm.core.state.model import Checkpoint, Finalized, Job, JobSpec, Outcome, Peer, Queue, Session, Timer, TimerKind
+from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.row_cache import encode
+from ftjm.core.state.rows import Changes, Rows
+from ftjm.core.state.tables import FINALIZED_KEY, outbox_key, ready_key, timer_key
+from ftjm.core.state.view import CHECKPOINT, COMMAND_ID, HELD, OUTCOME, SPEC, StateView
+
+
+class State(StateView):
+    """A `StateView` that can also be changed. Only `evolve` and the engine around it use this type."""
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__(rows)
+        self._fresh: set[bytes] = set()
+        """Keys that the batch inserted and that the store does not have."""
+        self.pushed: list[tuple[int, OutboxMessage]] = []
+        """Outbox messages of the batch with their numbers, to be sent once it is committed."""
+        # Attributes, as those of `StateView` that read.
+        self.save_job: Callable[[str, Job], None] = self._jobs.save
+        """Write the job of this key when the batch ends."""
+        self.save_session: Callable[[str, Session], None] = self._sessions.save
+        """Write the session of this name when the batch ends."""
+        self.save_queue: Callable[[str, Queue], None] = self._queues.save
+        """Write the counts of the queue of this name when the batch ends."""
+
+    # -- rows that are changed in place, and encoded once a batch
+
+    def drop_job(self, key: str) -> None:
+        """Delete the job, its spec and its outcome."""
+        self._changes[self._jobs.drop(key)] = None
+        self._changes[SPEC + key.encode()] = None
+        self._specs.pop(key, None)
+        self.drop_outcome(key)
+
+    def drop_session(self, session: str) -> None:
+        """Delete the session."""
+        self._changes[self._sessions.drop(session)] = None
+
+    def drop_queue(self, queue: str) -> None:
+        """Delete the counts of a queue that has no job any more."""
+        self._changes[self._queues.drop(queue)] = None
+
+    def save_peer(self, partition: int, row: Peer) -> None:
+        """Write the numbers of messages when the batch ends."""
+        self._peers.save(str(partition), row)
+
+    def save_counters(self) -> None:
+        """Write `counters`, which the caller has changed."""
+        self._counters.save("", self.counters)
+
+    # -- rows that are encoded at once
+
+    def save_finalized(self, finalized: Finalized) -> None:
+        """Write the versions that an upgrade has made final."""
+        self.finalized = finalized
+        self._changes[FINALIZED_KEY] = encode(finalized)
+
+    def save_spec(self, key: str, spec: JobSpec) -> None:
+        """Write a job's spec."""
+        self._specs.pop(key, None)
+        self._changes[SPEC + key.encode()] = encode(spec)
+
+    def save_outcome(self, key: str, outcome: Outcome) -> None:
+        """Write the outcome of a job's run."""
+        self._changes[OUTCOME + key.encode()] = encode(outcome)
+
+    def drop_outcome(self, key: str) -> None:
+        """Delete the outcome, if there is one."""
+        row = OUTCOME + key.encode()
+        if self._get(row) is not None:
+            self._remove(row)
+
+    def save_checkpoint(self, key: str, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint of a job's run."""
+        self._changes[CHECKPOINT + key.encode()] = encode(checkpoint)
+
+    def drop_checkpoint(self, key: str) -> None:
+        """Delete the checkpoint of a job's run."""
+        self._remove(CHECKPOINT + key.encode())
+
+    def remember(self, request: str) -> None:
+        """Remember the name of a request that was carried out."""
+        self._changes[COMMAND_ID + request.encode()] = b""
+
+    def forget(self, request: str) -> None:
+        """Forget the name of a request."""
+        self._changes[COMMAND_ID + request.encode()] = None
+
+    # -- indexes: sorted keys that come and go
+
+    def _insert(self, key: bytes, value: bytes) -> None:
+        if key not in self._changes:
+            self._fresh.add(key)
+        self._changes[key] = value
+
+    def _remove(self, key: bytes) -> None:
+        if key in self._fresh:
+            # The key came in this batch, so the store needs no tombstone for it.
+            self._fresh.remove(key)
+            del self._changes[key]
+        else:
+            self._changes[key] = None
+
+    def add_ready(self, queue: str, job_id: str, priority: int, order: int) -> None:
+        """Put a job into its queue's ready queue."""
+        key = ready_key(queue, priority, order)
+        self._insert(key, job_id.encode())
+        heads = self._heads.get(queue)
+        if heads is not None:
+            heads[priority] = min(heads.get(priority, key), key)
+
+    def remove_ready(self, queue: str, priority: int, order: int) -> None:
+        """Take a job out of its queue's ready queue."""
+        self._remove(ready_key(queue, priority, order))
+
+    def set_timer(self, timer: Timer) -> None:
+        """Set a timer."""
+        key = timer_key(timer)
+        self._insert(key, encode(timer))
+        if key <= self._timer_head:
+            # A lost session's timer does not fire while the session holds attempts, so it is read first.
+            self._timer_head, self._head_may_fire = key, timer.kind is not TimerKind.SESSION
+
+    def clear_timer(self, timer: Timer) -> None:
+        """Remove a timer. It does not have to be set."""
+        key = timer_key(timer)
+        self._remove(key)
+        if key == self._timer_head:
+            self._head_may_fire = False
+
+    def hold_attempt(self, session: str, key: str) -> None:
+        """Note that the session holds an attempt of the job."""
+        self._insert(b"%b%b\0%b" % (HELD, session.encode(), key.encode()), b"")
+
+    def drop_attempt(self, session: str, key: str) -> None:
+        """Note that the session holds no attempt of the job any more."""
+        self._remove(b"%b%b\0%b" % (HELD, session.encode(), key.encode()))
+
+    def push(self, message: OutboxMessage) -> None:
+        """Put a message into the outbox under the next number."""
+        self.counters.outbox += 1
+        self.save_counters()
+        self._insert(outbox_key(self.counters.outbox), encode(message))
+        self.pushed.append((self.counters.outbox, message))
+
+    def drop_sent(self, before: int, sent: int) -> None:
+        """Delete the outbox messages with numbers above `before` and up to `sent`."""
+        for number in range(before + 1, sent + 1):
+            self._remove(outbox_key(number))
+
+    # -- the end of a batch
+
+    @property
+    def size(self) -> int:
+        """About how many rows the batch changes so far."""
+        jobs, sessions, queues = self._jobs.changed, self._sessions.changed, self._queues.changed
+        return len(self._changes) + len(jobs) + len(sessions) + len(queues)
+
+    def seal(self) -> tuple[Changes, bytes]:
+        """Encode the rows that the batch changed.
+
+        Returns:
+            The rows, in the order of their keys, and the hash of the state that they lead to.
+        """
+        changes = self._changes
+        for cache in self._caches:
+            cache.seal(changes)
+        ordered = sorted(changes.items())
+        return ordered, blake2b(self.position.state_hash + encode(ordered), digest_size=16).digest()
+
+    def written(self) -> None:
+        """The sealed changes are in the store now. Begin the next batch; decoded rows stay as a cache."""
+        self._changes = {}
+        self._fresh = set()
+        self.pushed = []
+        for cache in self._caches:
+            cache.written()

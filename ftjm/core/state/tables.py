@@ -1,0 +1,189 @@
+"""The tables of a partition's store: one for each kind of row.
+
+A store is one sorted map of keys to values. The first byte of a key, the prefix, is the table of the row; the bytes
+behind it name the row. Everything that reads or shows rows uses the declarations here: the state that `decide` and
+`evolve` work on, the migrations, the read model, and `ftjm inspect state`.
+
+| prefix and key | value | sorted so that |
+|---|---|---|
+| `c` request, as `JobRerun.command_id` names it | empty | |
+| `f` partition | `Peer` | |
+| `j` job | `Job` | |
+| `k` job | `Checkpoint`, if the run left one | |
+| `l` session, 0, job | empty: the session holds an attempt of the job | a session's attempts are side by side |
+| `m` | `MigrationCursor`, while rows are migrated | |
+| `o` number | an `OutboxMessage` | messages are sent in this order |
+| `p` | `Position` | |
+| `q` queue | `Queue`, if it has jobs | |
+| `r` queue, 0, 200 - priority, order | id of a READY job | jobs are served in this order |
+| `s` job | `JobSpec` | |
+| `t` due time, kind, key, attempt | `Timer` | timers fall due in this order |
+| `u` | `Finalized`, once an upgrade was finalised | |
+| `v` job | `Outcome`, if the run left a result or an error | |
+| `w` session | `Session` | |
+| `x` | `Counters` | |
+
+To add a kind of row: declare its table here with a prefix that was never used, read it in `StateView`, write it in
+`State`, and raise `STATE_VERSION` with a migration only if rows that exist must change.
+"""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from ftjm.core.state.model import (
+    Checkpoint,
+    Counters,
+    Finalized,
+    Job,
+    JobSpec,
+    MigrationCursor,
+    Outcome,
+    Peer,
+    Position,
+    Queue,
+    Session,
+    Timer,
+    TimerKind,
+)
+from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.rows import Rows, first_key_after
+
+Row = TypeVar("Row")
+PRIORITY_TOP = 200
+"""A key holds this number less the priority, so that the highest priority sorts first."""
+
+
+def _text(key: bytes) -> str:
+    return key.decode(errors="backslashreplace")
+
+
+def _pair(key: bytes) -> str:
+    first, _, second = key.partition(b"\0")
+    return f"{_text(first)} {_text(second)}"
+
+
+def _number(key: bytes) -> str:
+    return str(int.from_bytes(key))
+
+
+def _ready(key: bytes) -> str:
+    queue, _, place = key.partition(b"\0")
+    return f"{_text(queue)} priority {PRIORITY_TOP - place[0]} order {int.from_bytes(place[1:])}"
+
+
+def _timer(key: bytes) -> str:
+    return f"{int.from_bytes(key[:8])} {TimerKind(key[8]).name} {_text(key[9:-5])} attempt {int.from_bytes(key[-4:])}"
+
+
+class Table(Generic[Row]):
+    """The declaration of one kind of row."""
+
+    def __init__(
+        self,
+        prefix: bytes,
+        name: str,
+        row: Any = None,
+        *,
+        for_readers: bool = False,
+        hashed: bool = True,
+        show_key: Callable[[bytes], str] = _text,
+    ) -> None:
+        """Declare a table.
+
+        Args:
+            prefix: one byte, the first of every key.
+            name: the name of such a row in `ftjm inspect state`.
+            row: type of the value; None where the value is plain bytes.
+            for_readers: whether the read model keeps the rows, too. The others serve only the partition's owner.
+            hashed: whether the rows are part of the state's hash.
+            show_key: makes text of a key without its prefix.
+        """
+        self.prefix = prefix
+        self.name = name
+        self.end = first_key_after(prefix)
+        """The first key behind all rows of the table."""
+        self.for_readers = for_readers
+        self.hashed = hashed
+        self.show_key = show_key
+        decode: Any = bytes if row is None else msgspec.msgpack.Decoder(row).decode
+        self.decode: Callable[[bytes], Row] = decode
+        """Decodes a stored value to a row. Raises msgspec.MsgspecError for bytes that are no such row."""
+
+
+JOBS = Table[Job](b"j", "job", Job, for_readers=True)
+SPECS = Table[JobSpec](b"s", "spec", JobSpec, for_readers=True)
+OUTCOMES = Table[Outcome](b"v", "outcome", Outcome, for_readers=True)
+CHECKPOINTS = Table[Checkpoint](b"k", "checkpoint", Checkpoint, for_readers=True)
+READY_JOBS = Table[bytes](b"r", "ready", show_key=_ready)
+TIMERS = Table[Timer](b"t", "timer", Timer, show_key=_timer)
+OUTBOX = Table[OutboxMessage](b"o", "outbox", OutboxMessage, show_key=_number)
+SESSIONS = Table[Session](b"w", "session", Session, for_readers=True)
+HELD_ATTEMPTS = Table[bytes](b"l", "held", show_key=_pair)
+QUEUES = Table[Queue](b"q", "queue", Queue, for_readers=True)
+PEERS = Table[Peer](b"f", "peer", Peer, for_readers=True)
+COMMAND_IDS = Table[bytes](b"c", "command_id")
+COUNTERS = Table[Counters](b"x", "counters", Counters, for_readers=True)
+FINALIZED = Table[Finalized](b"u", "finalized", Finalized, for_readers=True)
+POSITION = Table[Position](b"p", "position", Position, for_readers=True, hashed=False)
+MIGRATION = Table[MigrationCursor](b"m", "migration", MigrationCursor, hashed=False)
+
+TABLES: tuple[Table[Any], ...] = (
+    JOBS,
+    SPECS,
+    OUTCOMES,
+    CHECKPOINTS,
+    READY_JOBS,
+    TIMERS,
+    OUTBOX,
+    SESSIONS,
+    HELD_ATTEMPTS,
+    QUEUES,
+    PEERS,
+    COMMAND_IDS,
+    COUNTERS,
+    FINALIZED,
+    POSITION,
+    MIGRATION,
+)
+OWNER_PREFIXES = b"".join(table.prefix for table in TABLES if not table.for_readers)
+"""Prefixes of the tables that only a partition's owner reads. The read model keeps none of their rows."""
+
+POSITION_KEY = POSITION.prefix
+FINALIZED_KEY = FINALIZED.prefix
+MIGRATION_KEY = MIGRATION.prefix
+_READY, _TIMER, _OUTBOX = READY_JOBS.prefix, TIMERS.prefix, OUTBOX.prefix
+
+
+def ready_key(queue: str, priority: int, order: int) -> bytes:
+    """The key of a READY job. Keys sort as jobs are served: by priority, then by order."""
+    return b"%b%b\0%c%b" % (_READY, queue.encode(), PRIORITY_TOP - priority, order.to_bytes(8))
+
+
+def timer_key(timer: Timer) -> bytes:
+    """The key of a timer. Keys sort as timers fall due."""
+    return b"%b%b%c%b\0%b" % (
+        _TIMER,
+        timer.due_at.to_bytes(8),
+        timer.kind,
+        timer.key.encode(),
+        timer.attempt.to_bytes(4),
+    )
+
+
+def outbox_key(number: int) -> bytes:
+    """The key of an outbox message. Keys sort as messages are sent."""
+    return _OUTBOX + number.to_bytes(8)
+
+
+def load_position(rows: Rows) -> Position:
+    """The position of the rows in their log; a fresh `Position` if there are no rows."""
+    raw = rows.get(POSITION.prefix)
+    return Position() if raw is None else POSITION.decode(raw)
+
+
+def load_finalized(rows: Rows) -> Finalized:
+    """The versions that an upgrade has made final, read from rows of any version."""
+    raw = rows.get(FINALIZED.prefix)
+    return Finalized() if raw is None else FINALIZED.decode(raw)

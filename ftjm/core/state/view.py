@@ -1,0 +1,290 @@
+"""A partition's state as `decide` sees it: everything can be read, nothing can be written.
+
+Everything that grows with the number of jobs is a sorted key, and is read from a remembered cursor. So the memory that
+a state takes does not depend on the number of jobs: it holds the rows that the current batch changed, and a bounded
+cache.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Set
+from itertools import islice
+from typing import Any
+
+from ftjm.core.state.model import (
+    STATE_VERSION,
+    Checkpoint,
+    Counters,
+    Job,
+    JobSpec,
+    Outcome,
+    Peer,
+    Queue,
+    Session,
+    Timer,
+    TimerKind,
+)
+from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.row_cache import RowCache
+from ftjm.core.state.rows import Rows, first_key_after
+from ftjm.core.state.tables import (
+    CHECKPOINTS,
+    COMMAND_IDS,
+    COUNTERS,
+    HELD_ATTEMPTS,
+    JOBS,
+    OUTBOX,
+    OUTCOMES,
+    PEERS,
+    PRIORITY_TOP,
+    QUEUES,
+    READY_JOBS,
+    SESSIONS,
+    SPECS,
+    TIMERS,
+    load_finalized,
+    load_position,
+    outbox_key,
+    ready_key,
+    timer_key,
+)
+
+# Read once: an attribute of an object costs more than a global at each of a batch's thousand accesses.
+SPEC, OUTCOME, CHECKPOINT = SPECS.prefix, OUTCOMES.prefix, CHECKPOINTS.prefix
+COMMAND_ID, HELD, READY, TIMER = COMMAND_IDS.prefix, HELD_ATTEMPTS.prefix, READY_JOBS.prefix, TIMERS.prefix
+
+CACHED_SPECS_MAX = 1_000
+CACHED_SPEC_BYTES_MAX = 512
+"""A spec may hold a payload of hundreds of kilobytes, so only small ones are cached. A decoded one takes up to twenty
+times as much, with many short arguments: 10 MB of a partition at most."""
+
+
+class StateView:
+    """Reads through to `rows`, with the changes of the current batch on top.
+
+    `decide` and placement take this type, so that mypy refuses a decision that writes. `State` adds the writers.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.position = load_position(rows)
+        version = self.position.state_version
+        assert version == STATE_VERSION, f"rows of version {version}, which must be migrated first"
+        self._jobs = RowCache(rows, JOBS)
+        self._sessions = RowCache(rows, SESSIONS)
+        self._queues = RowCache(rows, QUEUES)
+        # Attributes, because a method of one line takes several times as long, and each event reads several rows.
+        self.job: Callable[[str], Job | None] = self._jobs.__getitem__
+        """The job of this key, or None if there is none. Only `evolve` may change it."""
+        self.session: Callable[[str], Session | None] = self._sessions.__getitem__
+        """The worker's session of this name, or None if the partition does not know it."""
+        self.queue: Callable[[str], Queue | None] = self._queues.__getitem__
+        """The counts of the queue of this name, or None if it has no job."""
+        self._peers = RowCache(rows, PEERS)
+        self._counters = RowCache(rows, COUNTERS)
+        self._caches: tuple[RowCache[Any], ...] = (
+            self._jobs,
+            self._sessions,
+            self._queues,
+            self._peers,
+            self._counters,
+        )
+        self._specs: dict[str, JobSpec] = {}
+        """Specs that were read lately: placement reads one, and the outbox reads it again behind the commit."""
+        self._changes: dict[bytes, bytes | None] = {}
+        self._heads: dict[str, dict[int, bytes]] = {}
+        """The key from which the ready queue is read, by queue and priority."""
+        self._open: dict[str, Session] = {}
+        self._timer_head = TIMER
+        """The key from which timers are read: none that may fire is set before it."""
+        self._head_may_fire = False
+        """Whether `_timer_head` is the key of the first timer that may fire, or behind all timers if there is none.
+        Then timers need not be read to know that none is due, and when the next one is."""
+        self._set_aside: dict[bytes, Timer] = {}
+        """Timers of lost sessions that still hold attempts, by their keys. Each waits for the end of these attempts, so
+        that the other timers are read from behind it."""
+        self.counters = self._counters[""] or Counters()
+        self.finalized = load_finalized(rows)
+
+    # -- single rows
+
+    def peer(self, partition: int) -> Peer:
+        """The numbers of messages to and from another partition."""
+        return self._peers[str(partition)] or Peer()
+
+    def _get(self, key: bytes) -> bytes | None:
+        if key in self._changes:
+            return self._changes[key]
+        return self.rows.get(key)
+
+    def spec(self, key: str) -> JobSpec:
+        """The job's spec, as it was submitted. The job must exist."""
+        known = self._specs.get(key)
+        if known is not None:
+            return known
+        raw = self._get(SPEC + key.encode())
+        assert raw is not None, f"{key} has no spec"
+        spec = SPECS.decode(raw)
+        if len(raw) <= CACHED_SPEC_BYTES_MAX:
+            if len(self._specs) >= CACHED_SPECS_MAX:
+                self._specs.clear()
+            self._specs[key] = spec
+        return spec
+
+    def outcome(self, key: str) -> Outcome:
+        """The outcome of the job's run; an empty `Outcome` if the run left none."""
+        raw = self._get(OUTCOME + key.encode())
+        return Outcome() if raw is None else OUTCOMES.decode(raw)
+
+    def checkpoint(self, key: str) -> Checkpoint:
+        """The newest checkpoint of the job's run; an empty `Checkpoint` if the run has reported none."""
+        raw = self._get(CHECKPOINT + key.encode())
+        return Checkpoint() if raw is None else CHECKPOINTS.decode(raw)
+
+    def remembers(self, request: str) -> bool:
+        """Whether a request of this name was carried out in the last 24 h."""
+        return self._get(COMMAND_ID + request.encode()) is not None
+
+    # -- ranges of rows
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows with start <= key < end, in order, with the batch's changes. Write nothing while you iterate."""
+        changed = sorted(k for k in self._changes if start <= k < end)
+        if not changed:
+            yield from self.rows.scan(start, end)
+            return
+        at = 0
+        for key, value in self.rows.scan(start, end):
+            while at < len(changed) and changed[at] < key:
+                if (mine := self._changes[changed[at]]) is not None:
+                    yield changed[at], mine
+                at += 1
+            if at < len(changed) and changed[at] == key:
+                continue
+            yield key, value
+        for mine_key in changed[at:]:
+            if (mine := self._changes[mine_key]) is not None:
+                yield mine_key, mine
+
+    def ready(self, queue: str, *, first_only: bool = False) -> Iterator[tuple[int, int, str]]:
+        """READY jobs of a queue as (priority, order, job id), in the order in which they are served.
+
+        Args:
+            queue: the queue's name.
+            first_only: yield only the first job of each priority.
+        """
+        heads = self._heads.get(queue)
+        if heads is None:
+            heads = self._heads[queue] = self._find_heads(queue)
+        for priority in sorted(heads, reverse=True):
+            end = first_key_after(ready_key(queue, priority, 0)[:-8])
+            first = True
+            for key, job_id in islice(self.scan(heads[priority], end), 1 if first_only else None):
+                if first:
+                    # The next read begins here, so that it does not pass over the deleted keys again.
+                    heads[priority], first = key, False
+                yield priority, int.from_bytes(key[-8:]), job_id.decode()
+            if first:
+                del heads[priority]
+
+    def _find_heads(self, queue: str) -> dict[int, bytes]:
+        """The first key of each priority that has one. It takes one seek for each priority, not a scan."""
+        heads: dict[int, bytes] = {}
+        prefix = b"%b%b\0" % (READY, queue.encode())
+        start = prefix
+        while (found := next(self.scan(start, first_key_after(prefix)), None)) is not None:
+            priority = PRIORITY_TOP - found[0][-9]
+            heads[priority] = found[0]
+            start = first_key_after(found[0][:-8])
+        return heads
+
+    def has_timer(self, timer: Timer) -> bool:
+        """Whether the timer is set."""
+        return self._get(timer_key(timer)) is not None
+
+    def due(self, now: int) -> Iterator[Timer]:
+        """Timers that are due at `now` (ms) and may fire, oldest first."""
+        return self._timers(TIMER + (now + 1).to_bytes(8))
+
+    def next_due(self) -> int | None:
+        """When the next timer that may fire is due, ms; None if there is none."""
+        self._take_back_timers()
+        if not self._head_may_fire:
+            next(self._timers(TIMERS.end), None)
+        return None if self._timer_head == TIMERS.end else int.from_bytes(self._timer_head[1:9])
+
+    def _timers(self, end: bytes) -> Iterator[Timer]:
+        """Timers before `end`. The timer that forgets a session is left out while the session holds attempts.
+
+        The first timer is found even if it is not before `end`, so that it is not searched for again until it is due.
+        """
+        self._take_back_timers()
+        if self._timer_head >= end:
+            return
+        first = True
+        for key, raw in self.scan(self._timer_head, TIMERS.end):
+            timer = TIMERS.decode(raw)
+            if self._holds_attempts(timer):
+                self._set_aside[key] = timer
+                continue
+            if first:
+                self._timer_head, self._head_may_fire, first = key, True, False
+            if key >= end:
+                return
+            yield timer
+        if first:
+            self._timer_head, self._head_may_fire = TIMERS.end, True
+
+    def _take_back_timers(self) -> None:
+        """Read the timers again that were set aside, and whose sessions hold no attempt any more."""
+        for key, timer in list(self._set_aside.items()):
+            if not self._holds_attempts(timer):
+                del self._set_aside[key]
+                if key < self._timer_head:
+                    # Perhaps it was cleared meanwhile, so it is read.
+                    self._timer_head, self._head_may_fire = key, False
+
+    def _holds_attempts(self, timer: Timer) -> bool:
+        session = self.session(timer.key) if timer.kind is TimerKind.SESSION else None
+        return session is not None and session.live > 0
+
+    def attempts(self, session: str) -> Iterator[str]:
+        """Keys of the jobs whose attempts the session holds."""
+        prefix = b"%b%b\0" % (HELD, session.encode())
+        for key, _ in self.scan(prefix, first_key_after(prefix)):
+            yield key[len(prefix) :].decode()
+
+    def open_sessions(self) -> Mapping[str, Session]:
+        """Sessions that were not given up, or still hold attempts, as of the last batch that was written.
+
+        Those that are over are remembered for a day, so there may be many more of them: they are not read again.
+        """
+        news = self._sessions.take_news()
+        if news is None:
+            rows = self.rows.scan(SESSIONS.prefix, SESSIONS.end)
+            self._open = {key[1:].decode(): row for key, raw in rows if _is_open(row := SESSIONS.decode(raw))}
+            return self._open
+        for name in sorted(news):  # so that each process walks through them in the same order
+            session = self._sessions[name]
+            if session is not None and _is_open(session):
+                self._open[name] = session
+            else:
+                self._open.pop(name, None)
+        return self._open
+
+    def queues(self) -> Iterator[tuple[str, Queue]]:
+        """All queues as of the last batch that was written."""
+        for key, raw in self.rows.scan(QUEUES.prefix, QUEUES.end):
+            yield key[1:].decode(), QUEUES.decode(raw)
+
+    def changed_queues(self) -> Set[str] | None:
+        """Names of queues whose rows were written or deleted since the last call; None at the first call, when all are
+        new. For one caller."""
+        return self._queues.take_news()
+
+    def outbox(self, sent: int) -> Iterator[tuple[int, OutboxMessage]]:
+        """Messages with a number above `sent`, in order."""
+        for key, raw in self.scan(outbox_key(sent + 1), OUTBOX.end):
+            yield int.from_bytes(key[1:]), OUTBOX.decode(raw)
+
+
+def _is_open(session: Session) -> bool:
+    return not session.lost or session.live > 0

@@ -1,0 +1,1 @@
+"""Proof, not product: benchmarks, chaos, the history checker, the demonstration."""

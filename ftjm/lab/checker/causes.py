@@ -1,0 +1,35 @@
+"""The causes that each type of event may have: a command, a due timer, an offer of slots, or a lapsed session.
+
+Some causes depend on the job's earlier events; `outcomes.py` and `partition_rules.py` judge those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ftjm.core.records import events as e
+from ftjm.lab.checker.verdict import Violation, ViolationKind
+
+COMMAND, TIMER = frozenset({e.Cause.COMMAND}), frozenset({e.Cause.TIMER})
+LOSS = frozenset({e.Cause.COMMAND, e.Cause.LAPSE})
+"""A worker reports the loss (command), or its session falls silent (lapse). No timer ends an attempt."""
+
+CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
+    **dict.fromkeys(e.EVENTS, COMMAND),
+    **dict.fromkeys((e.JobQueued, e.JobForgotten, e.WorkerForgotten, e.CommandIdForgotten), TIMER),
+    **dict.fromkeys((e.AttemptLost, e.JobHeld, e.JobCancelled), LOSS),
+    e.JobFailed: LOSS | TIMER,
+    e.JobStopRequested: COMMAND | TIMER,
+    e.AttemptDispatched: frozenset({e.Cause.OFFER}),
+    e.WorkerLost: frozenset({e.Cause.LAPSE}),
+    e.UpgradeFinalized: frozenset({e.Cause.UPGRADE}),
+}
+"""The causes that each type of event may have."""
+
+
+def check_cause(event: e.Event) -> Iterator[Violation]:
+    """Judge whether the event has a cause that its type may have."""
+    wanted = CAUSES[type(event)]
+    if event.cause not in wanted:
+        kind = ViolationKind.TIMER if wanted is TIMER else ViolationKind.CAUSE
+        yield Violation(kind, f"expected the cause {' or '.join(sorted(wanted))}, but found {event.cause}")

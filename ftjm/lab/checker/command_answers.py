@@ -1,0 +1,151 @@
+"""The rules on answers: a command has one answer, of a type that fits the command, with the values that it gave.
+
+Every command that an owner consumes leads to at least one event that names its offset as the cause: the event that
+carries it out, a refusal, or the record of forwarding it to another partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ftjm.core.lifecycle import LIFECYCLE
+from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
+from ftjm.core.state.model import JobSpec, JobState
+from ftjm.lab.checker.verdict import Violation, ViolationKind
+
+if TYPE_CHECKING:
+    from ftjm.lab.checker.job import CheckedJob
+
+ANSWERS: dict[type[c.Command], tuple[type[e.Event], ...]] = {
+    c.SubmitJob: (e.JobSubmitted, e.SubmissionRepeated),
+    c.AwaitJob: (e.SubmissionRepeated,),
+    c.CancelJob: (e.JobCancelled, e.JobStopRequested),
+    c.HoldJob: (e.JobHeld,),
+    c.ReleaseJob: (e.JobReleased,),
+    c.RerunJob: (e.JobRerun,),
+    c.StartAttempt: (e.AttemptStarted,),
+    c.CompleteAttempt: (e.AttemptSucceeded, e.AttemptFailed),  # failed where its result is too large
+    c.FailAttempt: (e.AttemptFailed, e.AttemptLost),
+    c.CheckpointAttempt: (e.AttemptCheckpointed,),
+    c.DeclineAttempt: (e.AttemptDeclined,),
+}
+"""The events that may answer a command that is neither refused nor forwarded."""
+FURTHER: dict[type[e.Event], tuple[type[e.Event], ...]] = {
+    e.AttemptFailed: (e.JobFailed, e.JobCancelled),
+    e.AttemptLost: (e.JobFailed, e.JobCancelled, e.JobHeld),
+    e.AttemptDeclined: (e.JobFailed, e.JobCancelled),
+}
+"""Events that may follow an answer, caused by the same command."""
+KINDS = {kind.__name__: kind for kind in ANSWERS}
+SAME = frozenset(
+    {"run", "attempt", "session", "command_id", "awaits", "reason", "started_at", "ended_at", "exit_code", "signal",
+     "error", "result", "data"}
+)  # fmt: skip
+"""Fields that an event copies from its command, where both have the field."""
+NAME_MAX = 300
+"""Length to which a refusal shortens a name: a name in a command may be anything."""
+
+
+def check_events_of_command(ref: str, events: Sequence[e.Event]) -> Iterator[Violation]:
+    """Judge all events that one command caused: one answer, and what may follow that answer.
+
+    Args:
+        ref: offset of the command, as events name it.
+    """
+    arrived = isinstance(events[0], e.ForwardReceived)
+    if len(events) == arrived:
+        yield Violation(ViolationKind.LOST, f"expected an answer to the forwarded command {ref}, but found none")
+        return
+    first, more = events[arrived], events[arrived + 1 :]
+    allowed = FURTHER.get(type(first), ())
+    if len(more) > 1 or any(type(event) not in allowed or event.job_id != first.job_id for event in more):
+        found = ", ".join(f"{type(event).__name__} of {event.job_id or 'no job'}" for event in events)
+        yield Violation(ViolationKind.ANSWER, f"expected one answer to the command {ref}, but found {found}")
+    if isinstance(first, e.CommandRejected) and first.code == "INTERNAL_ERROR":
+        yield Violation(
+            ViolationKind.ANSWER, f"expected the command {ref} to be decided, but found {first.code}: {first.text}"
+        )
+
+
+def check_answer(ref: str, first: e.Event, command: c.Command | None) -> Iterator[Violation]:
+    """Judge whether an answer fits its command. `command` is `None` where the command cannot be decoded."""
+    kind = "unreadable command" if command is None else type(command).__name__
+    if isinstance(first, e.CommandRejected):
+        if not first.kind:
+            return  # the command was refused before it was decoded
+        about, wrong = first.kind, first.kind != kind
+    else:
+        about = type(first).__name__
+        wrong = command is None or not isinstance(first, (e.CommandForwarded, *ANSWERS[type(command)]))
+    if wrong or command is None:
+        yield Violation(ViolationKind.ANSWER, f"expected an answer to the {kind} {ref}, but found one as to {about}")
+    elif (first.queue, first.job_id) != (command.queue[:NAME_MAX], command.job_id[:NAME_MAX]):
+        text = f"expected an answer about {command.queue}/{command.job_id} to the {kind} {ref}"
+        yield Violation(ViolationKind.ANSWER, f"{text}, but found one about {first.queue}/{first.job_id}")
+    elif found := ", ".join(_differences(command, first)):
+        yield Violation(ViolationKind.ANSWER, f"expected the values of the {kind} {ref}, but found others for {found}")
+
+
+@cache
+def _common(command: type[c.Command], answer: type[e.Event]) -> list[str]:
+    if answer in (e.CommandRejected, e.CommandForwarded):
+        return []
+    fields = SAME & {*command.__struct_fields__} & {*answer.__struct_fields__}
+    # The events of a cancel have a reason of their own.
+    return sorted(fields - {"reason"} if command is c.CancelJob else fields)
+
+
+def _differences(command: c.Command, answer: e.Event) -> Iterator[str]:
+    for field in _common(type(command), type(answer)):
+        if field == "run" and isinstance(command, c.AttemptReport) and not command.run:
+            continue  # the worker does not know it
+        given, found = getattr(command, field), getattr(answer, field)
+        if field == "command_id" and found.startswith(f"{command.queue}/{command.job_id}/"):
+            found = found.rpartition("/")[2]
+        if given != found:
+            yield field
+    if isinstance(command, c.SubmitJob) and isinstance(answer, e.JobSubmitted):
+        yield from _other_fields(command.spec, answer.spec)
+
+
+def _other_fields(command: JobSpec, found: JobSpec) -> Iterator[str]:
+    if not command.retention_ms:  # then the event has the retention of the cluster
+        found = msgspec.structs.replace(found, retention_ms=0)
+    if found != command:
+        yield from (name for name in JobSpec.__struct_fields__ if getattr(command, name) != getattr(found, name))
+
+
+def check_refusal(event: e.CommandRejected, job: CheckedJob | None, command: c.Command | None) -> Iterator[Violation]:
+    """Judge whether the reason of a refusal is true.
+
+    Args:
+        job: the job that the refusal names; `None` where there is none.
+        command: the refused command; `None` where it is not known.
+    """
+    exists = job is not None and not job.forgotten
+    if not event.kind or job is None or not exists:
+        if event.code in ("WRONG_STATE", "STALE_ATTEMPT", "IDENTITY_TAKEN"):
+            yield Violation(ViolationKind.ANSWER, f"expected {event.code} of a job that exists only, but found none")
+        return
+    if event.code == "UNKNOWN_JOB":
+        yield Violation(ViolationKind.ANSWER, "expected the job to be known, but found UNKNOWN_JOB")
+    elif event.code == "WRONG_STATE" and (kind := KINDS.get(event.kind)) and _is_allowed(kind, job.state):
+        assert job.state is not None
+        text = f"expected the {event.kind} to be carried out in the state {job.state.name}"
+        yield Violation(ViolationKind.ANSWER, f"{text}, but found it refused")
+    elif event.code == "STALE_ATTEMPT" and job.attempt_open and _is_newest(command, job):
+        text = f"expected a report of attempt {job.attempt}, the newest, to be taken"
+        yield Violation(ViolationKind.ANSWER, f"{text}, but found it refused as stale")
+
+
+def _is_newest(command: c.Command | None, job: CheckedJob) -> bool:
+    return isinstance(command, c.AttemptReport) and (command.attempt, command.session) == (job.attempt, job.session)
+
+
+def _is_allowed(kind: type[c.Command], state: JobState | None) -> bool:
+    return any(state in LIFECYCLE[answer] for answer in ANSWERS[kind])

@@ -1,0 +1,275 @@
+"""The rules of one partition: the order of dispatches, the slots of sessions, and the timers, after every event.
+
+- Order: a dispatch takes the first ready job of its queue, by priority and then by age.
+- Limits: a session holds no more attempts than its offer has slots and places ahead, serves the queue, and is not lost.
+  An attempt is sent ahead if and only if all slots of the offer are taken, and only where partition and job allow it.
+- Timers: each event that a timer causes has a timer that was due, and no batch leaves behind a timer that was due
+  before it. If the evidence holds the pauses in which the partition could not decide, lateness beyond these pauses is
+  a violation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
+from ftjm.core.records.levels import AHEAD_LEVEL, FIRST_LEVEL
+from ftjm.core.state.model import JobState, StopReason, job_key
+from ftjm.lab.checker.evidence import Evidence
+from ftjm.lab.checker.intervals import uncovered
+from ftjm.lab.checker.job import OUTCOMES, CheckedJob
+from ftjm.lab.checker.lazy_heap import LazyHeap
+from ftjm.lab.checker.remembered import COMMAND_ID_MS, SESSION_MS, RememberedNames
+from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
+
+TIMERS_MAX = 100
+"""A batch fires at most so many timers, and may leave others to the next batch."""
+TIMERS = ("waits_until", "deadline_at", "forget_at")
+"""Attributes of a `CheckedJob` that hold the time at which something is due."""
+
+
+class _Ready(NamedTuple):
+    name: JobName
+    job: CheckedJob
+    queue_entry: int
+
+    def counts(self) -> bool:
+        return self.job.queue_entry == self.queue_entry and self.job.state is JobState.READY
+
+
+class _Timer(NamedTuple):
+    name: JobName
+    job: CheckedJob
+    what: str
+    due_at: int
+    batch_no: int
+    """Batch in which the timer was set."""
+
+    def counts(self) -> bool:
+        return bool(getattr(self.job, self.what) == self.due_at)
+
+
+class PartitionRules:
+    """Judges the events of one partition. Its memory is that of live jobs, their timers, and open sessions."""
+
+    def __init__(self, number: int, evidence: Evidence) -> None:
+        """`number` is that of the partition."""
+        self._number = number
+        self._evidence = evidence
+        self._serial = 0
+        self._batch_no = 1
+        self._ready: dict[str, LazyHeap[_Ready]] = {}
+        self._timers: LazyHeap[_Timer] = LazyHeap(_Timer.counts)
+        self._attempts: Counter[str] = Counter()
+        """Number of open attempts, by session."""
+        self._emptied: dict[str, int] = {}
+        """The batch in which a session's last attempt ended. Timers come first in a batch, so the next batch may forget
+        the session."""
+        self._lost_sessions = RememberedNames("the loss of session", SESSION_MS, self._is_session_needed)
+        self._carried_out = RememberedNames("the command id", COMMAND_ID_MS)
+        """Ids of reruns that were carried out."""
+        self._fired: list[tuple[JobName, int]] = []
+        """Timers that fired in this batch: the job, and the time since which the timer was due."""
+        self._level = FIRST_LEVEL
+        """The record level that was made final."""
+        self.timers_judged = 0
+        """Timers whose lateness was judged, and that no pause would have excused."""
+        self._unsettled: dict[JobName, CheckedJob] = {}
+        self._previous_batch = (0, 0)
+        """The last batch: epoch of its owner, and the time at which the log took it."""
+
+    # -- events
+
+    def take_job_event(self, name: JobName, job: CheckedJob, event: e.Event) -> Iterator[Violation]:
+        """Judge an event of a job by the state before the event, and apply it."""
+        if isinstance(event, e.AttemptDispatched):
+            yield from self._check_deadline(job, event)
+            yield from self._check_order(name, job, event)
+            yield from self._check_ahead(job, event)
+            yield from self._check_limits(event)
+        elif isinstance(event, e.AttemptLost):
+            yield from self._check_loss(event)
+        else:
+            yield from self._check_timer(name, job, event)
+        before = [getattr(job, what) for what in TIMERS]
+        was_open, session = job.attempt_open, job.session
+        yield from job.take(self._number, event)
+        if isinstance(event, e.AttemptDispatched):
+            self._attempts[event.session] += 1
+        elif isinstance(event, OUTCOMES) and was_open:
+            self._attempts[session] -= 1
+            if not self._attempts[session]:
+                self._emptied[session] = self._batch_no
+        if isinstance(event, e.JobSubmitted | e.JobRerun):
+            self._serial += 1
+            job.age_order = self._serial
+        if isinstance(event, e.JobRerun):
+            yield from self._carried_out.add(event.command_id, event.at)
+        if job.state is JobState.READY and not isinstance(event, e.SubmissionRepeated):
+            self._enqueue(name, job)
+        for what, old in zip(TIMERS, before, strict=True):
+            if (due_at := getattr(job, what)) and due_at != old:
+                self._timers.add(due_at, _Timer(name, job, what, due_at, self._batch_no))
+        if job.unsettled:
+            self._unsettled[name] = job
+
+    def take_other_event(self, event: e.Event) -> Iterator[Violation]:
+        """Judge and apply an event that belongs to no job."""
+        match event:
+            case e.WorkerLost():
+                yield from self._lost_sessions.add(event.session, event.at)
+            case e.WorkerForgotten():
+                yield from self._lost_sessions.forget(event.session, event)
+                self._attempts.pop(event.session, None)
+                self._emptied.pop(event.session, None)
+            case e.UpgradeFinalized():
+                self._level = event.level
+            case e.CommandIdForgotten():
+                yield from self._carried_out.forget(event.command_id, event)
+            case _:
+                pass
+
+    def check_refusal(self, event: e.CommandRejected, command: c.Command | None) -> Iterator[Violation]:
+        """Judge a refusal as repeated. `command` is the refused command; `None` where that is not known."""
+        if event.code != "REPEATED" or not event.kind:
+            return  # a refusal without a kind is of a forwarded command that came twice
+        if isinstance(command, c.RerunJob) and not self._carried_out.has_request(command):
+            text = f"expected the command id {command.command_id} to be carried out"
+            yield Violation(ViolationKind.ANSWER, f"{text}, but found it refused as repeated")
+
+    def _is_session_needed(self, session: str) -> bool:
+        return self._attempts[session] > 0 or self._emptied.get(session) == self._batch_no
+
+    def _enqueue(self, name: JobName, job: CheckedJob) -> None:
+        self._serial += 1
+        job.queue_entry = self._serial
+        queue = self._ready.get(name[0])
+        if queue is None:
+            queue = self._ready[name[0]] = LazyHeap(_Ready.counts)
+        # By priority, then age; an order is below 2^40 for the next hundred years.
+        queue.add((-job.terms.priority << 40) + job.age_order, _Ready(name, job, job.queue_entry))
+
+    def _check_deadline(self, job: CheckedJob, event: e.AttemptDispatched) -> Iterator[Violation]:
+        if 0 < job.deadline_at <= event.at:
+            text = f"expected no attempt after the deadline, {job.deadline_at}"
+            yield Violation(ViolationKind.TIMER, f"{text}, but found one at {event.at}")
+
+    def _check_order(self, name: JobName, job: CheckedJob, event: e.AttemptDispatched) -> Iterator[Violation]:
+        queue = self._ready.get(name[0])
+        while queue and (head := queue.head()) and head.job is not job and 0 < head.job.deadline_at <= event.at:
+            queue.drop_head()  # it is not started any more: its deadline has passed
+        first = queue.head() if queue else None
+        if first is not None and first.job is not job and job.state is JobState.READY:
+            yield Violation(
+                ViolationKind.ORDER,
+                f"expected {job_key(*first.name)} to be dispatched first (priority {first.job.terms.priority}, rank "
+                f"{first.job.age_order}), but found this one (priority {job.terms.priority}, rank {job.age_order})",
+            )
+
+    def _check_limits(self, event: e.AttemptDispatched) -> Iterator[Violation]:
+        session = event.session
+        if session in self._lost_sessions:
+            yield Violation(
+                ViolationKind.LIMIT, f"expected no work for session {session}, which is lost, but found some"
+            )
+        if self._evidence.offers is None:
+            return
+        if event.queue not in self._evidence.offers.queues.get(session, ()):
+            text = f"expected that session {session} served the queue {event.queue}, but found that it does not"
+            yield Violation(ViolationKind.UNDISPATCHED, text)
+        offer = self._evidence.offers.by_number.get((session, self._number, event.offer))
+        if offer is None:
+            yield Violation(
+                ViolationKind.LIMIT, f"expected that session {session} had made the offer {event.offer}, but found none"
+            )
+            return
+        held = self._attempts[session]
+        if held >= offer.slots + offer.ahead:
+            text = f"expected at most {offer.slots + offer.ahead} attempts with session {session} by its offer"
+            yield Violation(ViolationKind.LIMIT, f"{text} {event.offer}, but found {held + 1}")
+        elif event.ahead != (held >= offer.slots):
+            text = f"expected attempts beyond the {offer.slots} slots of session {session}, and no others, to go ahead"
+            yield Violation(ViolationKind.LIMIT, f"{text}, but found attempt {held + 1} otherwise")
+
+    def _check_ahead(self, job: CheckedJob, event: e.AttemptDispatched) -> Iterator[Violation]:
+        if event.ahead and (reason := "its partition's level" if self._level < AHEAD_LEVEL else job.not_ahead):
+            yield Violation(ViolationKind.LIMIT, f"expected it not to be sent ahead ({reason}), but found that it was")
+
+    def _check_loss(self, event: e.AttemptLost) -> Iterator[Violation]:
+        """Judge the cause of a loss: an attempt is lost with its session, unless its worker reports the loss."""
+        if event.cause is not e.Cause.COMMAND and event.session not in self._lost_sessions:
+            text = f"expected session {event.session} to be lost before its attempts"
+            yield Violation(ViolationKind.CAUSE, f"{text}, but found it open")
+        if event.cause is e.Cause.LAPSE and event.cause_ref != event.session:
+            text = f"expected a loss because of session {event.session}"
+            yield Violation(ViolationKind.CAUSE, f"{text}, but found it because of {event.cause_ref or 'none'}")
+
+    def _check_timer(self, name: JobName, job: CheckedJob, event: e.Event) -> Iterator[Violation]:
+        match event:
+            case e.JobQueued():
+                due_at = job.waits_until
+            case e.JobForgotten():
+                due_at = job.forget_at
+            case e.JobStopRequested(reason=StopReason.DEADLINE):
+                due_at = job.deadline_at
+            case e.JobFailed() if event.cause is e.Cause.TIMER and not job.unsettled:
+                due_at = job.deadline_at
+            case _:
+                return
+        if event.cause is e.Cause.TIMER and (not due_at or event.cause_ref != str(due_at)):
+            text = f"expected a timer that the job has (for {due_at})" if due_at else "expected no timer"
+            yield Violation(ViolationKind.TIMER, f"{text}, but found one for {event.cause_ref}")
+        elif event.at < due_at:
+            yield Violation(ViolationKind.TIMER, f"expected nothing before {due_at}, but found it at {event.at}")
+        else:
+            self._fired.append((name, max(due_at, job.run_began_at)))
+
+    # -- batches
+
+    def close_batch(self, closed: e.BatchClosed, time_ms: int) -> Iterator[Violation]:
+        """Judge the end of a batch: no job may be left unsettled, and no timer that was due may be left behind.
+
+        Args:
+            time_ms: when the log took the batch, by the brokers' clock.
+        """
+        for name, job in self._unsettled.items():
+            if job.unsettled:
+                yield Violation(
+                    ViolationKind.END,
+                    f"{job_key(*name)}: expected its end to follow {job.unsettled.reason}, but found none",
+                )
+        self._unsettled.clear()
+        yield from self._check_overdue(closed)
+        if self._evidence.slack_ms is not None:
+            yield from self._check_lateness(closed.owner_epoch, time_ms)
+        self._fired.clear()
+        self._previous_batch = closed.owner_epoch, time_ms
+        self._batch_no += 1
+
+    def _check_overdue(self, closed: e.BatchClosed) -> Iterator[Violation]:
+        if not closed.events or len(self._fired) >= TIMERS_MAX:
+            # A batch without events only records what the outbox has sent; a full one leaves timers to the next.
+            return
+        while (timer := self._timers.head()) and timer.due_at <= closed.now and timer.batch_no < self._batch_no:
+            self._timers.drop_head()
+            text = f"{job_key(*timer.name)}: expected its timer for {timer.due_at} to fire by {closed.now}"
+            yield Violation(ViolationKind.TIMER, f"{text}, but found it left behind")
+        for remembered in (self._carried_out, self._lost_sessions):
+            yield from remembered.check_overdue(closed.now)
+
+    def _check_lateness(self, owner_epoch: int, time_ms: int) -> Iterator[Violation]:
+        """Judge lateness by the brokers' clock, since the clock of an owner may be wrong."""
+        pauses = list(self._evidence.pauses.get(self._number, ()))
+        before_epoch, before_ms = self._previous_batch
+        if owner_epoch != before_epoch:
+            # Between two owners, no scheduler could decide.
+            pauses.append((before_ms, time_ms))
+        for name, due_at in self._fired:
+            late = uncovered(due_at, time_ms, pauses)
+            self.timers_judged += late >= time_ms - due_at
+            if self._evidence.slack_ms is not None and late > self._evidence.slack_ms:
+                text = f"{job_key(*name)}: expected what was due at {due_at} within {self._evidence.slack_ms} ms"
+                yield Violation(ViolationKind.TIMER, f"{text} beyond all pauses, but found it {late:g} ms late")

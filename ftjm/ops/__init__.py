@@ -1,0 +1,1 @@
+"""Tools for operators of a running cluster: doctor, drain, snapshots, export and import, upgrade."""

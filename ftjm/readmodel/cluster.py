@@ -1,0 +1,64 @@
+"""Workers, schedulers and queues as documents, put together from presence."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from ftjm.core.records.messages import QueueDemand, WorkerHeartbeat
+from ftjm.core.state.model import JobState
+from ftjm.readmodel.documents.cluster import (
+    QueueDocument,
+    SchedulerDocument,
+    WorkerDocument,
+    queue_document,
+    scheduler_document,
+    worker_document,
+)
+from ftjm.readmodel.presence import Presence, WorkerSession
+
+
+def worker_documents(sessions: Iterable[WorkerSession]) -> list[WorkerDocument]:
+    """Render worker sessions."""
+    return [
+        worker_document(session.heartbeat, session.silent_ms, session.state, alive=session.alive)
+        for session in sessions
+    ]
+
+
+def scheduler_documents(presence: Presence) -> list[SchedulerDocument]:
+    """Render all schedulers of the last minute."""
+    return [scheduler_document(one.heartbeat, one.silent_ms, alive=one.alive) for one in presence.schedulers()]
+
+
+def workers_by_queue(presence: Presence) -> dict[str, list[WorkerHeartbeat]]:
+    """The worker sessions that take jobs, by each queue that they serve."""
+    serving: dict[str, list[WorkerHeartbeat]] = defaultdict(list)
+    for session in presence.workers():
+        if session.alive:
+            for queue in session.heartbeat.queues:
+                serving[queue].append(session.heartbeat)
+    return serving
+
+
+def queue_documents(presence: Presence) -> list[QueueDocument]:
+    """Render all queues by name, from heartbeats alone: those with jobs by their owners' reports, and those served."""
+    demands: dict[str, tuple[int | None, str | None, QueueDemand]] = {}
+    for number, owner in sorted(presence.owners().items()):
+        demands |= {demand.queue: (number, owner.scheduler, demand) for demand in owner.demand if demand.queue}
+    serving = workers_by_queue(presence)
+    found = []
+    for queue in sorted({*demands, *serving}):
+        partition, scheduler, demand = demands.get(queue) or (None, None, QueueDemand(queue=queue, ready=0))
+        found.append(
+            queue_document(
+                queue,
+                partition=partition,
+                owner=scheduler,
+                states={state.name: demand.counts[state] for state in JobState if state < len(demand.counts)},
+                ready=demand.ready,
+                oldest_ready_at=demand.oldest_at,
+                workers=serving.get(queue, []),
+            )
+        )
+    return found

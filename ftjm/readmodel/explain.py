@@ -1,0 +1,176 @@
+"""Explains in words why a job is not running.
+
+An explanation is computed when it is asked for, and never stored. `gather_facts` collects what it needs from the
+projection (the job, and the jobs before it) and from presence (workers, and the owner of the job's partition);
+`explain` is a pure function from these facts to the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ftjm.core.records.messages import SessionState, WorkerHeartbeat
+from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState
+from ftjm.readmodel.documents.explanation import ExplanationDocument, Reason
+from ftjm.readmodel.presence import Presence
+from ftjm.readmodel.queries import AHEAD_MAX, Reader, StoredJob
+from ftjm.readmodel.tables import submission_place
+from ftjm.runtime.clock import wall_ms
+from ftjm.runtime.durations import format_duration, format_time
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A worker session, as far as an explanation needs it."""
+
+    worker: str
+    queues: list[str]
+    slots: int
+    busy: int
+    draining: bool
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """Everything that an explanation is made from."""
+
+    queue: str
+    job: Job
+    now: int
+    """Wall clock, ms."""
+    ahead: int
+    """Number of READY jobs of the queue that are served before this one."""
+    ahead_max: int
+    """The number at which counting `ahead` stopped."""
+    owned: bool
+    """Whether a live scheduler owns the queue's partition."""
+    partition: int
+    servers: Sequence[Server]
+    """All worker sessions that are within their leases."""
+    worker: str = ""
+    """Name of the worker that the newest attempt was sent to; empty if there is none."""
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """The reason why a job is not running: a code for programs; for people, the situation and what to do about it."""
+
+    reason: Reason
+    text: str
+    todo: str = ""
+
+
+def jobs_ahead(reader: Reader, found: StoredJob) -> int | None:
+    """How many jobs of its queue are served before this one; None for a job that is not READY."""
+    job = found.listed.job
+    return reader.ahead(found.listed.queue, job) if job.state is JobState.READY else None
+
+
+def gather_facts(found: StoredJob, ahead: int | None, presence: Presence) -> Facts:
+    """Collect what explains the state of a job now.
+
+    Args:
+        ahead: the result of `jobs_ahead`.
+    """
+    partition, _ = submission_place(found.listed.id)
+    return Facts(
+        queue=found.listed.queue,
+        job=found.listed.job,
+        now=wall_ms(),
+        ahead=ahead or 0,
+        ahead_max=AHEAD_MAX,
+        owned=partition in presence.owners(),
+        partition=partition,
+        servers=[_server(session.heartbeat) for session in presence.workers() if session.within_lease],
+        worker=found.listed.worker,
+    )
+
+
+def explanation_document(found: StoredJob, ahead: int | None, presence: Presence) -> ExplanationDocument:
+    """Explain a job, as the document that users see.
+
+    Args:
+        ahead: the result of `jobs_ahead`.
+    """
+    explanation = explain(gather_facts(found, ahead, presence))
+    return ExplanationDocument(
+        job=found.listed.key,
+        state=found.listed.job.state.name,
+        reason=explanation.reason,
+        text=explanation.text,
+        todo=explanation.todo or None,
+        ahead=ahead,
+    )
+
+
+def _server(heartbeat: WorkerHeartbeat) -> Server:
+    draining = heartbeat.state is not SessionState.OPEN
+    return Server(heartbeat.worker, heartbeat.queues, heartbeat.slots, heartbeat.busy, draining)
+
+
+def explain(facts: Facts) -> Explanation:
+    """Explain why the job is not running. For a job that runs or has ended, the explanation states that."""
+    job = facts.job
+    if job.state in TERMINAL:
+        because = f" ({job.reason})" if job.reason else ""
+        text = f"run {job.run} ended as {job.state.name} at {format_time(job.ended_at)}{because}"
+        return Explanation(Reason.NONE, text, "run it once more: ftjm rerun")
+    if job.state in LIVE:
+        return _live(facts)
+    if not facts.owned:
+        text = f"no live scheduler owns partition {facts.partition}, which decides about the queue"
+        return Explanation(Reason.NO_SCHEDULER, text, "start one: ftjm scheduler; see `ftjm inspect partitions`")
+    match job.state:
+        case JobState.HELD:
+            because = f": {job.reason}" if job.reason else ""
+            return Explanation(Reason.HELD, f"it is held{because}", "release it: ftjm release")
+        case JobState.SCHEDULED:
+            return Explanation(Reason.START_TIME, f"it starts at {_at(job.due_at, facts.now)}")
+        case JobState.RETRY_WAIT:
+            text = f"attempt {job.attempt} ended with {job.reason}; the next one may start at"
+            return Explanation(Reason.BACKOFF, f"{text} {_at(job.due_at, facts.now)}")
+        case JobState.PENDING:
+            return Explanation(Reason.DEPENDENCY, job.reason or "it waits for other jobs")
+        case _:
+            return _ready(facts)
+
+
+def _live(facts: Facts) -> Explanation:
+    job = facts.job
+    where = f"on worker {facts.worker}" if facts.worker else "on a worker"
+    if job.state is JobState.DISPATCHED:
+        since = format_time(job.dispatched_at)
+        text = f"attempt {job.attempt} was sent to run {where} at {since}, and has not started there yet"
+        return Explanation(Reason.NONE, text)
+    stopping = f", and is being stopped ({job.stopping})" if job.stopping else ""
+    since = format_time(job.started_at)
+    return Explanation(Reason.NONE, f"attempt {job.attempt} has been running {where} since {since}{stopping}")
+
+
+def _ready(facts: Facts) -> Explanation:
+    serving = [server for server in facts.servers if facts.queue in server.queues]
+    taking = [server for server in serving if not server.draining]
+    if not taking:
+        others = f"{len(facts.servers)} worker(s) serve other queues" if facts.servers else "there is no worker at all"
+        text = f"all {len(serving)} worker(s) that serve queue {facts.queue} are leaving"
+        if not serving:
+            text = f"no worker serves queue {facts.queue}; {others}"
+        return Explanation(Reason.NO_WORKER, text, f"start one: ftjm worker --queue {facts.queue}")
+    slots, busy = sum(server.slots for server in taking), sum(min(server.busy, server.slots) for server in taking)
+    if facts.ahead:
+        count = f"at least {facts.ahead}" if facts.ahead >= facts.ahead_max else str(facts.ahead)
+        text = f"{count} job(s) of queue {facts.queue} are served first: of a higher priority, or of the same and older"
+        return Explanation(
+            Reason.PRIORITY,
+            f"{text}; {busy} of {slots} slot(s) of {len(taking)} worker(s) are busy",
+            "wait, add workers or slots, or submit with a higher --priority",
+        )
+    if busy >= slots:
+        text = f"it is next, but all {slots} slot(s) of the {len(taking)} worker(s) that serve its queue are busy"
+        return Explanation(Reason.RESOURCES, text, "wait, or add workers or slots")
+    text = f"it is next; {slots - busy} slot(s) are free, and one is about to be offered to its partition"
+    return Explanation(Reason.RESOURCES, text)
+
+
+def _at(due: int, now: int) -> str:
+    left = f", in {format_duration((due - now) // 1000 * 1000)}" if due - now >= 1000 else ""
+    return f"{format_time(due)}{left}"

@@ -1,0 +1,1 @@
+"""The base of every room: settings, errors, logs, time, locks, child processes."""

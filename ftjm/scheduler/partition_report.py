@@ -1,0 +1,215 @@
+"""The report on a partition that heartbeats carry, and the statistics of its queues, which `/metrics` shows, too.
+
+An owner looks in every turn of its loop whether its report may have changed, and a partition may have a hundred
+thousand queues. So only the rows that were written since are read, and a heartbeat lists a bounded number of queues:
+first those with jobs that wait for a slot, since workers offer their slots by that; then some others, for people.
+
+    rows written ─► counts, waiting ─► at most so many queues that wait, and one entry for the rest ─► demand
+                                   └─► some queues where nothing waits, chosen once a second ──────────┘
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import msgspec
+
+from ftjm.core.records.messages import OfferTaken, PartitionReport, QueueDemand
+from ftjm.core.state.model import JobState, Position, Queue, job_key
+from ftjm.core.state.view import StateView
+from ftjm.engine.liveness import Liveness
+from ftjm.scheduler.ownership import Role
+
+READY = JobState.READY
+SELDOM_MS = 1_000
+"""Pause between two searches for the oldest jobs; of many queues also between two copies of their counts, and two
+choices of those without waiting jobs."""
+OLDEST_QUEUES_MAX = 200
+"""Queues of one partition whose oldest job is searched for."""
+UNCHANGED_MS = 100
+"""Pause between two reports while nothing has changed but the time."""
+FEW_QUEUES = 1_000
+"""A partition with at most this many queues copies all their counts at every change."""
+WAITING_QUEUES_MAX = 1_000
+"""Queues of one partition with waiting jobs that one heartbeat lists."""
+ALL_WAITING_QUEUES_MAX = 16_000
+"""The same of all partitions. With the longest names that is 3 MB; a record may have 4 MB."""
+ALL_OTHER_QUEUES_MAX = 2_000
+"""Queues of all partitions without waiting jobs that one heartbeat lists. They only inform people, and each costs 30
+bytes or more in every heartbeat."""
+
+
+class QueueStatistics(msgspec.Struct, frozen=True):
+    """The queues of a partition at one moment. It is replaced as a whole, so any thread may read it."""
+
+    counts: dict[str, list[int]] = {}
+    """For each queue, the number of jobs in each state, indexed by `JobState`. Of many queues it is up to a
+    second old."""
+    oldest_at: dict[str, int] = {}
+    """For each queue, since when its oldest job waits, ms since the Unix epoch; 0 if none waits. Only the first job of
+    each priority is compared."""
+    demand: list[QueueDemand] = []
+    """The queues that heartbeats list."""
+    waiting_jobs: int = 0
+    """How many jobs of all queues wait for a slot."""
+
+
+class QueueStatisticsReader:
+    """Follows one partition's queues. Only the partition's thread uses it."""
+
+    def __init__(self, partitions: int) -> None:
+        """`partitions` is the number of partitions of the cluster, which share the room in heartbeats."""
+        self._waiting_max = min(WAITING_QUEUES_MAX, ALL_WAITING_QUEUES_MAX // partitions)
+        self._others_max = ALL_OTHER_QUEUES_MAX // partitions
+        self._counts: dict[str, list[int]] = {}
+        self._waiting: dict[str, int] = {}
+        """How many jobs of a queue wait for a slot, for each queue with such jobs."""
+        self._waiting_jobs = 0
+        self._others: list[str] = []
+        self._searched_at = 0
+        self._statistics = QueueStatistics()
+
+    def read(self, state: StateView, now: int) -> QueueStatistics:
+        """Count the jobs of each queue whose row has changed. Once a second, search for the oldest ones, too.
+
+        Args:
+            state: the partition's state.
+            now: ms of any steady clock.
+        """
+        changed = state.changed_queues()
+        seldom = changed is None or now - self._searched_at >= SELDOM_MS
+        if changed is None:
+            self._counts, self._waiting, self._waiting_jobs = {}, {}, 0
+            for name, row in state.queues():
+                self._note(name, row)
+        for name in changed or ():
+            self._note(name, state.queue(name))
+        if not changed and not seldom:
+            return self._statistics
+        counts, oldest_at = self._statistics.counts, self._statistics.oldest_at
+        if seldom or len(self._counts) <= FEW_QUEUES:
+            counts = dict(self._counts)
+            others = (name for name in self._counts if name not in self._waiting)
+            self._others = list(islice(others, self._others_max))
+        if seldom:
+            self._searched_at = now
+            oldest_at = {name: _oldest_at(state, name) for name in islice(self._waiting, OLDEST_QUEUES_MAX)}
+        self._statistics = QueueStatistics(counts, oldest_at, self._demand(oldest_at), self._waiting_jobs)
+        return self._statistics
+
+    def _note(self, name: str, row: Queue | None) -> None:
+        self._waiting_jobs -= self._waiting.get(name, 0)
+        if row is None:
+            self._counts.pop(name, None)
+        else:
+            # A copy: the next batch changes the row in place, and other threads read the statistics.
+            self._counts[name] = list(row.counts)
+        if row is not None and row.counts[READY]:
+            self._waiting[name] = row.counts[READY]
+            self._waiting_jobs += row.counts[READY]
+        else:
+            self._waiting.pop(name, None)
+
+    def _demand(self, oldest_at: dict[str, int]) -> list[QueueDemand]:
+        listed = list(islice(self._waiting, self._waiting_max))
+        others = [name for name in self._others if name in self._counts and name not in self._waiting]
+        demand = [
+            QueueDemand(
+                queue=name, ready=self._counts[name][READY], counts=self._counts[name], oldest_at=oldest_at.get(name, 0)
+            )
+            for name in (*listed, *others)
+        ]
+        if len(self._waiting) > len(listed):
+            unlisted = self._waiting_jobs - sum(self._waiting[name] for name in listed)
+            demand.append(QueueDemand(queue="", ready=unlisted))
+        return demand
+
+
+def _oldest_at(state: StateView, queue: str) -> int:
+    jobs = (state.job(job_key(queue, job_id)) for _, _, job_id in state.ready(queue, first_only=True))
+    return min((job.ready_at for job in jobs if job is not None), default=0)
+
+
+def partition_report(
+    partition: int,
+    role: str,
+    state: StateView,
+    queues: QueueStatistics,
+    liveness: Liveness | None,
+    now: int,
+) -> PartitionReport:
+    """Return the report on a partition that is followed or owned here.
+
+    Args:
+        partition: the partition.
+        role: the role of this instance in it.
+        state: its state.
+        queues: the statistics of its queues.
+        liveness: the sessions whose offers are reported as seen; None if the partition is not owned here.
+        now: ms of the clock of `liveness`.
+    """
+    taken = sorted(liveness.taken(partition, now).items()) if liveness else []
+    return PartitionReport(
+        partition=partition,
+        role=role,
+        owner_epoch=state.position.owner_epoch,
+        applied_offset=state.position.applied_offset,
+        next_command=state.position.next_command,
+        demand=queues.demand,
+        taken=[OfferTaken(session=session, number=number) for session, number in taken],
+    )
+
+
+class Reporter:
+    """Makes the reports on one partition that is followed or owned here. Only the partition's thread uses it."""
+
+    def __init__(self, partition: int, partitions: int, liveness: Liveness) -> None:
+        """`partitions` is the number of partitions of the cluster; `liveness` knows the sessions of workers."""
+        self._partition = partition
+        self._liveness = liveness
+        self._reader = QueueStatisticsReader(partitions)
+        self._role: Role | None = None
+        self._position: Position | None = None
+        self._offers_changed = 0
+        self._reported_at = 0
+
+    def changes(self, role: Role, state: StateView, now: int) -> tuple[QueueStatistics, PartitionReport] | None:
+        """The statistics and the report, if they may differ from the last ones; else None.
+
+        They follow from the role, from the rows (each batch sets a new position), and from the offers of workers. Time
+        alone changes little (a session falls silent, a job becomes the oldest), and is looked at every `UNCHANGED_MS`.
+
+        Args:
+            role: the role of this instance in the partition. An owner counts the jobs of queues.
+            state: the partition's state.
+            now: ms of the clock of `liveness`.
+        """
+        owns, changed = role is Role.OWNER, self._liveness.changed
+        same = state.position is self._position and role is self._role
+        if same and changed == self._offers_changed and now - self._reported_at < UNCHANGED_MS:
+            return None
+        self._position, self._role, self._offers_changed, self._reported_at = state.position, role, changed, now
+        queues = self._reader.read(state, now) if owns else QueueStatistics()
+        return queues, partition_report(self._partition, role, state, queues, self._liveness if owns else None, now)
+
+
+def role_report(partition: int, role: str) -> PartitionReport:
+    """Return the report on a partition of which this instance has no state: only its role."""
+    return PartitionReport(
+        partition=partition, role=role, owner_epoch=0, applied_offset=-1, next_command=0, demand=[], taken=[]
+    )
+
+
+def must_report_soon(reported: PartitionReport, report: PartitionReport) -> bool:
+    """Whether a new report should be sent at once: the role, the seen offers or the queues that have waiting jobs have
+    changed since the one that was reported."""
+    if (reported.role, reported.taken) != (report.role, report.taken):
+        return True
+    return reported.demand is not report.demand and _waiting(reported) != _waiting(report)
+
+
+def _waiting(report: PartitionReport) -> list[str]:
+    """The queues that have waiting jobs. If they are too many to list, workers offer slots to all of them, so it does
+    not matter which are listed."""
+    waiting = [demand.queue for demand in report.demand if demand.ready]
+    return [""] if "" in waiting else waiting

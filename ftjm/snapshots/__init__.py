@@ -1,0 +1,1 @@
+"""Snapshots of a store: lists, uploads and restores them."""

@@ -1,0 +1,250 @@
+"""Validates a job as users write it (in files, options, HTTP and Python), and makes the `JobSpec` of the log."""
+
+from __future__ import annotations
+
+import difflib
+from base64 import b32encode
+from collections.abc import Mapping, Set
+from hashlib import blake2b
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import ConfigDict, Field, ValidationError, create_model, model_validator
+
+from ftjm.core.identity import content_hash
+from ftjm.core.state.model import JobSpec
+from ftjm.runtime.errors import short
+from ftjm.specs.executors import (
+    ARGUMENT_FIELDS,
+    BY_NAME,
+    SCHEMAS,
+    ArgumentError,
+    ExecutorSchema,
+    Fields,
+    IdentityFields,
+)
+from ftjm.specs.fields import (
+    ENTRIES_MAX,
+    ContinueFor,
+    Deadline,
+    Duration,
+    EnvironmentName,
+    Flag,
+    Name,
+    Text,
+    Time,
+    WorkerLossPolicy,
+    at_most,
+    between,
+    shown,
+)
+
+INLINE_LIMIT_BYTES = 256 * 1024
+PROBLEMS_MAX = 100
+"""Problems that are told of one job. Each costs time to word, and a body of 1 MB may hold 45,000 of them."""
+NAMES_MAX = 200
+"""Fields of one job, of which most may be unknown ones."""
+HINT_CHARACTERS_MAX = 40
+"""An unknown field with a longer name is compared with no known ones."""
+
+
+class JobRequest(NamedTuple):
+    """A job to submit. `job_id` is empty where the user gave none."""
+
+    queue: str
+    job_id: str
+    spec: JobSpec
+
+
+class FieldProblem(NamedTuple):
+    """A fault of one field. The path is empty if the fault is of the job as a whole."""
+
+    path: tuple[str | int, ...]
+    text: str
+
+    def __str__(self) -> str:
+        field = ".".join(short(str(part)) for part in self.path)
+        return f"{short(field, 200)}: {self.text}" if field else self.text
+
+
+class InvalidJobError(Exception):
+    """A job that cannot be submitted as it is written, with all of its faults."""
+
+    def __init__(self, problems: list[FieldProblem]) -> None:
+        super().__init__("; ".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class Backoff(Fields):
+    """Delays between attempts: `initial`, times `factor` after each failure, at most `max`."""
+
+    initial: Duration | None = None
+    factor: Annotated[float | None, between(float, 1, 100)] = None
+    max: Duration | None = None
+
+
+class Disconnect(Fields):
+    """What happens to an attempt while its worker is cut off from the log."""
+
+    continue_for: ContinueFor | None = None
+
+
+class PolicyFields(IdentityFields):
+    """The fields of a job that do not depend on its executor. A field that is not given has `JobSpec`'s default."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [schema.field]} for schema in SCHEMAS]},
+    )
+
+    env: Annotated[dict[EnvironmentName, Text], at_most(ENTRIES_MAX, "variables")] | None = Field(
+        None, serialization_alias="environment"
+    )
+    labels: Annotated[dict[Name, Text], at_most(ENTRIES_MAX, "labels")] | None = None
+    cwd: Text | None = Field(None, serialization_alias="working_directory")
+    priority: Annotated[int | None, between(int, 0, 100)] = None
+    hold: Flag | None = Field(None, serialization_alias="held")
+    delay: Duration | None = Field(None, serialization_alias="delay_ms")
+    start_at: Time | None = None
+    timeout: Duration | None = Field(None, serialization_alias="timeout_ms")
+    deadline: Deadline | None = None
+    max_attempts: Annotated[int | None, between(int, 1, 10_000)] = None
+    backoff: Backoff = Backoff()
+    on_worker_loss: WorkerLossPolicy | None = None
+    worker_losses_max: Annotated[int | None, between(int, 0, 10_000)] = None
+    disconnect: Disconnect = Disconnect()
+    cancel_grace: Duration | None = Field(None, serialization_alias="cancel_grace_ms")
+    retention: Duration | None = Field(None, serialization_alias="retention_ms")
+
+    @model_validator(mode="after")
+    def _one_start(self) -> PolicyFields:
+        if self.delay is not None and self.start_at is not None:
+            raise ValueError("expected either delay or start_at, but found both")
+        return self
+
+
+JobFields: type[PolicyFields] = create_model(
+    "JobFields",
+    __base__=(PolicyFields, *(schema.fields for schema in reversed(SCHEMAS))),  # type: ignore[arg-type]
+    __module__=__name__,
+    __doc__="Every field that a job may have in a file. A field that is not given has `JobSpec`'s default.",
+)
+"""The model of a whole job: identity, the arguments of every executor, and policies."""
+_SPECIAL = {"queue", "job_id", "deadline", "backoff", "disconnect", *ARGUMENT_FIELDS}
+
+
+def parse_job(fields: Any, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> JobRequest:
+    """Validate one job.
+
+    Args:
+        fields: The fields as the user wrote them, by name. One that is None counts as not given, except `payload`.
+        inline_limit_bytes: The largest payload, in bytes.
+
+    Raises:
+        InvalidJobError: Some fields are wrong. It names all of them.
+    """
+    if not isinstance(fields, Mapping):
+        raise InvalidJobError([FieldProblem((), f"expected a job's fields, but found {shown(fields)}")])
+    if len(fields) > NAMES_MAX:
+        raise InvalidJobError([FieldProblem((), f"expected a job's fields, but found {len(fields)} of them")])
+    given = {name: value for name, value in fields.items() if value is not None}
+    chosen = [schema for schema in SCHEMAS if schema.field in given]
+    problems = _mixed(chosen, given.keys() | fields.keys() & {"payload"})
+    try:
+        job = JobFields.model_validate(given)
+    except ValidationError as error:
+        problems += [_problem(details) for details in error.errors(include_url=False)[:PROBLEMS_MAX]]
+    if problems:
+        raise InvalidJobError(problems)
+    (schema,) = chosen
+    spec = _spec(job, schema, fields)
+    if problems := _oversize(spec, inline_limit_bytes):
+        raise InvalidJobError(problems)
+    return JobRequest(job.queue, job.job_id or "", spec)
+
+
+def derived_id(request: JobRequest, ordinal: int, batch: str = "") -> str:
+    """The id of a job that has none in its file. The same file submitted again gives the same ids.
+
+    The id is made from version 1 of the content hash wherever that can express the job, so that a file whose submission
+    was interrupted can be submitted again with a later program.
+
+    Args:
+        request: The job.
+        ordinal: The job's number among those of the same queue and content in the file, from 0.
+        batch: Another batch gives other ids.
+    """
+    content = content_hash(request.spec, 1) or content_hash(request.spec)
+    named = b"\0".join((batch.encode(), request.queue.encode(), content, str(ordinal).encode()))
+    return b32encode(blake2b(named, digest_size=15).digest()).decode().lower()
+
+
+def _mixed(chosen: list[ExecutorSchema], given: Set[str]) -> list[FieldProblem]:
+    """Faults of fields that do not go together: a job has one executor, and only the arguments of that one."""
+    if len(chosen) != 1:
+        known = " or ".join(schema.description for schema in SCHEMAS)
+        return [FieldProblem((), f"expected {known}, but found {'both' if chosen else 'neither'}")]
+    (schema,) = chosen
+    foreign = (given & ARGUMENT_FIELDS) - schema.fields.model_fields.keys()
+    return [FieldProblem((name,), schema.others) for name in sorted(foreign)]
+
+
+def _spec(job: PolicyFields, schema: ExecutorSchema, fields: Mapping[str, Any]) -> JobSpec:
+    written = ((name, getattr(job, name)) for name in ARGUMENT_FIELDS)
+    arguments = {name: value for name, value in written if value is not None}
+    if "payload" in fields:
+        arguments["payload"] = fields["payload"]  # null is a payload, too
+    try:
+        payload = schema.payload(arguments)
+    except ArgumentError as error:
+        raise InvalidJobError([FieldProblem(error.path, error.text)]) from None
+    chosen = job.model_dump(exclude=_SPECIAL, exclude_none=True, by_alias=True)
+    backoff, cut_off = job.backoff, job.disconnect
+    nested = {
+        "backoff_ms": backoff.initial,
+        "backoff_factor": backoff.factor,
+        "backoff_max_ms": backoff.max,
+        "continue_for_ms": cut_off.continue_for,
+    }
+    chosen |= {name: value for name, value in nested.items() if value is not None}
+    if job.deadline is not None:
+        name, value = job.deadline
+        chosen[name] = value
+    runs = {"executor": schema.name, "command": schema.command(arguments), "payload": payload}
+    return JobSpec(**{**schema.defaults, **runs, **chosen})
+
+
+def _oversize(spec: JobSpec, limit: int) -> list[FieldProblem]:
+    todo = "put it in a file or an object store, and pass its name"
+    texts = (*spec.command, *spec.environment, *spec.environment.values(), *spec.labels, *spec.labels.values())
+    schema = BY_NAME[spec.executor]
+    sizes = {
+        schema.payload_field: (len(spec.payload), schema.payload_text),
+        "command": (sum(len(text.encode()) for text in texts), " with env and labels"),
+    }
+    return [
+        FieldProblem((field,), f"expected at most {limit} bytes{what}, but found {size}; {todo}")
+        for field, (size, what) in sizes.items()
+        if size > limit
+    ]
+
+
+def _problem(details: Any) -> FieldProblem:
+    """An error of pydantic in the form of ftjm's messages."""
+    path = tuple(part for part in details["loc"] if part != "[key]")
+    match details["type"]:
+        case "value_error":
+            return FieldProblem(path, str(details["ctx"]["error"]))
+        case "extra_forbidden":
+            known = _known_beside(path)
+            name = str(path[-1])
+            close = difflib.get_close_matches(name, known, 1) if len(name) <= HINT_CHARACTERS_MAX else []
+            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+            return FieldProblem(path, f"unknown field{hint}")
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return FieldProblem(path, f"expected names with values, but found {shown(details['input'])}")
+        case _:
+            return FieldProblem(path, f"{details['msg']}, but found {shown(details['input'])}")
+
+
+def _known_beside(path: tuple[str | int, ...]) -> tuple[str, ...]:
+    nested: dict[str, type[Fields]] = {"backoff": Backoff, "disconnect": Disconnect}
+    return tuple((nested.get(str(path[0]), JobFields) if len(path) > 1 else JobFields).model_fields)

@@ -1,0 +1,1 @@
+"""The guard: the parent process of all attempts of a worker."""

@@ -1,0 +1,1 @@
+"""The worker's rules, pure: sessions, slot offers, reports, deadlines."""

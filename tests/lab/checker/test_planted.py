@@ -1,0 +1,63 @@
+"""The simulation runs with one rule of the product switched off, and the checker names the violation in its history.
+
+The checker cannot name faults that no log and no execution shows, such as messages that were not sent again, or stores
+that differ from the log.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from ftjm.lab.checker import Verdict, ViolationKind
+from tests.lab.checker.test_histories import judged
+from tests.simulation import planted_rules
+from tests.simulation.cluster import Cluster
+from tests.simulation.planted import PLANTED, plant
+from tests.simulation.test_planted import KNOWN
+
+assert planted_rules  # imported because it adds rules to PLANTED
+
+SEEDS = 300
+"""Seeds to try where the known seed no longer shows the fault."""
+NAMED = {
+    "an owner decides without fencing": ViolationKind.CHAIN,
+    "an owner decides without folding to the end": ViolationKind.CHAIN,
+    "the end of the log is read before the fence": ViolationKind.CHAIN,
+    "an unknown commit is taken for a success": ViolationKind.CHAIN,
+    "an owner acts before its commit": ViolationKind.DOUBLED,
+    "an owners time may go back": ViolationKind.CHAIN,
+    "forwarded commands are not told apart by number": ViolationKind.LOST,
+    "a stale attempt is accepted": ViolationKind.ANSWER,
+    "a job may be submitted twice": ViolationKind.DOUBLED,
+    "command ids are not remembered": ViolationKind.DOUBLED,
+    "losses are not counted": ViolationKind.END,
+    "an attempt that may continue is given up with its session": ViolationKind.OVERLAPPED,
+    "the memory of a session ends with its attempts": ViolationKind.CAUSE,
+    "a deadline is checked by its timer alone": ViolationKind.TIMER,
+    "silence does not start again with a new owner": ViolationKind.OVERLAPPED,
+    "a worker is given up without reading the lanes to their ends": ViolationKind.OVERLAPPED,
+    "a worker takes repeated messages": ViolationKind.OVERLAPPED,
+    "starts do not check the deadline": ViolationKind.OVERLAPPED,
+    "the guard does not kill at the deadline": ViolationKind.OVERLAPPED,
+    "a lapsed session goes on": ViolationKind.OVERLAPPED,
+    "the lease counts from the acknowledgement": ViolationKind.OVERLAPPED,
+    "a session goes by the clock of its host alone": ViolationKind.OVERLAPPED,
+    "the deadline has no margin": ViolationKind.OVERLAPPED,
+}
+
+
+def verdict_without(rule: str, seed: int) -> Verdict:
+    """Return the verdict on the history up to the point at which the simulation itself noticed the fault."""
+    with plant(rule):
+        cluster = Cluster(seed)
+        with suppress(Exception):
+            cluster.run()
+    return judged(cluster)
+
+
+@pytest.mark.parametrize("rule", NAMED)
+def test_a_rule_that_is_switched_off_is_named(rule):
+    assert rule in PLANTED
+    assert any(verdict_without(rule, seed).kinds[NAMED[rule]] for seed in (KNOWN[rule], *range(SEEDS)))

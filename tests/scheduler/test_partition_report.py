@@ -1,0 +1,232 @@
+"""What an owner reports of the queues of its partition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ftjm.adapters.avro import codec
+from ftjm.adapters.memory import MemoryStore
+from ftjm.core.decide.decision import Policy
+from ftjm.core.placement import Offer
+from ftjm.core.records import commands as c
+from ftjm.core.records.messages import PartitionReport, SchedulerHeartbeat, SessionState, SlotOffer, WorkerHeartbeat
+from ftjm.core.state.model import JobState
+from ftjm.engine.liveness import Liveness
+from ftjm.scheduler.ownership import Role
+from ftjm.scheduler.partition_report import (
+    ALL_OTHER_QUEUES_MAX,
+    UNCHANGED_MS,
+    WAITING_QUEUES_MAX,
+    QueueStatisticsReader,
+    Reporter,
+    must_report_soon,
+    partition_report,
+)
+from tests.core.consistency import check_state
+from tests.engine.world import NOW, QUEUE, World, offer
+
+
+def test_the_oldest_of_all_priorities_is_found():
+    world = World()
+    world.submit("low", priority=10)
+    world.work()
+    for number in range(3):
+        world.now += 1_000
+        world.submit(f"high-{number}", priority=90)
+        world.work()
+    reader = QueueStatisticsReader(1)
+    found = reader.read(world.owner.state, world.now)
+    assert found.oldest_at == {QUEUE: NOW}
+    assert found.counts[QUEUE][JobState.READY] == 4
+    world.work([Offer("s1", "w", 0, 5_000, (QUEUE,), 1, 4)])
+    assert reader.read(world.owner.state, world.now + 500).oldest_at == {QUEUE: NOW}, "searched for a moment ago"
+    assert reader.read(world.owner.state, world.now + 1_500).oldest_at == {}
+    assert list(world.owner.state.ready(QUEUE, first_only=True)) == []
+
+
+def test_heads_of_priorities_only():
+    world = World()
+    for number, priority in enumerate((50, 50, 20, 20, 80)):
+        world.submit(f"j{number}", priority=priority)
+    world.work()
+    assert [job for _, _, job in world.owner.state.ready(QUEUE, first_only=True)] == ["j4", "j0", "j2"]
+    assert [job for _, _, job in world.owner.state.ready(QUEUE)] == ["j4", "j0", "j1", "j2", "j3"]
+
+
+def test_a_report_has_all_queues_and_is_urgent_for_those_that_wait():
+    world = World()
+    world.submit("a")
+    world.submit("held", held=True, queue=QUEUE)
+    world.work()
+    state, reader = world.owner.state, QueueStatisticsReader(1)
+
+    def report() -> PartitionReport:
+        return partition_report(0, "owner", state, reader.read(state, world.now), Liveness(0), world.now)
+
+    before = report()
+    [demand] = before.demand
+    assert (demand.queue, demand.ready, demand.oldest_at, demand.counts[JobState.HELD]) == (QUEUE, 1, NOW, 1)
+    assert not must_report_soon(before, report())
+    world.work([offer()])
+    after = report()
+    assert [demand.ready for demand in after.demand] == [0]
+    assert must_report_soon(before, after)
+
+
+def test_what_cannot_differ_is_not_reported_again():
+    world = World()
+    liveness, state, now = Liveness(world.now), world.owner.state, world.now
+    reporter = Reporter(0, 1, liveness)
+
+    def taken(role: Role = Role.OWNER) -> list[tuple[str, int]] | None:
+        changes = reporter.changes(role, state, now)
+        return None if changes is None else [(each.session, each.number) for each in changes[1].taken]
+
+    assert [taken(), taken()] == [[], None]
+    world.submit("a")
+    world.work()
+    assert [taken(), taken()] == [[], None], "a batch was committed"
+    heard = WorkerHeartbeat(
+        session="s1",
+        worker="w",
+        host="h",
+        pid=1,
+        state=SessionState.OPEN,
+        lane=0,
+        lease_ms=5_000,
+        slots=1,
+        busy=0,
+        queues=[QUEUE],
+        offers=[SlotOffer(partition=0, number=7, slots=1)],
+    )
+    liveness.receive(heard, now)
+    assert [taken(), taken()] == [[("s1", 7)], None], "a worker has offered slots"
+    assert [taken(Role.STANDBY), taken(Role.STANDBY), taken()] == [[], None, [("s1", 7)]], "the role has changed"
+    now += UNCHANGED_MS
+    assert [taken(), taken()] == [[("s1", 7)], None], "time has passed"
+    now += 5_001
+    assert taken() == [], "the session has fallen silent"
+
+
+# -- many queues
+
+
+class Counting(MemoryStore):
+    """A store that counts the rows that are read from it."""
+
+    reads = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        self.reads += 1
+        return super().get(key)
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for row in super().scan(start, end):
+            self.reads += 1
+            yield row
+
+
+def names(count: int) -> list[str]:
+    return [f"tenant-{number:06}" for number in range(count)]
+
+
+def with_queues(count: int, **fields: Any) -> tuple[World, Counting]:
+    """A partition in which each of so many queues has a job."""
+    store = Counting()
+    world = World(make_store=lambda: store)
+    world.owner.policy = Policy(partition=0, partitions=1)
+    for name in names(count):
+        world.submit("j", queue=name, **fields)
+    world.work_all()
+    return world, store
+
+
+def test_a_look_costs_what_has_changed_and_not_what_there_is():
+    world, store = with_queues(5_000, held=True)
+    reader = QueueStatisticsReader(1)
+    reader.read(world.owner.state, world.now)
+    for turn in range(1, 4):
+        store.reads = 0
+        reader.read(world.owner.state, world.now + turn)
+        assert store.reads == 0
+    world.submit("k", queue="tenant-004000")
+    world.work_all()
+    store.reads = 0
+    found = reader.read(world.owner.state, world.now + 10)
+    assert store.reads < 10
+    assert [(demand.queue, demand.ready) for demand in found.demand if demand.ready] == [("tenant-004000", 1)]
+    assert found.waiting_jobs == 1
+
+
+def test_a_queue_without_jobs_is_no_row_and_not_told_of():
+    world, store = with_queues(2_000, held=True, retention_ms=1_000)
+    reader = QueueStatisticsReader(1)
+    assert len(reader.read(world.owner.state, world.now).counts) == 2_000
+    for name in names(2_000):
+        world.send(c.CancelJob(queue=name, job_id="j"))
+    world.work_all()
+    world.now += 2_000
+    while world.owner.state.next_due() is not None:
+        world.work()
+    assert not list(store.scan(b"q", b"r"))
+    found = reader.read(world.owner.state, world.now)
+    assert (found.counts, found.demand) == ({}, [])
+    world.submit("waits", queue="zeta")
+    world.work_all()
+    found = reader.read(world.owner.state, world.now + 1)
+    assert [(demand.queue, demand.ready) for demand in found.demand] == [("zeta", 1)]
+    check_state(world.owner.store)
+
+
+def test_queues_that_wait_are_told_first_and_the_others_within_a_bound():
+    world, _ = with_queues(3_000, held=True)
+    world.submit("waits", queue="zeta")
+    world.work_all()
+    found = QueueStatisticsReader(16).read(world.owner.state, world.now)
+    assert found.demand[0].queue == "zeta"
+    assert len(found.demand) == 1 + ALL_OTHER_QUEUES_MAX // 16
+    heartbeat = partition_report(0, "owner", world.owner.state, found, Liveness(0), world.now)
+    assert len(codec.encode(heartbeat_of([heartbeat] * 16))) < 150_000
+
+
+def test_more_waiting_queues_than_are_listed_are_told_of_as_one():
+    world, _ = with_queues(WAITING_QUEUES_MAX + 500)
+    reader = QueueStatisticsReader(1)
+    found = reader.read(world.owner.state, world.now)
+    listed = [demand for demand in found.demand if demand.queue]
+    assert (len(listed), found.demand[-1].queue, found.demand[-1].ready) == (WAITING_QUEUES_MAX, "", 500)
+    assert found.waiting_jobs == WAITING_QUEUES_MAX + 500
+
+    def report(at: int) -> PartitionReport:
+        return partition_report(0, "owner", world.owner.state, reader.read(world.owner.state, at), None, at)
+
+    before = report(world.now)
+    world.send(c.HoldJob(queue="tenant-000003", job_id="j"))
+    world.work_all()
+    after = report(world.now + 1)
+    assert before.demand != after.demand
+    assert not must_report_soon(before, after), "workers offer their slots to this partition already"
+    for name in names(600):
+        world.send(c.HoldJob(queue=name, job_id="j"))
+    world.work_all()
+    last = report(world.now + 2)
+    assert all(demand.queue for demand in last.demand)
+    assert must_report_soon(after, last)
+
+
+def heartbeat_of(partitions: list[PartitionReport]) -> SchedulerHeartbeat:
+    return SchedulerHeartbeat(instance="s", host="h", pid=1, port=1, partitions=partitions)
+
+
+def test_a_new_state_is_looked_at_as_a_whole():
+    """After a takeover, or after a batch that was dropped."""
+    world, _ = with_queues(3)
+    reader = QueueStatisticsReader(1)
+    reader.read(world.owner.state, world.now)
+    world.owner.reopen()
+    world.lead()
+    world.send(c.HoldJob(queue="tenant-000001", job_id="j"))
+    world.work_all()
+    found = reader.read(world.owner.state, world.now + 1)
+    assert [demand.queue for demand in found.demand if demand.ready] == ["tenant-000000", "tenant-000002"]
