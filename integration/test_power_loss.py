@@ -35,8 +35,10 @@ from integration.harness import QUEUES, QUICK_SPEC, Cluster
 from integration.waiting import until
 
 PARTITION = 2
-BATCH_HEADER = struct.Struct(">qi")
-"""Of a batch of records in a segment: its first offset, and how many bytes follow (Kafka's record format, v2)."""
+BATCH_HEADER = struct.Struct(">qi11xi")
+"""Of a batch of records in a segment: its first offset, how many bytes follow its first 12, and how many offsets its
+last record is behind its first (Kafka's record format, v2)."""
+BEFORE_LENGTH_ENDS = 12
 LOST = 3
 
 
@@ -53,13 +55,19 @@ def own_cluster(own_kafka: EmbeddedKafka, tmp_path: Path) -> Settings:
 
 
 def lose(kafka: EmbeddedKafka, settings: Settings, ends: dict[int, int]) -> None:
-    """Kill the broker and start it again without the records of `commands` from these offsets on."""
+    """Kill the broker and start it again without the records of `commands` from these offsets on.
+
+    A batch is lost as a whole: one that holds such an offset takes the records before it along."""
     kafka.kill_broker(0)
     for partition, end in ends.items():
         [segment] = kafka.directory.rglob(f"{settings.topic('commands')}-{partition}/*.log")
         data, at = segment.read_bytes(), 0
-        while at < len(data) and (header := BATCH_HEADER.unpack_from(data, at))[0] < end:
-            at += BATCH_HEADER.size + header[1]
+        while at < len(data):
+            first, length, last_delta = BATCH_HEADER.unpack_from(data, at)
+            if first + last_delta >= end:
+                break
+            at += BEFORE_LENGTH_ENDS + length
+        assert at < len(data), f"partition {partition} has no record from offset {end} on"
         with segment.open("r+b") as file:
             file.truncate(at)
     kafka.start_broker(0)
