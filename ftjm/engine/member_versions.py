@@ -45,15 +45,16 @@ class MemberVersions:
         self._lock = threading.Lock()
         self._members: dict[str, KnownMember] = {}
 
-    def receive_version(self, version: MemberVersion, now: int) -> None:
-        """Take in a member's announcement, read at `now`."""
+    def receive_version(self, version: MemberVersion, now: int) -> bool:
+        """Take in a member's announcement, read at `now`. Return whether the member is new."""
         with self._lock:
+            known = self._members.get(version.member)
             if version.leaving:
                 self._members.pop(version.member, None)
-            else:
-                known = self._members.get(version.member)
-                silent_ms = known.silent_ms if known else SILENT_MS
-                self._members[version.member] = KnownMember(version, now, silent_ms)
+                return False
+            silent_ms = known.silent_ms if known else SILENT_MS
+            self._members[version.member] = KnownMember(version, now, silent_ms)
+            return known is None
 
     def receive_worker(self, heartbeat: WorkerHeartbeat, now: int) -> None:
         """Take in a worker's heartbeat, read at `now`."""

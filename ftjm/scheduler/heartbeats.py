@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from ftjm.adapters.avro import codec
@@ -35,11 +34,12 @@ from ftjm.core.records.messages import (
 )
 from ftjm.core.state.model import STATE_VERSION
 from ftjm.engine.liveness import CONFIRM_EVERY_MS, CONFIRM_SELDOM_MS
-from ftjm.engine.member_versions import ANNOUNCE_MS, SCHEDULER
+from ftjm.engine.member_versions import ANNOUNCE_MS, SCHEDULER, WORKER
 from ftjm.runtime import logs
 from ftjm.runtime.clock import boot_ms, wall_ms
 from ftjm.runtime.version import __version__
 from ftjm.scheduler.context import Context
+from ftjm.scheduler.lane_marks import LaneMarks
 from ftjm.scheduler.partition_runner import Runner
 from ftjm.scheduler.standby_placement import StandbyPlacement
 from ftjm.scheduler.status import SchedulerStatus
@@ -58,28 +58,8 @@ PLACE_SECONDS = 0.25
 """Pause between two decisions on which partitions this instance stands by for."""
 FAULT_SECONDS = 0.5
 """Pause after an error, before heartbeats are read again."""
-USUAL_AGES_MS = range(-1_000, 5_000)
-"""After a record of another age, marks are sent soon: perhaps the clock of its lane's leader has changed."""
 MARKS_SECONDS = 0.05
 """Pause between two looks at whether the marks were read."""
-MARK_SECONDS = 1.0
-"""If the marks are in the log and were not read for this long, new ones are sent."""
-MARK = codec.encode(TakeSnapshot(partitions=[]))
-"""The record of a mark: a request for snapshots of no partition, on which every reader does nothing."""
-
-
-@dataclass
-class Marks:
-    """The marks that were sent together: one in each lane."""
-
-    sent_ms: int
-    """When they were sent, ms of the boot clock, which also measures leases."""
-    sent_at: float
-    """When they were sent, seconds of the monotonic clock."""
-    ends: dict[int, int] = field(default_factory=dict)
-    """For each lane whose log has the mark, the offset behind it."""
-    read_by: float = 0.0
-    """When they should have been read, seconds of the monotonic clock; 0 until the log has all of them."""
 
 
 class Heartbeats:
@@ -120,11 +100,7 @@ class Heartbeats:
         self._lanes = context.producer.warm(self._topic)
         kafka = context.settings.kafka_settings(context.instance.partition("@")[0])
         self._reader = LaneReader(kafka, self._topic, range(self._lanes), back_ms=READ_BACK_MS, whole=True)
-        self._marks: Marks | None = None
-        """The marks that are not read yet."""
-        self._mark_times: dict[int, tuple[int, int]] = {}
-        """When the log of each lane took the newest mark, ms: by the boot clock of this host, and by the broker."""
-        self._saw_unusual_age = False  # since the newest marks: an age that is not in `USUAL_AGES_MS`
+        self._marks = LaneMarks(context.producer, self._topic, self._lanes, self._reader)
         self._threads = [
             threading.Thread(target=self._read_all, name="heartbeat-reader", daemon=True),
             threading.Thread(target=self._send_all, name="heartbeat-sender", daemon=True),
@@ -164,7 +140,7 @@ class Heartbeats:
 
     def _seconds_until_due(self, placed_at: float) -> float:
         """For how long nothing is to be done unless a heartbeat arrives."""
-        if self._marks is not None:
+        if self._marks.are_under_way:
             return MARKS_SECONDS
         return max(MARKS_SECONDS, min(self._marks_due_in_ms() / 1000, placed_at + PLACE_SECONDS - time.monotonic()))
 
@@ -175,49 +151,20 @@ class Heartbeats:
         first, and when an age seems wrong, because the ages of heartbeats are measured by them; and every second by a
         passive standby, which has to know whether it is alone.
         """
-        if len(self._mark_times) < self._lanes:
+        if not self._marks.are_in_all_lanes:
             return 0
-        pause_ms = CONFIRM_EVERY_MS if self._passive() or self._saw_unusual_age else CONFIRM_SELDOM_MS
+        pause_ms = CONFIRM_EVERY_MS if self._passive() or self._marks.saw_unusual_age else CONFIRM_SELDOM_MS
         return self._context.liveness.suspects_in_ms(boot_ms(), pause_ms)
 
     def _confirm_silence(self) -> None:
-        """Write a mark into each lane if one is due. Once all marks are read, the silence of sessions is certain.
-
-        Every heartbeat that the log took before a mark lies before it. To request the log's end instead would not do: a
-        leader that was replaced and does not know it yet reports an end that is too low. The reader must not skip
-        any record before a mark, because a session whose heartbeat is there is not silent.
-        """
-        marks, liveness = self._marks, self._context.liveness
-        if marks is None:
+        """Send marks if they are due. Once all are read, the silence of sessions is certain."""
+        if not self._marks.are_under_way:
             if not self._marks_due_in_ms():
-                self._send_marks()
-        elif len(marks.ends) == self._lanes:
-            marks.read_by = marks.read_by or time.monotonic() + MARK_SECONDS
-            if self._reader.reached(marks.ends):
-                if liveness.confirm(marks.sent_ms):
-                    self._wake(self._runners)
-                self._placement.confirm(marks.sent_at)
-                self._marks = None
-            elif time.monotonic() > marks.read_by:
-                self._send_marks()
-
-    def _send_marks(self) -> None:
-        marks = self._marks = Marks(boot_ms(), time.monotonic())
-        self._saw_unusual_age = False
-
-        def received(receipt: Receipt | LogError) -> None:
-            if isinstance(receipt, Receipt):
-                marks.ends[receipt.partition] = receipt.offset + 1
-                self._mark_times[receipt.partition] = (boot_ms(), receipt.time_ms)
-            elif self._marks is marks:
-                self._marks = None  # a mark was refused: new ones are sent
-
-        try:
-            for lane in range(self._lanes):
-                self._context.producer.send_for_receipt(self._topic, MARK, partition=lane, received=received)
-        except BaseException:
-            self._marks = None
-            raise
+                self._marks.send()
+        elif (marks := self._marks.take_read()) is not None:
+            if self._context.liveness.confirm(marks.sent_ms):
+                self._wake(self._runners)
+            self._placement.confirm(marks.sent_at)
 
     def _receive(self, records: Iterable[Record]) -> None:
         """Pass on the messages of these records, and wake the partitions if the offers of workers have changed."""
@@ -236,25 +183,31 @@ class Heartbeats:
                     sender = record.key[:100].decode(errors="backslashreplace")
                     log.warning("heartbeat_refused", sender=sender, error=fault, offset=record.offset, todo=todo)
                 continue
+            age_ms = self._marks.age_ms(record)
+            heard_at = boot_ms() - age_ms
             if isinstance(message, WorkerHeartbeat):
                 # A lane that is read from its beginning also has heartbeats of sessions that ended long ago.
-                if self._age_ms(record) < message.lease_ms + STALE_MS:
+                if age_ms < message.lease_ms + STALE_MS:
                     self._context.liveness.receive(message, boot_ms())
-                    self._context.members.receive_worker(message, boot_ms() - self._age_ms(record))
+                    self._context.members.receive_worker(message, heard_at)
             elif isinstance(message, SchedulerHeartbeat):
-                age_ms = wall_ms() - (self._context.clock.error_ms or 0) - record.time_ms
-                # The age matters for the heartbeats that are read back at the start: the sender may have died since.
-                self._placement.receive(message, min(max(0, age_ms), READ_BACK_MS))
+                silent_ms = wall_ms() - (self._context.clock.error_ms or 0) - record.time_ms
+                # It matters for the heartbeats that are read back at the start: the sender may have died since.
+                self._placement.receive(message, min(max(0, silent_ms), READ_BACK_MS))
                 self._status.receive(message)
-                self._context.members.receive_scheduler(message, boot_ms() - self._age_ms(record))
+                self._context.members.receive_scheduler(message, heard_at)
             elif isinstance(message, MemberVersion):
-                self._context.members.receive_version(message, boot_ms() - self._age_ms(record))
-            elif isinstance(message, FinalizeUpgrade) and self._age_ms(record) < STALE_MS:
+                if self._context.members.receive_version(message, heard_at) and message.role == WORKER:
+                    self._announced_at = -ANNOUNCE_MS  # it takes nothing ahead before it knows what is final here
+                    self._context.heartbeat_due.set()
+            elif age_ms >= STALE_MS:
+                continue
+            elif isinstance(message, FinalizeUpgrade):
                 if (message.level, message.state_version) == (LEVEL, STATE_VERSION):
                     request = boot_ms(), message.actor
                     self._context.finalize_requests |= dict.fromkeys(message.partitions, request)
                     self._wake(message.partitions)
-            elif isinstance(message, TakeSnapshot) and self._age_ms(record) < STALE_MS:
+            elif isinstance(message, TakeSnapshot):
                 self._context.snapshot_requests |= dict.fromkeys(message.partitions, message.full)
                 self._wake(message.partitions)
         if self._context.liveness.changed != before:
@@ -272,18 +225,6 @@ class Heartbeats:
         if isinstance(heartbeat, WorkerHeartbeat) and heartbeat.lane >= self._context.lanes:
             return f"lane: expected one of {self._context.lanes} lanes, but found {heartbeat.lane}"
         return ""
-
-    def _age_ms(self, record: Record) -> int:
-        """Return how long ago the log took a record; 0 until the first mark of the record's lane is in the log.
-
-        Only the clock of the lane's leader is used, which marks compare with the boot clock. A leader whose clock is
-        wrong would otherwise make living workers look silent.
-        """
-        now = boot_ms()
-        at, time_ms = self._mark_times.get(record.partition, (now, 0))
-        age_ms = now - at + time_ms - record.time_ms if time_ms else 0
-        self._saw_unusual_age |= age_ms not in USUAL_AGES_MS
-        return max(0, age_ms)
 
     def _send_all(self) -> None:
         """Send a heartbeat every second, and soon after a change, until the process stops."""

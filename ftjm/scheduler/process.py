@@ -25,7 +25,8 @@ from ftjm.runtime.config import Settings
 from ftjm.runtime.directory_lock import DirectoryLock
 from ftjm.runtime.errors import FtjmError
 from ftjm.scheduler.context import Context
-from ftjm.scheduler.heartbeats import MARK, Heartbeats
+from ftjm.scheduler.heartbeats import Heartbeats
+from ftjm.scheduler.lane_marks import MARK
 from ftjm.scheduler.log_trimmer import Trimmer
 from ftjm.scheduler.metrics import SchedulerMetrics
 from ftjm.scheduler.overload import Overload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +13,16 @@ import pytest
 from ftjm.adapters.avro import codec
 from ftjm.adapters.kafka.errors import LogRefused, LogUnanswered
 from ftjm.adapters.records import Receipt, Record
-from ftjm.core.records.messages import SessionState, SlotOffer, TakeSnapshot, WorkerHeartbeat
+from ftjm.core.records.levels import LEVEL
+from ftjm.core.records.messages import MemberVersion, SessionState, SlotOffer, TakeSnapshot, WorkerHeartbeat
+from ftjm.core.state.model import Finalized
 from ftjm.engine.liveness import CONFIRM_EVERY_MS, CONFIRM_SELDOM_MS, Liveness
-from ftjm.engine.member_versions import MemberVersions
+from ftjm.engine.member_versions import ANNOUNCE_MS, MemberVersions
 from ftjm.runtime import config
 from ftjm.scheduler import heartbeats as module
-from ftjm.scheduler.heartbeats import MARK, MARK_SECONDS, MARKS_SECONDS, PLACE_SECONDS, Heartbeats
+from ftjm.scheduler import lane_marks
+from ftjm.scheduler.heartbeats import MARKS_SECONDS, PLACE_SECONDS, Heartbeats
+from ftjm.scheduler.lane_marks import MARK, MARK_SECONDS
 
 LANES = 2
 
@@ -40,11 +45,13 @@ class Site:
         self.ms = 10_000
         self.woken: list[int] = []
         self.sent: list[tuple[int, bytes, Any]] = []
+        self.announced: list[str] = []
         self.confirmed: list[tuple[str, float]] = []
         self.broken = self.passive = False
         monkeypatch.setattr(module, "LaneReader", Reader)
-        monkeypatch.setattr(module, "boot_ms", lambda: self.ms)
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.ms / 1_000))
+        for patched in (module, lane_marks):
+            monkeypatch.setattr(patched, "boot_ms", lambda: self.ms)
+            monkeypatch.setattr(patched, "time", SimpleNamespace(monotonic=lambda: self.ms / 1_000))
         confirmed = self.confirmed
 
         class Noting(Liveness):
@@ -61,7 +68,9 @@ class Site:
             liveness=Noting(0),
             members=MemberVersions(0),
             finalize_requests={},
-            producer=SimpleNamespace(warm=lambda _: LANES, send_for_receipt=self._send),
+            finalized={3: Finalized(level=LEVEL, state_version=1)},
+            heartbeat_due=threading.Event(),
+            producer=SimpleNamespace(warm=lambda _: LANES, send_for_receipt=self._send, send=self._announced),
         )
         peers: Any = SimpleNamespace(confirm=lambda at: self.confirmed.append(("peers", at)))
         nothing: Any = None
@@ -74,6 +83,9 @@ class Site:
         if self.broken:
             raise LogUnanswered("no connection")
         self.sent.append((partition, value, received))
+
+    def _announced(self, _topic: str, value: bytes, **_: Any) -> None:
+        self.announced.append(codec.decode(value).role)
 
     def confirm_silence(self, after_ms: int = 0) -> None:
         self.ms += after_ms
@@ -210,7 +222,7 @@ def beat(lease_ms: int, *offers: SlotOffer) -> WorkerHeartbeat:
     )
 
 
-def record(heartbeat: WorkerHeartbeat | TakeSnapshot, at_ms: int) -> Record:
+def record(heartbeat: WorkerHeartbeat | TakeSnapshot | MemberVersion, at_ms: int) -> Record:
     return Record(0, 0, b"", codec.encode(heartbeat), at_ms, [])
 
 
@@ -301,3 +313,25 @@ def test_after_a_record_of_an_odd_age_marks_follow_within_a_second(site: Site, t
     site.heartbeats._receive([record(TakeSnapshot(partitions=[0]), time_ms)])
     site.confirm_silence(CONFIRM_EVERY_MS)
     assert len(site.sent) == 2 * LANES
+
+
+def test_a_new_worker_is_told_at_once_what_is_final(site: Site) -> None:
+    """It takes nothing ahead of its slots before it knows."""
+
+    def version(member: str, role: str = "worker") -> Record:
+        announced = MemberVersion(member=member, name=member, role=role, release="1", level=LEVEL, state_version=0)
+        return record(announced, site.ms)
+
+    def announce() -> int:
+        """As the sender does at each heartbeat. Return how many announcements were sent so far."""
+        site.heartbeats._announce_version(0, leaving=False)
+        return len(site.announced)
+
+    assert [announce(), announce()] == [1, 1]
+    site.heartbeats._receive([version("s1")])
+    assert site.context.heartbeat_due.is_set()
+    assert [announce(), announce()] == [2, 2]
+    site.heartbeats._receive([version("s1"), version("api", "api")])
+    assert announce() == 2, "it is known, or takes no work"
+    site.ms += ANNOUNCE_MS
+    assert announce() == 3
