@@ -15,7 +15,7 @@ raises `WorkerLost`, its worker is lost.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ftjm.adapters.avro import codec
@@ -278,6 +278,10 @@ class MemoryTransport:
         self._tickets[ticket.correlation] = ticket
         self._append(ticket, command)
         return ticket
+
+    def send_many(self, commands: Sequence[Command]) -> list[Ticket]:
+        """See `Transport.send_many`."""
+        return [self.send(command) for command in commands]
 
     def ask(self, ticket: Ticket) -> None:
         """See `Transport.ask`."""

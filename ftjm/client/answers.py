@@ -1,20 +1,77 @@
-"""Which records of a lane of `replies` are answers for one client."""
+"""The answers to the commands of one session: on a lane of the topic `replies`, which other sessions share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ftjm.adapters.avro import codec
+from ftjm.adapters.kafka.lane_reader import LaneReader
 from ftjm.adapters.records import Record
+from ftjm.client.ticket import Ticket
 from ftjm.core.errors import UndecodableError
+from ftjm.core.identity import partition_for
 from ftjm.core.records.messages import CommandReply, JobOutcome
 
 
-def answer_of(record: Record, session: str) -> CommandReply | JobOutcome | None:
-    """The answer that a record holds for the client of this session; None if it holds none."""
-    # Other sessions share the lane. The key distinguishes their answers without decoding.
-    if record.key != session.encode():
-        return None
-    try:
-        answer = codec.decode(record.value)
-    except UndecodableError:
-        return None
-    return answer if isinstance(answer, CommandReply | JobOutcome) else None
+class Answers:
+    """Receives answers, from the time on when it was made, and puts them into their tickets."""
+
+    def __init__(self, settings: Mapping[str, object], topic: str, lanes: int, session: str) -> None:
+        """Connect.
+
+        Args:
+            settings: the settings of the connection.
+            topic: the topic `replies` of the cluster.
+            lanes: how many partitions it has.
+            session: the session's name, which selects one of them.
+
+        Raises:
+            LogError: Kafka does not answer.
+        """
+        self._session = session
+        self._lane = partition_for(session, lanes)
+        self._reader = LaneReader(settings, topic, [self._lane])
+        self._waiting: dict[str, Ticket] = {}
+
+    def expect(self, ticket: Ticket) -> str:
+        """Take answers for the ticket from now on. Return where the command says that they go."""
+        self._waiting[ticket.correlation] = ticket
+        return f"{self._lane}/{self._session}/{ticket.correlation}"
+
+    def forget(self, ticket: Ticket) -> None:
+        """Take no more answers for the ticket."""
+        self._waiting.pop(ticket.correlation, None)
+
+    def receive(self, timeout_seconds: float) -> bool:
+        """Receive the answers that have arrived. Return whether one of them was for this session."""
+        ours = [self._take(record) for record in self._reader.read(timeout_seconds)]
+        return any(ours)
+
+    def _take(self, record: Record) -> bool:
+        answer = self._answer(record)
+        ticket = self._waiting.get(answer.correlation) if answer else None
+        if answer is None or ticket is None:
+            return False
+        if isinstance(answer, CommandReply):
+            ticket.reply = answer
+        else:
+            ticket.outcome = answer
+        if ticket.refused or (ticket.reply and (ticket.outcome or not ticket.awaits)):
+            self.forget(ticket)
+        if ticket.changed:
+            ticket.changed(ticket)
+        return True
+
+    def _answer(self, record: Record) -> CommandReply | JobOutcome | None:
+        # The key distinguishes the answers for other sessions without decoding.
+        if record.key != self._session.encode():
+            return None
+        try:
+            answer = codec.decode(record.value)
+        except UndecodableError:
+            return None
+        return answer if isinstance(answer, CommandReply | JobOutcome) else None
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._reader.close()

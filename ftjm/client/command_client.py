@@ -14,22 +14,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import uuid_utils
 
 from ftjm.adapters.avro import codec
 from ftjm.adapters.kafka.errors import LogError, TopicUnknown
-from ftjm.adapters.kafka.lane_reader import LaneReader
 from ftjm.adapters.kafka.patience import QUIET, patiently, unreachable
 from ftjm.adapters.kafka.producer import ConfirmingProducer
-from ftjm.adapters.records import Receipt, Record
-from ftjm.client.answers import answer_of
+from ftjm.adapters.records import Receipt
+from ftjm.client.answers import Answers
+from ftjm.client.groups import grouped
 from ftjm.client.lifetime import Lifetime
 from ftjm.client.ticket import Ticket, question
 from ftjm.core.identity import partition_for
 from ftjm.core.records.commands import Command, SubmitJob
-from ftjm.core.records.messages import CommandReply
 from ftjm.runtime import logs
 from ftjm.runtime.actor import actor
 from ftjm.runtime.config import Settings
@@ -73,7 +73,6 @@ class Client:
         self._settings = settings
         self._patience = patience_seconds
         self._changed = threading.Condition()
-        self._waiting: dict[str, Ticket] = {}
         self._sent = 0
         self._acknowledged = 0
         self._failure: LogError | None = None
@@ -86,11 +85,11 @@ class Client:
         self._patient = "message.timeout.ms" not in (producer or {})
         self._kafka = {**QUIET, **settings.kafka_settings("client"), **(producer or {})}
         self._producer = ConfirmingProducer(self._kafka)
-        self._reader: LaneReader | None = None
+        self._answers: Answers | None = None
         try:
             self._partitions = patiently(lambda: self._producer.warm(self._topic, 5.0), settings, patience_seconds)
             if listen:
-                self._reader = patiently(self._listen, settings, patience_seconds)
+                self._answers = patiently(self._listen, settings, patience_seconds)
         except BaseException:
             self.close()
             raise
@@ -105,9 +104,9 @@ class Client:
         """End the session. Commands that are not acknowledged may be lost, so call `confirm` before."""
         if not self.lifetime.end():
             return  # the connections are those of the parent process
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        if self._answers is not None:
+            self._answers.close()
+            self._answers = None
         self._producer.close(0)
 
     @property
@@ -124,31 +123,42 @@ class Client:
 
     def send(self, command: Command, changed: Callable[[Ticket], None] | None = None) -> Ticket:
         """Hand one command over; `confirm` waits until the log has it. Raises Unreachable if too many are under way."""
+        [ticket] = self.send_many([command], changed)
+        return ticket
+
+    def send_many(self, commands: Sequence[Command], changed: Callable[[Ticket], None] | None = None) -> list[Ticket]:
+        """Hand commands over together, so that they share requests. See `send`."""
         if self.under_way >= UNCONFIRMED_MAX:
             self._wait_for_log(UNCONFIRMED_MAX // 2)
-        command.actor = command.actor or self.actor
-        command.sent_at = command.sent_at or time.time_ns() // 1_000_000
-        ticket = Ticket(command, changed=changed, awaits=isinstance(command, SubmitJob) and command.awaits)
-        if self._reader is not None:
-            ticket.correlation = str(self._sent + 1)
-        self._append(ticket, command)
-        return ticket
+        tickets = []
+        for number, command in enumerate(commands, self._sent + 1):
+            command.actor = command.actor or self.actor
+            command.sent_at = command.sent_at or time.time_ns() // 1_000_000
+            ticket = Ticket(command, changed=changed, awaits=isinstance(command, SubmitJob) and command.awaits)
+            if self._answers is not None:
+                ticket.correlation = str(number)
+            tickets.append(ticket)
+        self._append(list(zip(tickets, commands, strict=True)))
+        return tickets
 
     def ask(self, ticket: Ticket) -> None:
         """Ask for the outcome of a submission, which never creates a job. The answer goes to the same ticket."""
-        self._append(ticket, question(ticket))
+        self._append([(ticket, question(ticket))])
 
-    def _append(self, ticket: Ticket, command: Command) -> None:
+    def _append(self, pairs: Sequence[tuple[Ticket, Command]]) -> None:
         self.mend()
-        self._sent += 1
-        self._unconfirmed[self._sent] = (ticket, command)
+        numbers = range(self._sent + 1, self._sent + 1 + len(pairs))
+        self._sent += len(pairs)
+        self._unconfirmed.update(zip(numbers, pairs, strict=True))
         try:
-            self._hand_over([self._sent])
+            self._hand_over(numbers)
         except BaseException:
             with self._changed:
-                del self._unconfirmed[self._sent]
-                self._missed.discard(self._sent)
-            self._sent -= 1
+                unsent = self._missed.intersection(numbers)
+                self._missed -= unsent
+                for number in unsent:
+                    del self._unconfirmed[number]
+            self._sent -= len(unsent)
             raise
         if self._producer.forgotten:
             self.mend()
@@ -180,8 +190,11 @@ class Client:
         """Send commands in their order, but none before those that wait to be sent again."""
         waiting = deque(numbers)
         try:
-            while waiting and not self._missed:
-                self._produce(waiting[0], *self._unconfirmed[waiting[0]])
+            # All are encoded before: those that are handed over right after each other share requests.
+            for record in [self._record(number, *self._unconfirmed[number]) for number in waiting]:
+                if self._missed:
+                    break
+                self._producer.send_for_receipt(self._topic, **record)
                 waiting.popleft()
         except LogError:
             if not self._producer.forgotten:
@@ -190,24 +203,23 @@ class Client:
             with self._changed:
                 self._missed.update(waiting)
 
-    def _produce(self, number: int, ticket: Ticket, command: Command) -> None:
+    def _record(self, number: int, ticket: Ticket, command: Command) -> dict[str, Any]:
         headers = []
-        if ticket.correlation:
-            self._waiting[ticket.correlation] = ticket
-            headers.append(("ftjm-reply-to", f"{self._lane}/{self.session}/{ticket.correlation}".encode()))
+        if ticket.correlation and self._answers is not None:
+            headers.append(("ftjm-reply-to", self._answers.expect(ticket).encode()))
         key = command.shard_key or command.queue
-        self._producer.send_for_receipt(
-            self._topic,
-            codec.encode(command),
-            partition=partition_for(key, self._partitions),
-            key=key.encode(),
-            headers=headers,
-            received=lambda receipt: self._delivered(number, receipt),
-        )
+        return {
+            "value": codec.encode(command),
+            "partition": partition_for(key, self._partitions),
+            "key": key.encode(),
+            "headers": headers,
+            "received": lambda receipt: self._delivered(number, receipt),
+        }
 
     def forget(self, ticket: Ticket) -> None:
         """Drop answers to this command from now on."""
-        self._waiting.pop(ticket.correlation, None)
+        if self._answers is not None:
+            self._answers.forget(ticket)
 
     def submit_many(
         self, jobs: Iterable[JobRequest], *, awaits: bool = False, progress: Progress | None = None
@@ -219,14 +231,15 @@ class Client:
                 jobs may be submitted again: none is doubled.
             FtjmError: if Kafka refuses a record.
         """
-        tickets = []
-        for job in jobs:
-            tickets.append(self.send(SubmitJob(queue=job.queue, job_id=job.job_id, spec=job.spec, awaits=awaits)))
-            if len(tickets) % 500 == 0:
-                # Answers come while commands are still sent; unread, they would pile up in the consumer.
-                self.receive(0)
-                if progress:
-                    progress(self._acknowledged)
+        tickets: list[Ticket] = []
+        for group in grouped(jobs):
+            tickets += self.send_many(
+                [SubmitJob(queue=job.queue, job_id=job.job_id, spec=job.spec, awaits=awaits) for job in group]
+            )
+            # Answers come while commands are still sent; unread, they would pile up in the consumer.
+            self.receive(0)
+            if progress:
+                progress(self._acknowledged)
         self.confirm(progress)
         return tickets
 
@@ -322,28 +335,8 @@ class Client:
     def receive(self, timeout_seconds: float) -> bool:
         """Receive the answers that have arrived; returns whether one of them was for this session."""
         self.lifetime.check()
-        if self._reader is None:
-            return False
-        ours = [self._take(record) for record in self._reader.read(timeout_seconds)]
-        return any(ours)
+        return self._answers is not None and self._answers.receive(timeout_seconds)
 
-    def _take(self, record: Record) -> bool:
-        answer = answer_of(record, self.session)
-        ticket = self._waiting.get(answer.correlation) if answer else None
-        if answer is None or ticket is None:
-            return False
-        if isinstance(answer, CommandReply):
-            ticket.reply = answer
-        else:
-            ticket.outcome = answer
-        if ticket.refused or (ticket.reply and (ticket.outcome or not ticket.awaits)):
-            self.forget(ticket)
-        if ticket.changed:
-            ticket.changed(ticket)
-        return True
-
-    def _listen(self) -> LaneReader:
+    def _listen(self) -> Answers:
         settings, topic = QUIET | self._settings.kafka_settings("client"), self._settings.topic("replies")
-        lanes = self._producer.warm(topic, 5.0)
-        self._lane = partition_for(self.session, lanes)
-        return LaneReader(settings, topic, [self._lane])
+        return Answers(settings, topic, self._producer.warm(topic, 5.0), self.session)

@@ -22,6 +22,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from ftjm.core.records import messages as m
@@ -38,6 +39,8 @@ from ftjm.core.state.outbox import (
 from ftjm.core.state.view import StateView
 from ftjm.engine.ports import Codec, Parcel, Send, StoreFailed, Unsendable
 
+GROUP_MAX = 128
+"""Most messages whose parcels are made before the first of them is sent."""
 LONG_PAST = 1
 """The deadline of a dispatch whose job was asked to stop before the dispatch was sent: no worker starts it."""
 
@@ -81,18 +84,28 @@ class Outbox:
 
     def send(self, state: StateView, messages: Iterable[tuple[int, OutboxMessage]]) -> None:
         """Send committed messages. `state` is the partition's, as of their commit or later."""
-        for number, message in messages:
+        waiting = iter(messages)
+        while group := list(islice(waiting, GROUP_MAX)):
+            # Parcels are made before the first of them is sent: those that are sent right after each other share
+            # requests. That of a command says what became of those before it, so it is made when these are sent.
+            made = [None if isinstance(one, ForwardMessage) else self._made(state, one) for _, one in group]
+            for (number, message), parcel in zip(group, made, strict=True):
+                self._send_one(number, message, parcel or self._made(state, message))
+
+    def _send_one(self, number: int, message: OutboxMessage, parcel: Parcel | Unsendable) -> None:
+        with self._lock:
+            copy = self._copies[number] = self._copies.get(number, 0) + 1
+            self._ahead.discard(number)
+            self._refused.discard(number)
+        delivered = partial(self._delivered, number, message, copy)
+        try:
+            if isinstance(parcel, Unsendable):
+                raise parcel
+            self._send(parcel, delivered)
+        except Unsendable as error:
             with self._lock:
-                copy = self._copies[number] = self._copies.get(number, 0) + 1
-                self._ahead.discard(number)
-                self._refused.discard(number)
-            delivered = partial(self._delivered, number, message, copy)
-            try:
-                self._send(self._made(state, message), delivered)
-            except Unsendable as error:
-                with self._lock:
-                    self._skipped.append(f"message {number}, {_described(message)}, can never be sent: {error}")
-                delivered(True)
+                self._skipped.append(f"message {number}, {_described(message)}, can never be sent: {error}")
+            delivered(True)
 
     def take_skipped(self) -> list[str]:
         """Texts about the messages that were skipped since the last call."""
@@ -135,14 +148,14 @@ class Outbox:
                 self._ahead.remove(self._sent)
                 del self._copies[self._sent]
 
-    def _made(self, state: StateView, message: OutboxMessage) -> Parcel:
-        """The parcel of a message. Raises Unsendable if this program fails on it, as every later owner's would."""
+    def _made(self, state: StateView, message: OutboxMessage) -> Parcel | Unsendable:
+        """The parcel of a message; an error if this program fails on it, as every later owner's would."""
         try:
             return self._parcel(state, message)
         except StoreFailed:
             raise  # The disk is at fault, not the message.
-        except Exception as error:
-            raise Unsendable(f"{type(error).__name__}: {error}") from error
+        except Exception as error:  # noqa: BLE001  (whatever it is, it must not stop the partition)
+            return Unsendable(f"{type(error).__name__}: {error}")
 
     def _parcel(self, state: StateView, message: OutboxMessage) -> Parcel:
         match message:

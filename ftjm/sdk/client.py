@@ -12,6 +12,7 @@ from typing import Any, TypeVar, Unpack
 
 import uuid_utils
 
+from ftjm.client.groups import grouped
 from ftjm.client.ticket import Ticket
 from ftjm.core.identity import parse_job
 from ftjm.core.records.commands import SubmitJob
@@ -21,7 +22,6 @@ from ftjm.sdk.handle import Handle
 from ftjm.sdk.request import JobOptions, Request, found_type
 from ftjm.sdk.tasks import Task
 from ftjm.sdk.transport import KafkaTransport, Transport
-from ftjm.specs.job import JobRequest
 
 R = TypeVar("R")
 
@@ -94,10 +94,9 @@ class Client:
             TypeError: It is not a request, such as a task that is not called.
             Unreachable: Kafka does not answer. Submit again with the same `job_id`: the job is not doubled.
         """
-        job = _checked(request).job({**options, "job_id": job_id or None})
-        ticket = self._send(job, awaits=True)
+        ticket = self._transport.send(_submission(request, {**options, "job_id": job_id or None}, awaits=True))
         self._transport.confirm([ticket])
-        return Handle(self._transport, job.queue, ticket.command.job_id, ticket)
+        return self._handle(ticket)
 
     def submit_many(
         self, requests: Iterable[Request[R] | tuple[str, Request[R]]], *, awaits: bool = True
@@ -120,18 +119,15 @@ class Client:
         """
         if not isinstance(requests, Iterable):
             raise TypeError(f"expected requests, or pairs of a job id and a request, but found {found_type(requests)}")
-        handles: list[Handle[R]] = []
+        pairs = (item if isinstance(item, tuple) and len(item) == 2 else ("", item) for item in requests)
+        commands = (_submission(request, {"job_id": job_id or None}, awaits=awaits) for job_id, request in pairs)
         tickets: list[Ticket] = []
         try:
-            for item in requests:
-                job_id, request = item if isinstance(item, tuple) and len(item) == 2 else ("", item)
-                job = _checked(request).job({"job_id": job_id or None})
-                ticket = self._send(job, awaits=awaits)
-                tickets.append(ticket)
-                handles.append(Handle(self._transport, job.queue, ticket.command.job_id, ticket))
+            for group in grouped(commands):
+                tickets += self._transport.send_many(group)
         finally:
             self._transport.confirm(tickets)
-        return handles
+        return [self._handle(ticket) for ticket in tickets]
 
     def job(self, name: str) -> Handle[Any]:
         """A handle of a job that was submitted before, perhaps by another program.
@@ -147,9 +143,14 @@ class Client:
             raise TypeError(f"expected a job's name as text, but found {found_type(name)}")
         return Handle(self._transport, *parse_job(name))
 
-    def _send(self, job: JobRequest, *, awaits: bool) -> Ticket:
-        job_id = job.job_id or str(uuid_utils.uuid7())
-        return self._transport.send(SubmitJob(queue=job.queue, job_id=job_id, spec=job.spec, awaits=awaits))
+    def _handle(self, ticket: Ticket) -> Handle[Any]:
+        return Handle(self._transport, ticket.command.queue, ticket.command.job_id, ticket)
+
+
+def _submission(request: Request[Any], options: Mapping[str, Any], *, awaits: bool) -> SubmitJob:
+    """The command that submits a job. Raises InvalidJobError, TypeError."""
+    job = _checked(request).job(options)
+    return SubmitJob(queue=job.queue, job_id=job.job_id or str(uuid_utils.uuid7()), spec=job.spec, awaits=awaits)
 
 
 def _checked(request: Request[R]) -> Request[R]:

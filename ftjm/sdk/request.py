@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack
 
 import msgspec
 
 from ftjm.core import json_values
+from ftjm.core.names import is_name
 from ftjm.core.state.executors import COMMAND
 
 if TYPE_CHECKING:
@@ -66,13 +68,15 @@ class Request(Generic[R]):
 
     def job(self, options: Mapping[str, Any] | None = None) -> JobRequest:
         """The job, with further options that win over its own. Raises InvalidJobError with everything that is wrong."""
-        from ftjm.specs.executors import BY_NAME
-        from ftjm.specs.job import parse_job
-
-        runs = BY_NAME[self.executor].written(list(self.command))
-        parsed = parse_job({**self.options, **(options or {}), **runs})
+        chosen = {**self.options, **(options or {})}
+        job_id = chosen.get("job_id")
+        if isinstance(job_id, str) and is_name(job_id):
+            del chosen["job_id"]  # all else may be as in the job before
+        else:
+            job_id = None
+        parsed = _parsed(self.executor, self.command, chosen)
         spec = msgspec.structs.replace(parsed.spec, payload=self.payload)
-        return parsed._replace(spec=spec)
+        return parsed._replace(job_id=job_id or parsed.job_id, spec=spec)
 
     def checked(self) -> Request[R]:
         """Check the request, and return it. Raises InvalidJobError with all problems."""
@@ -84,6 +88,32 @@ class Request(Generic[R]):
             text = f"{found}; put the data elsewhere, and pass where it is"
             raise InvalidJobError([FieldProblem(("payload",), text)])
         return self
+
+
+def _parsed(executor: str, command: tuple[str, ...], options: Mapping[str, Any]) -> JobRequest:
+    """The job without its payload. Raises InvalidJobError.
+
+    Most jobs of a program differ in nothing but their payloads, and checking the rest takes longer than sending it.
+    """
+    exactly = tuple((name, type(value), value) for name, value in options.items())  # `True` equals 1
+    try:
+        return _parsed_before(executor, command, exactly)
+    except TypeError:  # an option whose value is no key, such as a mapping
+        return _parse(executor, command, options)
+
+
+@lru_cache(maxsize=32)
+def _parsed_before(
+    executor: str, command: tuple[str, ...], options: tuple[tuple[str, type[Any], Any], ...]
+) -> JobRequest:
+    return _parse(executor, command, {name: value for name, _, value in options})
+
+
+def _parse(executor: str, command: tuple[str, ...], options: Mapping[str, Any]) -> JobRequest:
+    from ftjm.specs.executors import BY_NAME
+    from ftjm.specs.job import parse_job
+
+    return parse_job({**options, **BY_NAME[executor].written(list(command))})
 
 
 def command(command: str | Sequence[str], *, payload: Any = None, **options: Unpack[JobOptions]) -> Request[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -39,6 +39,9 @@ class Transport(Protocol):
 
     def send(self, command: Command) -> Ticket:
         """Append a command. The ticket changes when the log has it, and when answers arrive."""
+
+    def send_many(self, commands: Sequence[Command]) -> list[Ticket]:
+        """Append commands together, which is faster than one after the other."""
 
     def ask(self, ticket: Ticket) -> None:
         """Append a question for the outcome of a submission, under the same correlation. It never creates a job."""
@@ -103,6 +106,11 @@ class KafkaTransport:
         """See `Transport.send`."""
         with self._sending:
             return self._client.send(command, self._notify_waiters)
+
+    def send_many(self, commands: Sequence[Command]) -> list[Ticket]:
+        """See `Transport.send_many`."""
+        with self._sending:
+            return self._client.send_many(commands, self._notify_waiters)
 
     def ask(self, ticket: Ticket) -> None:
         """See `Transport.ask`."""

@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 from ftjm.adapters.kafka import patience
 from ftjm.cli import answers, app
+from ftjm.client import answers as client_answers
 from ftjm.client import command_client
 from ftjm.history.trimmed import WholeLog
 from tests.cli.cluster import Cluster, FakeOutlet, FakeReader, FakeScan
@@ -43,7 +44,7 @@ def without_value(document: Any, path: str = "") -> Iterator[str]:
 def cluster(monkeypatch, tmp_path) -> Cluster:
     made = Cluster()
     monkeypatch.setattr(command_client, "ConfirmingProducer", lambda *_, **__: FakeOutlet(made))
-    monkeypatch.setattr(command_client, "LaneReader", lambda *_: FakeReader(made))
+    monkeypatch.setattr(client_answers, "LaneReader", lambda *_: FakeReader(made))
     monkeypatch.setattr(patience, "Scan", lambda _settings, topic, **_: FakeScan(made, topic))
     monkeypatch.setattr(WholeLog, "restore", lambda _log, number, path, _usable: made.restore(number, path) or None)
     monkeypatch.setattr(answers, "DECISION_SECONDS", 0.3)

@@ -11,7 +11,7 @@ import pytest
 
 from ftjm.adapters.records import Record
 from ftjm.cli.options import load_settings
-from ftjm.client import command_client
+from ftjm.client import answers
 from ftjm.core.identity import partition_for
 from ftjm.core.placement import Offer
 from ftjm.history.jobs import JobView, view
@@ -90,7 +90,7 @@ class NoAnswers:
 
 @pytest.fixture
 def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    monkeypatch.setattr(command_client, "LaneReader", NoAnswers)
+    monkeypatch.setattr(answers, "LaneReader", NoAnswers)
     with Client(settings=load_settings()) as client:
         yield client
 

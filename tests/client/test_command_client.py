@@ -11,6 +11,7 @@ import pytest
 
 from ftjm.adapters.kafka.errors import BrokersForgotten, LogError, LogRefused, TopicUnknown
 from ftjm.adapters.records import Receipt
+from ftjm.client import answers
 from ftjm.client import command_client as module
 from ftjm.client.command_client import Client
 from ftjm.client.ticket import Ticket
@@ -42,7 +43,7 @@ class Silent:
     def warm(self, *_: Any) -> int:
         return 1
 
-    def send_for_receipt(self, _topic: str, _value: bytes, *, received: Any, **_: Any) -> None:
+    def send_for_receipt(self, _topic: str, *, received: Any, **_: Any) -> None:
         if self.broken:
             raise ValueError("broken")
         if self.refuses is not None:
@@ -166,7 +167,7 @@ def test_a_client_with_a_reply_lane_sends_unconfirmed_commands_again(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Silent.made.clear()
-    monkeypatch.setattr(module, "LaneReader", NoReader)
+    monkeypatch.setattr(answers, "LaneReader", NoReader)
     transport = KafkaTransport(config.load(bootstrap="127.0.0.1:1"), 60.0)
     ticket = transport.send(SubmitJob(queue="q", job_id="a", spec=JobSpec(command=["true"])))
     Silent.made[0].fault = BrokersForgotten("the client has forgotten all brokers")
@@ -203,7 +204,7 @@ def test_a_client_says_at_once_that_it_belongs_to_the_parent_process(
 def test_a_transport_that_is_closed_or_forked_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     Silent.made = []
     monkeypatch.setattr(module, "ConfirmingProducer", Silent)
-    monkeypatch.setattr(module, "LaneReader", NoReader)
+    monkeypatch.setattr(answers, "LaneReader", NoReader)
     transport = KafkaTransport(config.load(bootstrap="127.0.0.1:1"), 60.0)
     command = SubmitJob(queue="q", job_id="a", spec=JobSpec(command=["true"]))
     ticket = transport.send(command)
@@ -255,3 +256,27 @@ def test_a_question_is_another_command_than_the_submission_that_it_asks_about(cl
     client.mend()
     assert len(Silent.made[1].sent) == 2
     assert [type(command) for _, command in client._unconfirmed.values()] == [SubmitJob, AwaitJob]
+
+
+def test_of_a_group_what_was_handed_over_before_a_failure_stays_under_way(client: Client) -> None:
+    [producer] = Silent.made
+    send, count = producer.send_for_receipt, 0
+
+    def failing_third(*args: Any, **named: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise ValueError("broken")
+        send(*args, **named)
+
+    producer.send_for_receipt = failing_third  # type: ignore[method-assign]
+    jobs = [SubmitJob(queue="q", job_id=str(number), spec=JobSpec(command=["true"])) for number in range(5)]
+    with pytest.raises(ValueError, match="broken"):
+        client.send_many(jobs)
+    assert len(producer.sent) == client.under_way == 2
+    client.send_many(jobs[2:])
+    assert len(producer.sent) == client.under_way == 5
+    for received in producer.sent:
+        received(RECEIPT)
+    client.confirm()
+    assert (client.acknowledged, client.under_way) == (5, 0)

@@ -208,3 +208,23 @@ def test_outside_of_an_attempt_checkpoints_have_no_effect(monkeypatch):
         ftjm.checkpoint("x" * 70_000)
     with pytest.raises(TypeError):
         ftjm.checkpoint({1})
+
+
+def test_options_that_were_right_once_make_no_others_right():
+    assert ftjm.command(["true"], priority=1).job().spec.priority == 1
+    with pytest.raises(ftjm.InvalidJobError, match="priority"):
+        ftjm.command(["true"], priority=True)
+    assert ftjm.command(["true"], hold=True).job().spec.held
+    with pytest.raises(ftjm.InvalidJobError, match="hold"):
+        ftjm.command(["true"], hold=1)  # type: ignore[arg-type]
+
+
+def test_each_job_has_its_own_id_and_payload():
+    first, second = (ftjm.command(["cat"], payload=text) for text in "ab")
+    jobs = [first.job({"job_id": "one"}), first.job(), second.job({"job_id": "two"}), second.job({"job_id": None})]
+    assert [job.job_id for job in jobs] == ["one", "", "two", ""]
+    assert [job.spec.payload for job in jobs] == [b'"a"', b'"a"', b'"b"', b'"b"']
+    assert jobs[0].spec.command == jobs[3].spec.command == ["cat"]
+    for bad in ("no name", 7):
+        with pytest.raises(ftjm.InvalidJobError, match="job_id"):
+            first.job({"job_id": bad})

@@ -57,6 +57,8 @@ ANSWER_SECONDS = 0.5
 """How long `answers` waits."""
 PATIENCE_SECONDS = 1.0
 """How long a call to Kafka waits before the process checks whether it has to stop."""
+FLUSHED_MS = 1_000
+"""How long a record would wait for others if nothing flushed it."""
 
 
 class KafkaWriter:
@@ -229,6 +231,8 @@ class KafkaLog:
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 # librdkafka requires that the records of a transaction fail before the transaction does.
                 "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                # All records of a transaction go in one request: `flush` sends them, whatever this pause is.
+                "linger.ms": FLUSHED_MS,
                 **error_callback("owner"),
                 **self._settings,
             }
