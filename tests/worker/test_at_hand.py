@@ -21,6 +21,7 @@ from ftjm.worker.rules.prefetch import (
     AHEAD_MAX,
     BURST_PART,
     CHANGE_MS,
+    PATIENCE,
     PER_SLOT_MAX,
     ROUND_TRIP_MS,
     ROUND_TRIP_MS_MAX,
@@ -202,6 +203,45 @@ def test_what_waits_too_long_goes_back_and_the_session_goes_on() -> None:
     assert started(world) == [], "it was sent back"
     world.dispatch("b")
     assert started(world) == ["q/b/1"]
+
+
+EACH_MS = 4
+
+
+def short_attempts(world: World, first: int, count: int) -> None:
+    """The attempts of these numbers run one after the other, each for `EACH_MS`."""
+    for number in range(first, first + count):
+        world.tick(EACH_MS)
+        world.end(f"a{number}")
+        world.tick()
+
+
+def test_what_starts_soon_stays_though_it_is_late() -> None:
+    world = World(slots=1, ahead=99)
+    for number in range(80):
+        world.dispatch(f"a{number}")
+    in_time, soon = WAIT_MS_MIN // EACH_MS, WAIT_MS_MIN // EACH_MS
+    short_attempts(world, 0, in_time)
+    assert declined(world) == []
+    short_attempts(world, in_time, 1)
+    went_back = in_time + 1 + soon
+    assert [job for job, _ in declined(world)] == [f"a{number}" for number in range(went_back, 80)]
+    for number in range(in_time + 1, went_back):
+        assert world.rules.wake_at(world.now) > world.now, "it looks now and then, not on and on"
+        short_attempts(world, number, 1)
+    assert declined(world) == []
+
+
+def test_what_is_overtaken_again_and_again_goes_back() -> None:
+    world = World(slots=1, ahead=99)
+    world.dispatch("a0")
+    world.dispatch("low", priority=1)
+    for number in range(1, PATIENCE * WAIT_MS_MIN // EACH_MS):
+        world.dispatch(f"a{number}", priority=9)
+        short_attempts(world, number - 1, 1)
+        assert declined(world) == []
+    world.tick(EACH_MS)
+    assert [job for job, _ in declined(world)] == ["low"]
 
 
 @pytest.mark.parametrize("reason", [StopReason.CANCELLED, StopReason.DEADLINE])

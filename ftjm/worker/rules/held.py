@@ -189,13 +189,25 @@ class AtHand:
                 first = line[0]
         return None if first is None else self.take(first.key)
 
-    def take_late(self, before: int) -> list[RunAttempt]:
-        """Remove the attempts that arrived before this time. Returns their messages, oldest first."""
+    def take_late(self, before: int, too_late: int, starts_soon: Callable[[int], int]) -> list[RunAttempt]:
+        """Remove the attempts that have waited for too long. Returns their messages, oldest first.
+
+        Args:
+            before: those that arrived by this time, ms, but as many of each partition as start soon.
+            too_late: those that arrived by this time, ms, in any case.
+            starts_soon: tells how many attempts of a partition start soon.
+        """
+        kept: dict[int, int] = {}
         late: list[RunAttempt] = []
         for since, dispatch in self._since.values():
             if since > before:
                 break
-            late.append(dispatch)
+            partition = dispatch.partition
+            if partition not in kept:
+                kept[partition] = starts_soon(partition)
+            kept[partition] -= 1
+            if since <= too_late or kept[partition] < 0:
+                late.append(dispatch)
         for dispatch in late:
             self.take(key_of(dispatch))
         return late

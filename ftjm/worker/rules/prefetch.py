@@ -15,10 +15,12 @@ frees a place in a partition to the dispatch that takes the place, while jobs wa
 place that was given up is not waited for: there are never more measurements under way than places that are open.
 
 **What waits too long goes back.** An attempt that waits at hand for two round trips, and at least `WAIT_MS_MIN`, is
-sent back to its owner, since another worker may have a free slot. All that is wanted may arrive at once, after a
-transaction that took long. So no more is wanted than starts within `BURST_PART` of that time: without this bound, an
-owner's pause made half of what was at hand go back, which made the next round trip longer, and so on. If all slots of a
-partition are taken by attempts that hold them for so long already, nothing more is wanted at hand for it.
+sent back to its owner, since another worker may have a free slot; but not one that will start within that time again,
+by the times of the newest attempts, unless it has waited for `PATIENCE` times as long. What goes back has its owner
+send nothing ahead until each of it has got a free slot. All that is wanted may arrive at once, after a transaction that
+took long. So no more is wanted than starts within `BURST_PART` of that time: without this bound, an owner's pause made
+half of what was at hand go back, which made the next round trip longer, and so on. If all slots of a partition are
+taken by attempts that hold them for so long already, nothing more is wanted at hand for it.
 """
 
 from collections import deque
@@ -35,6 +37,7 @@ TIMES_MIN = 8
 """No mean is taken of fewer attempts than this, nor of fewer than two for each slot: the shortest end first."""
 SPARE = 2.5
 WAIT_MS_MIN = 75
+PATIENCE = 4
 BURST_PART = 0.7
 TIME_MS_MIN = 0.25
 """Attempts count as at least so long. Times are whole milliseconds."""
@@ -66,6 +69,11 @@ class Prefetch:
     def wait_ms(self) -> int:
         """How long an attempt may wait at hand."""
         return max(WAIT_MS_MIN, 2 * self._round_trip_ms)
+
+    def starts_soon(self, moving: int) -> int:
+        """How many attempts at hand start within `wait_ms`, in slots of which `moving` are not taken for long."""
+        mean_ms = self._mean_ms()
+        return int(max(0, moving) * self.wait_ms / mean_ms) if mean_ms else 0
 
     def attempt_ended(self, time_ms: int) -> None:
         """An attempt has held its slot for so long."""
@@ -107,8 +115,14 @@ class Prefetch:
     def _for_slots(self, slots: int) -> int:
         if self._fixed is not None:
             return int(self._fixed * slots / self._slots)
+        mean_ms = self._mean_ms()
+        if not mean_ms:
+            return 0
+        needed = min(SPARE * self._round_trip_ms, BURST_PART * self.wait_ms) / mean_ms
+        return int(min(needed, PER_SLOT_MAX, AHEAD_MAX / self._slots) * slots)
+
+    def _mean_ms(self) -> float:
+        """How long attempts hold their slots; 0 if too few were measured."""
         if len(self._times) < min(TIMES, max(TIMES_MIN, 2 * self._slots)):
             return 0
-        covered_ms = min(SPARE * self._round_trip_ms, BURST_PART * self.wait_ms)
-        needed = covered_ms / max(TIME_MS_MIN, sum(self._times) / len(self._times))
-        return int(min(needed, PER_SLOT_MAX, AHEAD_MAX / self._slots) * slots)
+        return max(TIME_MS_MIN, sum(self._times) / len(self._times))

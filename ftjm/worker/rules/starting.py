@@ -8,6 +8,7 @@ from ftjm.core.records.messages import RunAttempt
 from ftjm.worker.rules import reports
 from ftjm.worker.rules.actions import Action, Report, Run
 from ftjm.worker.rules.held import HeldAttempt, key_of
+from ftjm.worker.rules.prefetch import PATIENCE, Prefetch
 from ftjm.worker.rules.session import WorkerSession
 
 OUTLIVES_MS = 250
@@ -64,6 +65,20 @@ def open_places(session: WorkerSession, partition: int) -> int:
 def decline(session: WorkerSession, dispatch: RunAttempt, reason: str) -> Report:
     """Send back an attempt that was not started."""
     return session.report(reports.declined(session.identity.worker, dispatch, reason))
+
+
+def decline_late(session: WorkerSession, prefetch: Prefetch, now: int) -> Iterator[Action]:
+    """Send back what has waited at hand for too long: another worker may have a free slot. See `prefetch.py`."""
+    wait_ms = prefetch.wait_ms
+    if (oldest := session.at_hand.oldest_since()) is None or oldest > now - wait_ms:
+        return
+    slow = session.running(before=now - wait_ms // 2)
+
+    def starts_soon(partition: int) -> int:
+        return prefetch.starts_soon(session.offers.granted(partition) - slow.get(partition, 0))
+
+    for dispatch in session.at_hand.take_late(now - wait_ms, now - PATIENCE * wait_ms, starts_soon):
+        yield decline(session, dispatch, f"no slot of its partition was free for {wait_ms} ms")
 
 
 def decline_refused(session: WorkerSession, reason: str, now: int) -> Iterator[Action]:

@@ -38,6 +38,7 @@ from ftjm.worker.rules.session import WorkerIdentity, WorkerSession
 from ftjm.worker.rules.starting import (
     OUTLIVES_MS,
     decline,
+    decline_late,
     decline_refused,
     open_places,
     refusal,
@@ -49,6 +50,8 @@ from ftjm.worker.rules.starting import (
 
 DEMAND_KEPT_MS = 5_000
 """The demand that an owner has published counts for this long if no newer heartbeat arrives."""
+LOOKS = 4
+"""How often a late attempt at hand is looked at in the time that it may wait."""
 
 
 class WorkerRules:
@@ -248,7 +251,7 @@ class WorkerRules:
             actions.append(self._open())
         if (current := self._current) is not None and current.at_hand:
             actions += self._start_at_hand(now)
-            actions += self._decline_late(current, now)
+            actions += decline_late(current, self._prefetch, now)
         for session in self.sessions.values():
             actions += [*report_starts(session, now), *report_checkpoints(session)] if session.held else ()
         reason = "the worker is leaving" if self.draining else "the session takes nothing new"
@@ -279,7 +282,8 @@ class WorkerRules:
             if (start := session.held.oldest_start()) is not None:
                 times.append(start + OUTLIVES_MS)
             if (since := session.at_hand.oldest_since()) is not None:
-                times.append(since + self._prefetch.wait_ms)
+                late_at = since + self._prefetch.wait_ms  # one that is late already is kept as long as it starts soon
+                times.append(late_at if late_at > now else now + self._prefetch.wait_ms // LOOKS)
         return min(times)
 
     def _run(self, session: WorkerSession, dispatch: RunAttempt, now: int) -> list[Action]:
@@ -294,12 +298,6 @@ class WorkerRules:
     def _start_at_hand(self, now: int) -> Iterable[Action]:
         current = self._current
         return start_at_hand(current, self.identity.slots - self.live_attempts, now) if current else ()
-
-    def _decline_late(self, session: WorkerSession, now: int) -> Iterable[Action]:
-        """Send back what has waited at hand for too long: another worker may have a free slot."""
-        wait_ms = self._prefetch.wait_ms
-        for dispatch in session.at_hand.take_late(now - wait_ms):
-            yield decline(session, dispatch, f"no slot of its partition was free for {wait_ms} ms")
 
     def _stop(self, session: WorkerSession, stop: StopAttempt) -> list[Action]:
         key = attempt_key(stop.queue, stop.job_id, stop.attempt)
