@@ -206,7 +206,7 @@ def a_start_takes_no_slot() -> list[Patch]:
 
 @planted
 def what_was_sent_back_is_started_all_the_same() -> list[Patch]:
-    def take_late(self: AtHand, before: int) -> Any:
+    def take_late(self: AtHand, before: int, *_: Any) -> Any:
         return [dispatch for since, dispatch in self._since.values() if since <= before]
 
     return [patch.object(AtHand, "take_late", take_late)]

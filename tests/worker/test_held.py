@@ -78,7 +78,7 @@ def test_the_partitions_of_what_is_at_hand_are_those_of_its_attempts(steps: list
                 at_hand.take(key_of(dispatch))
                 kept.pop(key_of(dispatch), None)
             case "late":
-                for late in at_hand.take_late(now - 3):
+                for late in at_hand.take_late(now - 3, now - 9, lambda partition: partition % 2):
                     del kept[key_of(late)]
             case "first":
                 if first := at_hand.take_first(lambda _partition: True):
