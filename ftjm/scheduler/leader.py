@@ -23,7 +23,7 @@ IDLE_SECONDS = 1.0
 """Pause between two steps of an owner that waits for nothing. It is woken by commands, by changed offers of workers, by
 leases that end, and by requests of operators. What is left is measured: how full the disk is, how old a report."""
 
-COMPANY_SECONDS = 0.02
+COMPANY_SECONDS = 0.03
 """Least time between two batches while attempts are sent ahead and more jobs wait. Workers have attempts at hand then,
 so no slot waits for an answer; and a transaction costs the owner and the brokers as much as deciding ten commands."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ftjm.core.records.commands import AttemptReport, CompleteAttempt
 from ftjm.runtime.clock import wall_ms
 
-COMPANY_MS = 10
+COMPANY_MS = 20
 
 
 class ReportCollector:

@@ -7,6 +7,7 @@ import time
 import msgspec
 
 from ftjm.client.command_client import Client
+from ftjm.client.groups import grouped
 from ftjm.core.records.commands import SubmitJob
 from ftjm.lab.bench.options import WorkKind, spec
 from ftjm.runtime.config import Settings
@@ -35,9 +36,11 @@ def run(settings: Settings, load: ClientLoad) -> Elapsed:
     with Client(settings, listen=False) as client:
         job = spec(load.work)
         began = time.time()
-        for number in range(load.count):
-            client.send(
-                SubmitJob(queue=load.queues[number % len(load.queues)], job_id=f"{load.prefix}-{number}", spec=job)
-            )
+        jobs = (
+            SubmitJob(queue=load.queues[number % len(load.queues)], job_id=f"{load.prefix}-{number}", spec=job)
+            for number in range(load.count)
+        )
+        for group in grouped(jobs):
+            client.send_many(group)
         client.confirm()
         return Elapsed(began, time.time())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ftjm.client.command_client import Client
+from ftjm.client.groups import grouped
 from ftjm.core.records.commands import SubmitJob
 from ftjm.lab.bench.cluster import BenchCluster
 from ftjm.lab.bench.options import WorkKind, spec
@@ -55,8 +56,8 @@ def _one_by_one(cluster: BenchCluster, client: Client, jobs: list[SubmitJob]) ->
 
 def _many(cluster: BenchCluster, client: Client, jobs: list[SubmitJob]) -> float:
     began = time.perf_counter()
-    for job in jobs:
-        client.send(job)
+    for group in grouped(jobs):
+        client.send_many(group)
     client.confirm(lambda done: cluster.progress.move(done, len(jobs)))
     return time.perf_counter() - began
 
