@@ -15,7 +15,7 @@ raises `WorkerLost`, its worker is lost.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ftjm.adapters.avro import codec
@@ -279,9 +279,9 @@ class MemoryTransport:
         self._append(ticket, command)
         return ticket
 
-    def send_many(self, commands: Sequence[Command]) -> list[Ticket]:
-        """See `Transport.send_many`."""
-        return [self.send(command) for command in commands]
+    def add(self, command: Command) -> Ticket:
+        """See `Transport.add`."""
+        return self.send(command)
 
     def ask(self, ticket: Ticket) -> None:
         """See `Transport.ask`."""

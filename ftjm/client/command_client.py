@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count, islice
 from typing import Any
 
 import uuid_utils
@@ -25,7 +26,7 @@ from ftjm.adapters.kafka.patience import QUIET, patiently, unreachable
 from ftjm.adapters.kafka.producer import ConfirmingProducer
 from ftjm.adapters.records import Receipt
 from ftjm.client.answers import Answers
-from ftjm.client.groups import grouped
+from ftjm.client.groups import GROUP_MAX, grouped
 from ftjm.client.lifetime import Lifetime
 from ftjm.client.ticket import Ticket, question
 from ftjm.core.identity import partition_for
@@ -74,6 +75,7 @@ class Client:
         self._patience = patience_seconds
         self._changed = threading.Condition()
         self._sent = 0
+        self._numbers, self._correlations = count(1), count(1)
         self._acknowledged = 0
         self._failure: LogError | None = None
         self._topic = settings.topic("commands")
@@ -123,42 +125,47 @@ class Client:
 
     def send(self, command: Command, changed: Callable[[Ticket], None] | None = None) -> Ticket:
         """Hand one command over; `confirm` waits until the log has it. Raises Unreachable if too many are under way."""
-        [ticket] = self.send_many([command], changed)
+        ticket = self.ticket(command, changed)
+        self.hand_over([ticket])
         return ticket
 
-    def send_many(self, commands: Sequence[Command], changed: Callable[[Ticket], None] | None = None) -> list[Ticket]:
-        """Hand commands over together, so that they share requests. See `send`."""
-        if self.under_way >= UNCONFIRMED_MAX:
-            self._wait_for_log(UNCONFIRMED_MAX // 2)
-        tickets = []
-        for number, command in enumerate(commands, self._sent + 1):
-            command.actor = command.actor or self.actor
-            command.sent_at = command.sent_at or time.time_ns() // 1_000_000
-            ticket = Ticket(command, changed=changed, awaits=isinstance(command, SubmitJob) and command.awaits)
-            if self._answers is not None:
-                ticket.correlation = str(number)
-            tickets.append(ticket)
-        self._append(list(zip(tickets, commands, strict=True)))
-        return tickets
+    def ticket(self, command: Command, changed: Callable[[Ticket], None] | None = None) -> Ticket:
+        """Make the ticket of a command that `hand_over` will send."""
+        command.actor = command.actor or self.actor
+        command.sent_at = command.sent_at or time.time_ns() // 1_000_000
+        ticket = Ticket(command, changed=changed, awaits=isinstance(command, SubmitJob) and command.awaits)
+        if self._answers is not None:
+            ticket.correlation = str(next(self._correlations))
+        return ticket
+
+    def hand_over(self, tickets: Iterable[Ticket]) -> None:
+        """Send the commands of these tickets together. Raises Unreachable if too many are under way, and LogError if
+        one cannot be sent: those before it are under way then, and the others have a `failure`."""
+        self._append([(ticket, ticket.command) for ticket in tickets])
 
     def ask(self, ticket: Ticket) -> None:
         """Ask for the outcome of a submission, which never creates a job. The answer goes to the same ticket."""
         self._append([(ticket, question(ticket))])
 
     def _append(self, pairs: Sequence[tuple[Ticket, Command]]) -> None:
-        self.mend()
-        numbers = range(self._sent + 1, self._sent + 1 + len(pairs))
-        self._sent += len(pairs)
-        self._unconfirmed.update(zip(numbers, pairs, strict=True))
+        waiting = deque(next(self._numbers) for _ in pairs)
+        self._sent += len(waiting)
         try:
-            self._hand_over(numbers)
-        except BaseException:
+            if self.under_way >= UNCONFIRMED_MAX:
+                self._wait_for_log(UNCONFIRMED_MAX // 2)
+            self.mend()
+            self._unconfirmed.update(zip(waiting, pairs, strict=True))
+            self._hand_over(waiting)
+        except BaseException as error:
+            self._sent -= len(waiting)
             with self._changed:
-                unsent = self._missed.intersection(numbers)
-                self._missed -= unsent
-                for number in unsent:
-                    del self._unconfirmed[number]
-            self._sent -= len(unsent)
+                self._missed.difference_update(waiting)
+                for number in waiting:
+                    self._unconfirmed.pop(number, None)
+            for ticket, command in pairs[len(pairs) - len(waiting) :]:
+                if ticket.command is command:
+                    ticket.failure = f"it was not sent: {error!r}"
+                    self.forget(ticket)
             raise
         if self._producer.forgotten:
             self.mend()
@@ -182,20 +189,25 @@ class Client:
         with self._changed:
             missed, self._missed = sorted(self._missed & self._unconfirmed.keys()), set()
         try:
-            self._hand_over(missed)
+            self._hand_over(deque(missed))
         except LogError as error:
             raise self._refusal(error) from error
 
-    def _hand_over(self, numbers: Iterable[int]) -> None:
-        """Send commands in their order, but none before those that wait to be sent again."""
-        waiting = deque(numbers)
+    def _hand_over(self, waiting: deque[int]) -> None:
+        """Send commands in their order, but none before those that wait to be sent again.
+
+        Args:
+            waiting: their numbers. What is handed over is removed.
+        """
         try:
-            # All are encoded before: those that are handed over right after each other share requests.
-            for record in [self._record(number, *self._unconfirmed[number]) for number in waiting]:
-                if self._missed:
-                    break
-                self._producer.send_for_receipt(self._topic, **record)
-                waiting.popleft()
+            while waiting and not self._missed:
+                # A group is encoded before: what is handed over right after each other shares requests.
+                group = [self._record(number, *self._unconfirmed[number]) for number in islice(waiting, GROUP_MAX)]
+                for record in group:
+                    if self._missed:
+                        break
+                    self._producer.send_for_receipt(self._topic, **record)
+                    waiting.popleft()
         except LogError:
             if not self._producer.forgotten:
                 raise
@@ -233,9 +245,9 @@ class Client:
         """
         tickets: list[Ticket] = []
         for group in grouped(jobs):
-            tickets += self.send_many(
-                [SubmitJob(queue=job.queue, job_id=job.job_id, spec=job.spec, awaits=awaits) for job in group]
-            )
+            made = (SubmitJob(queue=job.queue, job_id=job.job_id, spec=job.spec, awaits=awaits) for job in group)
+            tickets += (sent := [*map(self.ticket, made)])
+            self.hand_over(sent)
             # Answers come while commands are still sent; unread, they would pile up in the consumer.
             self.receive(0)
             if progress:
@@ -305,11 +317,7 @@ class Client:
 
     def ended(self, tickets: Iterable[Ticket], timeout_seconds: float, progress: Progress | None = None) -> bool:
         """Wait until each submission (sent with `awaits`) is refused or its run has ended; False as in `decided`."""
-
-        def is_open(ticket: Ticket) -> bool:
-            return not ticket.refused and ticket.outcome is None
-
-        return self._receive_until(tickets, is_open, timeout_seconds, progress)
+        return self._receive_until(tickets, lambda ticket: not ticket.has_ended, timeout_seconds, progress)
 
     def _receive_until(
         self,
@@ -322,8 +330,7 @@ class Client:
         still = [ticket for ticket in everything if is_open(ticket)]
         deadline = time.monotonic() + timeout_seconds
         while still:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            if (left := deadline - time.monotonic()) <= 0:
                 return False
             if self.receive(min(left, TICK_SECONDS)):
                 deadline = time.monotonic() + timeout_seconds

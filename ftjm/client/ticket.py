@@ -50,6 +50,11 @@ class Ticket(msgspec.Struct, eq=False):
             return False
         return not (self.reply.code == "REPEATED" and isinstance(self.command, RerunJob))
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the submission is refused, or its run has ended."""
+        return self.refused or self.outcome is not None
+
 
 def question(ticket: Ticket) -> AwaitJob:
     """The command that asks for the outcome of a submission. The ticket awaits an outcome from now on."""

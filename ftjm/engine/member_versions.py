@@ -24,7 +24,7 @@ five for each lease. A worker with a longer lease may be silent for that long.""
 LISTEN_MS = 3_000
 """A process that has read heartbeats for less than this does not know the members yet."""
 ANNOUNCE_MS = 1_000
-"""Pause between two announcements of one member."""
+"""Pause between two announcements of one member, unless a scheduler has just heard of a new worker."""
 WORKER, SCHEDULER, API = "worker", "scheduler", "api"
 
 

@@ -90,14 +90,17 @@ class Outbox:
             # requests. That of a command says what became of those before it, so it is made when these are sent.
             made = [None if isinstance(one, ForwardMessage) else self._made(state, one) for _, one in group]
             for (number, message), parcel in zip(group, made, strict=True):
-                self._send_one(number, message, parcel or self._made(state, message))
+                self._send_one(state, number, message, parcel)
 
-    def _send_one(self, number: int, message: OutboxMessage, parcel: Parcel | Unsendable) -> None:
+    def _send_one(
+        self, state: StateView, number: int, message: OutboxMessage, parcel: Parcel | Unsendable | None
+    ) -> None:
         with self._lock:
             copy = self._copies[number] = self._copies.get(number, 0) + 1
             self._ahead.discard(number)
             self._refused.discard(number)
         delivered = partial(self._delivered, number, message, copy)
+        parcel = parcel or self._made(state, message)
         try:
             if isinstance(parcel, Unsendable):
                 raise parcel

@@ -194,8 +194,8 @@ def server_properties(node: Node) -> dict[str, str]:
         # shutdown would answer metadata requests with no broker at all, and by such an answer librdkafka 2.16 may
         # forget all brokers for good (issue 5301).
         "controlled.shutdown.enable": "false",
-        "num.network.threads": 2,
-        "num.io.threads": 4,
+        "num.network.threads": 1,
+        "num.io.threads": 2,
         "background.threads": 2,
     }
     return {name: str(value) for name, value in values.items()}

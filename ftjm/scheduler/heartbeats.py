@@ -261,7 +261,8 @@ class Heartbeats:
             context.heartbeat_due.wait(HEARTBEAT_SECONDS)
 
     def _announce_version(self, lane: int, *, leaving: bool) -> None:
-        """Announce the versions of this build, at most once in `ANNOUNCE_MS` unless the process is `leaving`."""
+        """Announce the versions of this build once in `ANNOUNCE_MS`, and at once if it is `leaving`, or if there is
+        a new worker."""
         if boot_ms() - self._announced_at < ANNOUNCE_MS and not leaving:
             return
         self._announced_at = boot_ms()

@@ -41,7 +41,9 @@ class Marks:
 
 
 class LaneMarks:
-    """Sends marks, finds out when they are read, and tells by them how old a record is. One thread calls it."""
+    """Sends marks, finds out when they are read, and tells by them how old a record is.
+
+    One thread calls it. Receipts come from the producer's thread, and only set what that thread reads."""
 
     def __init__(self, producer: ConfirmingProducer, topic: str, lanes: int, reader: LaneReader) -> None:
         """Begin without marks. `reader` reads all lanes of the topic."""

@@ -8,16 +8,17 @@ with ftjm.Client() as client:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar, Unpack
 
 import uuid_utils
 
-from ftjm.client.groups import grouped
 from ftjm.client.ticket import Ticket
 from ftjm.core.identity import parse_job
 from ftjm.core.records.commands import SubmitJob
 from ftjm.runtime import config
 from ftjm.runtime.config import Settings
+from ftjm.runtime.errors import FtjmError
 from ftjm.sdk.handle import Handle
 from ftjm.sdk.request import JobOptions, Request, found_type
 from ftjm.sdk.tasks import Task
@@ -123,10 +124,12 @@ class Client:
         commands = (_submission(request, {"job_id": job_id or None}, awaits=awaits) for job_id, request in pairs)
         tickets: list[Ticket] = []
         try:
-            for group in grouped(commands):
-                tickets += self._transport.send_many(group)
-        finally:
-            self._transport.confirm(tickets)
+            tickets.extend(map(self._transport.add, commands))  # of one that raises, those before are kept
+        except BaseException:
+            with suppress(FtjmError):
+                self._transport.confirm([ticket for ticket in tickets if not ticket.failure])
+            raise
+        self._transport.confirm(tickets)
         return [self._handle(ticket) for ticket in tickets]
 
     def job(self, name: str) -> Handle[Any]:

@@ -70,8 +70,8 @@ class Request(Generic[R]):
         """The job, with further options that win over its own. Raises InvalidJobError with everything that is wrong."""
         chosen = {**self.options, **(options or {})}
         job_id = chosen.get("job_id")
-        if isinstance(job_id, str) and is_name(job_id):
-            del chosen["job_id"]  # all else may be as in the job before
+        if job_id is None or (isinstance(job_id, str) and is_name(job_id)):
+            chosen.pop("job_id", None)  # all else may be as in the job before
         else:
             job_id = None
         parsed = _parsed(self.executor, self.command, chosen)

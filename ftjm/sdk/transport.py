@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -12,17 +12,23 @@ from ftjm.adapters.avro import codec
 from ftjm.adapters.kafka.patience import open_scan, unreachable
 from ftjm.adapters.kafka.scan import Scan
 from ftjm.client import command_client
+from ftjm.client.groups import GROUP_MAX, PAUSE_SECONDS
 from ftjm.client.ticket import Ticket
 from ftjm.core.identity import partition_for
 from ftjm.core.records import events as e
 from ftjm.core.records.commands import Command
 from ftjm.core.state.model import job_key
 from ftjm.history.jobs import JobView, from_snapshot
+from ftjm.runtime import logs
 from ftjm.runtime.config import Settings
 from ftjm.runtime.errors import FtjmError
 
+log = logs.get(__name__)
+
 LISTEN_SECONDS = 0.2
-"""The listening thread notices within this time that the client is closed."""
+"""The listening thread notices within this time that the client is closed, and that commands are held."""
+HELD_SECONDS = 0.02
+"""Commands are held until none has followed for so long, or the group is full."""
 LOOK_SECONDS = 1.0
 """A waiting thread checks its condition at least this often."""
 FOLLOW_SECONDS = 0.2
@@ -40,8 +46,8 @@ class Transport(Protocol):
     def send(self, command: Command) -> Ticket:
         """Append a command. The ticket changes when the log has it, and when answers arrive."""
 
-    def send_many(self, commands: Sequence[Command]) -> list[Ticket]:
-        """Append commands together, which is faster than one after the other."""
+    def add(self, command: Command) -> Ticket:
+        """Append a command, which may wait for others that follow, but not for long."""
 
     def ask(self, ticket: Ticket) -> None:
         """Append a question for the outcome of a submission, under the same correlation. It never creates a job."""
@@ -92,6 +98,9 @@ class KafkaTransport:
         self._patience = patience_seconds
         self._client = command_client.Client(settings, patience_seconds=patience_seconds)
         self._sending = threading.Lock()
+        self._group: list[Ticket] = []
+        """Tickets of commands that are held, to be sent together."""
+        self._added_at = 0.0
         self._changed = threading.Condition()
         self._waiters = 0
         self._open = True
@@ -105,16 +114,41 @@ class KafkaTransport:
     def send(self, command: Command) -> Ticket:
         """See `Transport.send`."""
         with self._sending:
+            self._send_group()
             return self._client.send(command, self._notify_waiters)
 
-    def send_many(self, commands: Sequence[Command]) -> list[Ticket]:
-        """See `Transport.send_many`."""
+    def add(self, command: Command) -> Ticket:
+        """See `Transport.add`. One that comes more than `PAUSE_SECONDS` after the one before waits for no other."""
         with self._sending:
-            return self._client.send_many(commands, self._notify_waiters)
+            waited = time.monotonic() - self._added_at
+            ticket = self._client.ticket(command, self._notify_waiters)
+            self._group.append(ticket)
+            if len(self._group) >= GROUP_MAX or waited > PAUSE_SECONDS:
+                self._send_group()
+            self._added_at = time.monotonic()
+        return ticket
+
+    def _send_group(self) -> None:
+        group, self._group = self._group, []
+        if group:
+            self._client.hand_over(group)
+
+    def _send_held(self) -> None:
+        """Send what is held, if nothing has followed it. Called by the listening thread, which must not wait."""
+        if time.monotonic() - self._added_at < HELD_SECONDS or not self._group:
+            return
+        if self._sending.acquire(blocking=False):
+            try:
+                self._send_group()
+            except Exception as error:  # noqa: BLE001  (the tickets tell it, and each of them has its waiter)
+                log.warning("jobs_not_sent", error=str(error), todo="who submitted them is told by `submit_many`")
+            finally:
+                self._sending.release()
 
     def ask(self, ticket: Ticket) -> None:
         """See `Transport.ask`."""
         with self._sending:
+            self._send_group()
             self._client.ask(ticket)
 
     def forget(self, ticket: Ticket) -> None:
@@ -131,6 +165,8 @@ class KafkaTransport:
                 at += 1
             return at == len(tickets)
 
+        with self._sending:
+            self._send_group()
         self._client.lifetime.check()
         before, since = -1, time.monotonic()
         while not self.wait(confirmed, LOOK_SECONDS):
@@ -195,6 +231,7 @@ class KafkaTransport:
         while self._open:
             with suppress(FtjmError):
                 self._client.receive(LISTEN_SECONDS)
+            self._send_held()
 
     def _notify_waiters(self, _: Ticket) -> None:
         # A thread that begins to wait after this check finds the change before it waits.

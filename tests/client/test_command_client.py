@@ -14,6 +14,7 @@ from ftjm.adapters.records import Receipt
 from ftjm.client import answers
 from ftjm.client import command_client as module
 from ftjm.client.command_client import Client
+from ftjm.client.groups import GROUP_MAX
 from ftjm.client.ticket import Ticket
 from ftjm.core.records.commands import AwaitJob, CancelJob, RerunJob, SubmitJob
 from ftjm.core.records.messages import CommandReply
@@ -271,12 +272,57 @@ def test_of_a_group_what_was_handed_over_before_a_failure_stays_under_way(client
 
     producer.send_for_receipt = failing_third  # type: ignore[method-assign]
     jobs = [SubmitJob(queue="q", job_id=str(number), spec=JobSpec(command=["true"])) for number in range(5)]
+    tickets = [*map(client.ticket, jobs)]
     with pytest.raises(ValueError, match="broken"):
-        client.send_many(jobs)
+        client.hand_over(tickets)
     assert len(producer.sent) == client.under_way == 2
-    client.send_many(jobs[2:])
+    assert [bool(ticket.failure) for ticket in tickets] == [False, False, True, True, True]
+    client.hand_over([*map(client.ticket, jobs[2:])])
     assert len(producer.sent) == client.under_way == 5
     for received in producer.sent:
         received(RECEIPT)
     client.confirm()
     assert (client.acknowledged, client.under_way) == (5, 0)
+    assert [ticket.acknowledged for ticket in tickets] == [True, True, False, False, False]
+
+
+def jobs_in_order(count: int) -> list[SubmitJob]:
+    return [SubmitJob(queue="q", job_id=str(number), spec=JobSpec(command=["true"])) for number in range(count)]
+
+
+def test_a_group_waits_behind_what_has_to_be_sent_again_and_follows_it_in_order(client: Client) -> None:
+    [producer] = Silent.made
+    first = submit(client, "first")
+    producer.refuses = UNKNOWN
+    tickets = [*map(client.ticket, jobs_in_order(3))]
+    client.hand_over(tickets)
+    assert client.under_way == 4
+    assert [ticket.failure for ticket in tickets] == ["", "", ""]
+    producer.refuses = None
+    client._again_at = 0.0
+    client.mend()
+    assert len(producer.sent) == 4
+    for received in producer.sent:
+        received(RECEIPT)
+    client.confirm()
+    assert all(ticket.acknowledged for ticket in (first, *tickets))
+
+
+def test_while_a_topic_is_unknown_few_of_many_commands_are_encoded_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [producer] = Silent.made
+    producer.refuses = UNKNOWN
+    client.hand_over([*map(client.ticket, jobs_in_order(10 * GROUP_MAX))])
+    made, record = 0, client._record
+
+    def counted(*about: Any) -> dict[str, Any]:
+        nonlocal made
+        made += 1
+        return record(*about)
+
+    monkeypatch.setattr(client, "_record", counted)
+    client._again_at = 0.0
+    client.mend()
+    assert 0 < made <= GROUP_MAX
+    assert client.under_way == 10 * GROUP_MAX

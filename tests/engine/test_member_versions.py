@@ -88,3 +88,13 @@ def test_nothing_is_agreed_on_before_the_process_has_listened_for_a_while_or_wit
     assert found.agreed(NOW + LISTEN_MS - 1) == Members()
     assert found.agreed(NOW + LISTEN_MS).level == 2
     assert agreed([]) == Members()
+
+
+def test_a_member_is_new_until_it_was_announced_and_again_once_it_has_left():
+    found = MemberVersions(NOW)
+    assert [found.receive_version(WORKER, NOW) for _ in range(2)] == [True, False]
+    assert found.receive_version(SCHEDULER, NOW)
+    assert not found.receive_version(msgspec.structs.replace(WORKER, leaving=True), NOW)
+    assert found.receive_version(WORKER, NOW)
+    found.present(NOW + SILENT_MS)
+    assert found.receive_version(WORKER, NOW + SILENT_MS), "it was silent for so long that it was forgotten"

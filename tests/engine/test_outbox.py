@@ -12,6 +12,7 @@ from ftjm.adapters.avro import codec
 from ftjm.core.records import commands as c
 from ftjm.core.records import messages as m
 from ftjm.core.state.model import FailureReason, StopReason
+from ftjm.engine import outbox as outbox_module
 from ftjm.engine.batch import Lapse
 from ftjm.engine.outbox import LONG_PAST, Outbox
 from ftjm.engine.ports import Parcel, StoreFailed, Unsendable
@@ -353,6 +354,34 @@ def test_behind_a_command_that_was_skipped_its_partition_takes_the_next():
     assert [(parcel.number, parcel.confirmed) for parcel in sent] == [(1, 0), (3, 2)]
     assert "ForwardMessage to partition 3, can" in outbox.take_skipped()[0]
     assert outbox.sent == 3
+
+
+def test_the_messages_of_a_group_are_made_before_its_first_is_sent_and_groups_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(outbox_module, "GROUP_MAX", 2)
+    world = World()
+    for name in "abcde":
+        world.submit(name)
+    world.work_all()
+    world.work(offers=[offer(slots=5)])
+    steps: list[str] = []
+
+    class Noting:
+        def encode(self, record: Any) -> bytes:
+            steps.append("made")
+            return codec.encode(record)
+
+    def send(parcel: Parcel, told: Callable[[bool], None]) -> None:
+        steps.append("sent")
+        told(True)
+
+    outbox = Outbox(0, Noting(), send, world.owner.position.outbox_sent)  # type: ignore[arg-type]
+    messages = list(world.owner.state.outbox(outbox.sent))
+    outbox.send(world.owner.state, messages)
+    assert steps == [*(["made"] * 2 + ["sent"] * 2) * (len(messages) // 2), *["made", "sent"] * (len(messages) % 2)]
+    assert len(messages) >= 5
+    assert outbox.sent == messages[-1][0]
 
 
 def test_the_end_of_a_session_that_cannot_be_told_is_skipped():

@@ -196,7 +196,7 @@ def test_what_waits_too_long_goes_back_and_the_session_goes_on() -> None:
     world.tick(WAIT_MS_MIN - 1)
     assert declined(world) == []
     world.tick(1)
-    assert declined(world) == [("a", f"no slot of its partition was free for {WAIT_MS_MIN} ms")]
+    assert declined(world) == [("a", f"it did not start within {WAIT_MS_MIN} ms")]
     assert world.rules.current is not None
     world.end("first0")
     world.tick()
@@ -368,7 +368,7 @@ def test_the_round_trip_is_from_a_report_to_the_dispatch_that_follows_while_jobs
     world.tick(159)
     assert declined(world) == []
     world.tick(1)
-    assert [reason for _, reason in declined(world)] == ["no slot of its partition was free for 160 ms"]
+    assert [reason for _, reason in declined(world)] == ["it did not start within 160 ms"]
 
 
 def test_a_time_without_waiting_jobs_is_no_round_trip() -> None:

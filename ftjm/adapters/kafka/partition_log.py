@@ -231,7 +231,8 @@ class KafkaLog:
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 # librdkafka requires that the records of a transaction fail before the transaction does.
                 "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
-                # All records of a transaction go in one request: `flush` sends them, whatever this pause is.
+                # The records of a transaction go in one request, up to `batch.size`: `flush` sends them, whatever
+                # this pause is.
                 "linger.ms": FLUSHED_MS,
                 **error_callback("owner"),
                 **self._settings,

@@ -41,6 +41,6 @@ def run(settings: Settings, load: ClientLoad) -> Elapsed:
             for number in range(load.count)
         )
         for group in grouped(jobs):
-            client.send_many(group)
+            client.hand_over([*map(client.ticket, group)])
         client.confirm()
         return Elapsed(began, time.time())

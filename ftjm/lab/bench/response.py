@@ -1,13 +1,15 @@
 """The suite `response`: how long a Python task takes at a fixed rate, and near the highest throughput.
 
 Tasks are submitted when they are due, whether or not earlier ones have ended, and their times count from then: a client
-that falls behind must not hide a wait.
+that falls behind must not hide a wait. The highest throughput is that of the same client, which submits one after the
+other and gets each result: jobs that are submitted in groups, and that nobody waits for, cost the cluster less.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
 from ftjm.client.command_client import Client
@@ -16,7 +18,6 @@ from ftjm.core.records.commands import SubmitJob
 from ftjm.lab.bench.cluster import BenchCluster
 from ftjm.lab.bench.options import WorkKind, spec
 from ftjm.lab.bench.report import Figure, percentile, significant
-from ftjm.lab.bench.throughput import end_to_end
 from ftjm.runtime.errors import FtjmError
 
 CALM_PER_S = 50.0
@@ -39,11 +40,13 @@ def run(cluster: BenchCluster) -> dict[str, Figure]:
     options = cluster.options
     cluster.start_schedulers()
     cluster.start_workers(WorkKind.TASK)
-    jobs = options.command_jobs
-    highest = jobs / end_to_end(cluster, WorkKind.TASK, jobs)[1]
-    seconds = options.jobs / CALM_PER_S
-    figures: dict[str, Figure] = {"task_jobs_per_s": significant(highest)}
+    jobs, seconds = options.command_jobs, options.jobs / CALM_PER_S
     with Client(cluster.settings) as client:
+        cluster.progress.step("as many tasks as it can")
+        began = time.monotonic()
+        _responses(cluster, client, "highest", inf, jobs)
+        highest = jobs / (time.monotonic() - began)
+        figures: dict[str, Figure] = {"highest_per_s": significant(highest)}
         for name, rate in ("calm", CALM_PER_S), ("busy", BUSY_PART * highest):
             cluster.progress.step(f"{rate:.0f} tasks a second")
             found = _responses(cluster, client, name, rate, round(rate * seconds))

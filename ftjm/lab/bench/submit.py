@@ -57,7 +57,7 @@ def _one_by_one(cluster: BenchCluster, client: Client, jobs: list[SubmitJob]) ->
 def _many(cluster: BenchCluster, client: Client, jobs: list[SubmitJob]) -> float:
     began = time.perf_counter()
     for group in grouped(jobs):
-        client.send_many(group)
+        client.hand_over([*map(client.ticket, group)])
     client.confirm(lambda done: cluster.progress.move(done, len(jobs)))
     return time.perf_counter() - began
 

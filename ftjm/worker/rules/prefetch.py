@@ -71,7 +71,11 @@ class Prefetch:
         return max(WAIT_MS_MIN, 2 * self._round_trip_ms)
 
     def starts_soon(self, moving: int) -> int:
-        """How many attempts at hand start within `wait_ms`, in slots of which `moving` are not taken for long."""
+        """How many attempts at hand start within `wait_ms`.
+
+        Args:
+            moving: how many slots are free, or taken by an attempt that has not held its slot for half of that time.
+        """
         mean_ms = self._mean_ms()
         return int(max(0, moving) * self.wait_ms / mean_ms) if mean_ms else 0
 

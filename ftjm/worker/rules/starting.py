@@ -78,7 +78,7 @@ def decline_late(session: WorkerSession, prefetch: Prefetch, now: int) -> Iterat
         return prefetch.starts_soon(session.offers.granted(partition) - slow.get(partition, 0))
 
     for dispatch in session.at_hand.take_late(now - wait_ms, now - PATIENCE * wait_ms, starts_soon):
-        yield decline(session, dispatch, f"no slot of its partition was free for {wait_ms} ms")
+        yield decline(session, dispatch, f"it did not start within {wait_ms} ms")
 
 
 def decline_refused(session: WorkerSession, reason: str, now: int) -> Iterator[Action]:
