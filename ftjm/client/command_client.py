@@ -148,6 +148,7 @@ class Client:
         self._append([(ticket, question(ticket))])
 
     def _append(self, pairs: Sequence[tuple[Ticket, Command]]) -> None:
+        self.lifetime.check()
         waiting = deque(next(self._numbers) for _ in pairs)
         self._sent += len(waiting)
         try:

@@ -11,7 +11,7 @@ from typing import TypeVar
 GROUP_MAX = 128
 """Most items of a group."""
 PAUSE_SECONDS = 0.001
-"""An item that took longer than this to come ends its group: nothing waits for a slow source."""
+"""An item that took longer than this to come ends its group."""
 
 T = TypeVar("T")
 

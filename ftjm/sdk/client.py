@@ -18,7 +18,7 @@ from ftjm.core.identity import parse_job
 from ftjm.core.records.commands import SubmitJob
 from ftjm.runtime import config
 from ftjm.runtime.config import Settings
-from ftjm.runtime.errors import FtjmError
+from ftjm.runtime.errors import FtjmError, Unreachable
 from ftjm.sdk.handle import Handle
 from ftjm.sdk.request import JobOptions, Request, found_type
 from ftjm.sdk.tasks import Task
@@ -125,9 +125,13 @@ class Client:
         tickets: list[Ticket] = []
         try:
             tickets.extend(map(self._transport.add, commands))  # of one that raises, those before are kept
-        except BaseException:
+        except Unreachable:
+            raise
+        except BaseException as error:
             with suppress(FtjmError):
                 self._transport.confirm([ticket for ticket in tickets if not ticket.failure])
+            if failed := [ticket for ticket in tickets if ticket.failure]:
+                error.add_note(f"{len(failed)} of the jobs before were not sent: {failed[0].failure}")
             raise
         self._transport.confirm(tickets)
         return [self._handle(ticket) for ticket in tickets]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Protocol
 
 from ftjm.adapters.avro import codec
@@ -21,14 +20,15 @@ from ftjm.core.state.model import job_key
 from ftjm.history.jobs import JobView, from_snapshot
 from ftjm.runtime import logs
 from ftjm.runtime.config import Settings
-from ftjm.runtime.errors import FtjmError
+from ftjm.runtime.errors import FtjmError, Unreachable
 
 log = logs.get(__name__)
 
 LISTEN_SECONDS = 0.2
 """The listening thread notices within this time that the client is closed, and that commands are held."""
 HELD_SECONDS = 0.02
-"""Commands are held until none has followed for so long, or the group is full."""
+"""Commands are held until the group is full, another command is sent, or none has followed for so long; the listening
+thread looks every `LISTEN_SECONDS`."""
 LOOK_SECONDS = 1.0
 """A waiting thread checks its condition at least this often."""
 FOLLOW_SECONDS = 0.2
@@ -103,7 +103,7 @@ class KafkaTransport:
         self._added_at = 0.0
         self._changed = threading.Condition()
         self._waiters = 0
-        self._open = True
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="ftjm-client", daemon=True)
         self._thread.start()
 
@@ -113,12 +113,14 @@ class KafkaTransport:
 
     def send(self, command: Command) -> Ticket:
         """See `Transport.send`."""
+        self._client.lifetime.check()
         with self._sending:
             self._send_group()
             return self._client.send(command, self._notify_waiters)
 
     def add(self, command: Command) -> Ticket:
         """See `Transport.add`. One that comes more than `PAUSE_SECONDS` after the one before waits for no other."""
+        self._client.lifetime.check()
         with self._sending:
             waited = time.monotonic() - self._added_at
             ticket = self._client.ticket(command, self._notify_waiters)
@@ -126,27 +128,39 @@ class KafkaTransport:
             if len(self._group) >= GROUP_MAX or waited > PAUSE_SECONDS:
                 self._send_group()
             self._added_at = time.monotonic()
+        if ticket.failure:
+            raise _not_taken(ticket.failure)
         return ticket
 
     def _send_group(self) -> None:
-        group, self._group = self._group, []
-        if group:
-            self._client.hand_over(group)
+        """Send what is held. What cannot be sent gets a `failure`, which tells it to whoever has added it.
+
+        Raises:
+            Unreachable: Kafka does not answer, which concerns all.
+        """
+        try:
+            if self._group:
+                self._client.hand_over(self._group)
+        except Unreachable:
+            raise
+        except Exception as error:  # noqa: BLE001  (one thread sends what another has added)
+            log.warning("jobs_not_sent", error=str(error), todo="those who wait for them are told")
+        finally:
+            self._group = []
 
     def _send_held(self) -> None:
         """Send what is held, if nothing has followed it. Called by the listening thread, which must not wait."""
         if time.monotonic() - self._added_at < HELD_SECONDS or not self._group:
             return
-        if self._sending.acquire(blocking=False):
+        if self._client.under_way < command_client.UNCONFIRMED_MAX and self._sending.acquire(blocking=False):
             try:
                 self._send_group()
-            except Exception as error:  # noqa: BLE001  (the tickets tell it, and each of them has its waiter)
-                log.warning("jobs_not_sent", error=str(error), todo="who submitted them is told by `submit_many`")
             finally:
                 self._sending.release()
 
     def ask(self, ticket: Ticket) -> None:
         """See `Transport.ask`."""
+        self._client.lifetime.check()
         with self._sending:
             self._send_group()
             self._client.ask(ticket)
@@ -165,9 +179,9 @@ class KafkaTransport:
                 at += 1
             return at == len(tickets)
 
+        self._client.lifetime.check()
         with self._sending:
             self._send_group()
-        self._client.lifetime.check()
         before, since = -1, time.monotonic()
         while not self.wait(confirmed, LOOK_SECONDS):
             with self._sending:
@@ -178,7 +192,7 @@ class KafkaTransport:
                 found = f"no acknowledgement for {self._patience:g} s; {at} of {len(tickets)} commands are in the log"
                 raise unreachable(self._settings, found)
         if failure := next((ticket.failure for ticket in tickets if ticket.failure), ""):
-            raise FtjmError("Kafka to take every command", failure, "mend the cause, submit again: nothing is doubled")
+            raise _not_taken(failure)
 
     def wait(self, done: Callable[[], bool], timeout_seconds: float | None) -> bool:
         """See `Transport.wait`."""
@@ -223,21 +237,31 @@ class KafkaTransport:
 
     def close(self) -> None:
         """See `Transport.close`."""
-        self._open = False
+        self._stop.set()
         self._thread.join()
         self._client.close()
 
     def _listen(self) -> None:
-        while self._open:
-            with suppress(FtjmError):
+        while not self._stop.is_set():
+            try:
                 self._client.receive(LISTEN_SECONDS)
-            self._send_held()
+                self._send_held()
+            except FtjmError:
+                self._stop.wait(LISTEN_SECONDS)  # it is closed, or Kafka does not answer: callers are told themselves
+            except Exception:  # without this thread no answer would arrive
+                log.exception("listening_failed", todo="report this; listening continues")
+                self._stop.wait(LISTEN_SECONDS)
 
     def _notify_waiters(self, _: Ticket) -> None:
         # A thread that begins to wait after this check finds the change before it waits.
         if self._waiters:
             with self._changed:
                 self._changed.notify_all()
+
+
+def _not_taken(failure: str) -> FtjmError:
+    todo = "mend the cause, and submit again; with job ids of your own, nothing is doubled"
+    return FtjmError("Kafka to take every command", failure, todo)
 
 
 def _read(scan: Scan, partition: int, start: int, key: bytes) -> tuple[list[e.Event], int]:

@@ -302,10 +302,11 @@ def test_a_group_waits_behind_what_has_to_be_sent_again_and_follows_it_in_order(
     client._again_at = 0.0
     client.mend()
     assert len(producer.sent) == 4
-    for received in producer.sent:
+    for ticket, received in zip((first, *tickets), producer.sent, strict=True):
+        assert not ticket.acknowledged
         received(RECEIPT)
+        assert ticket.acknowledged
     client.confirm()
-    assert all(ticket.acknowledged for ticket in (first, *tickets))
 
 
 def test_while_a_topic_is_unknown_few_of_many_commands_are_encoded_again(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 import pytest
@@ -33,6 +35,9 @@ class Taking:
     def __init__(self, *_: Any, **__: Any) -> None:
         self.sent: list[str] = []
         self.refused = ""
+        self.is_slow = False
+        self.not_told: list[Callable[[], None]] = []
+        """Of a slow one: tell of a record that the log has it."""
 
     def warm(self, *_: Any) -> int:
         return 1
@@ -42,7 +47,11 @@ class Taking:
         if command.job_id == self.refused:
             raise LogRefused("it is too large")
         self.sent.append(f"{type(command).__name__} {command.job_id}")
-        received(Receipt(0, len(self.sent), 0, 0.0))
+        receipt = Receipt(0, len(self.sent), 0, 0.0)
+        if self.is_slow:
+            self.not_told.append(lambda: received(receipt))
+        else:
+            received(receipt)
 
     def close(self, _seconds: float) -> int:
         return 0
@@ -131,16 +140,68 @@ def test_jobs_before_one_that_cannot_be_sent_are_sent_and_it_is_told(
     client: ftjm.Client, producer: Taking, refused: int
 ) -> None:
     producer.refused = f"job-{refused}"
-    with pytest.raises((LogRefused, ftjm.FtjmError), match="it is too large"):
+    with pytest.raises(ftjm.FtjmError, match="it is too large"):
         client.submit_many([(f"job-{number}", resize("a.png")) for number in range(JOBS)])
     assert producer.sent[:refused] == [f"SubmitJob job-{number}" for number in range(refused)]
     assert f"SubmitJob job-{refused}" not in producer.sent
     assert client.submit_many([("after", resize("a.png"))])
 
 
-def test_what_the_listening_thread_cannot_send_is_told_to_who_submitted_it(
-    client: ftjm.Client, transport: KafkaTransport, producer: Taking
+@pytest.mark.parametrize("refused", [0, JOBS - 1])
+def test_whoever_is_told_of_a_failure_has_had_the_others_confirmed(
+    client: ftjm.Client, producer: Taking, refused: int
 ) -> None:
+    """Its program may end then, and with it the client."""
+    producer.is_slow, producer.refused = True, f"job-{refused}"
+    raised: list[BaseException] = []
+
+    def submit() -> None:
+        try:
+            client.submit_many([(f"job-{number}", resize("a.png")) for number in range(JOBS)])
+        except ftjm.FtjmError as error:
+            raised.append(error)
+
+    submitting = threading.Thread(target=submit)
+    submitting.start()
+    until(lambda: len(producer.sent) >= min(refused, 1), "jobs to be sent")
+    while submitting.is_alive():
+        if producer.not_told:
+            assert not raised, "it waits for these"
+            producer.not_told.pop(0)()
+        submitting.join(0.001)
+    assert "it is too large" in str(raised[0])
+    assert not producer.not_told
+
+
+def test_a_group_is_sent_when_it_is_full(
+    transport: KafkaTransport, producer: Taking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSE_SECONDS", inf)
+    monkeypatch.setattr(module, "HELD_SECONDS", inf)
+    for number in range(GROUP_MAX - 1):
+        transport.add(CancelJob(queue="q", job_id=str(number)))
+    assert producer.sent == []
+    transport.add(CancelJob(queue="q", job_id="last"))
+    assert len(producer.sent) == GROUP_MAX
+
+
+def test_one_thread_is_not_told_of_the_failure_of_another(
+    transport: KafkaTransport, producer: Taking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSE_SECONDS", inf)
+    monkeypatch.setattr(module, "HELD_SECONDS", inf)
+    producer.refused = "bad"
+    held = transport.add(CancelJob(queue="q", job_id="bad"))
+    sent = transport.send(CancelJob(queue="q", job_id="good"))
+    transport.confirm([sent])
+    with pytest.raises(ftjm.FtjmError, match="it is too large"):
+        transport.confirm([held])
+
+
+def test_what_the_listening_thread_cannot_send_is_told_to_who_submitted_it(
+    client: ftjm.Client, transport: KafkaTransport, producer: Taking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSE_SECONDS", inf)
     producer.refused = "job-1"
 
     def source() -> Iterator[Any]:
@@ -148,7 +209,7 @@ def test_what_the_listening_thread_cannot_send_is_told_to_who_submitted_it(
             yield f"job-{number}", resize("a.png")
         until(lambda: not transport._group, "the held jobs to be sent")
 
-    with pytest.raises((LogRefused, ftjm.FtjmError), match="it is too large"):
+    with pytest.raises(ftjm.FtjmError, match="it is too large"):
         client.submit_many(source())
     assert producer.sent[0] == "SubmitJob job-0"
 
