@@ -13,7 +13,7 @@ from random import Random
 
 import pytest
 
-from ftjm.worker.rules.prefetch import SPARE, TIMES, Prefetch
+from ftjm.worker.rules.prefetch import PATIENCE, SPARE, TIMES, Prefetch
 
 REPORT_MS, DISPATCH_MS, OFFER_MS = 3, 4, 10
 """How long a message takes to the owner, to the worker, and an offer to the owner."""
@@ -111,10 +111,15 @@ class Model:
         self._start()
 
     def _look(self) -> None:
-        while self._hand and self.now - self._hand[0] > self.prefetch.wait_ms:
-            del self._hand[0]
-            self.declined += 1
-            self._after(REPORT_MS, self._reported)
+        wait_ms = self.prefetch.wait_ms
+        stuck = sum(self.now - since > wait_ms / 2 for since in self._started.values())
+        soon = self.prefetch.starts_soon(self._slots - stuck)
+        late = [since for since in self._hand if self.now - since > wait_ms]
+        for place, since in enumerate(late):
+            if place >= soon or self.now - since > PATIENCE * wait_ms:
+                self._hand.remove(since)
+                self.declined += 1
+                self._after(REPORT_MS, self._reported)
         held_long = sum(self.now - since >= self.prefetch.wait_ms for since in self._started.values())
         wanted = self.prefetch.wanted(0, self._slots, self._slots - held_long, int(self.now))
         if wanted != self._offered:
