@@ -24,6 +24,7 @@ from confluent_kafka import KafkaError, KafkaException
 TRANSIENT_CODES = frozenset(
     {
         KafkaError._TRANSPORT,
+        KafkaError._DESTROY_BROKER,  # the client has dropped a bootstrap connection, since it knows the brokers now
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._TIMED_OUT,
         KafkaError._RESOLVE,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException
@@ -18,6 +20,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from ftjm.adapters.kafka.admin_answer import admin_answer
 from ftjm.adapters.kafka.errors import log_errors
 from ftjm.runtime.config import Settings
 from ftjm.runtime.errors import FtjmError, Unreachable
@@ -260,17 +263,21 @@ def _create_missing(admin: AdminClient, topics: list[Topic]) -> list[str]:
         )
         for topic in topics
     ]
-    created = []
-    for name, future in admin.create_topics(new, operation_timeout=REQUEST_SECONDS).items():
+    created, futures = [], admin.create_topics(new, operation_timeout=REQUEST_SECONDS)
+    for topic in new:
         try:
-            future.result()
-            created.append(name)
+            admin_answer(futures[topic.topic], partial(_create_one, admin, topic))
+            created.append(topic.topic)
         except KafkaException as error:
             # Another process may create the topic at the same time, with the same settings.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 todo = "remove the cause that Kafka names"
-                raise FtjmError(f"to create the topic {name}", error.args[0].str(), todo) from error
+                raise FtjmError(f"to create the topic {topic.topic}", error.args[0].str(), todo) from error
     return created
+
+
+def _create_one(admin: AdminClient, topic: NewTopic) -> Future[Any]:
+    return admin.create_topics([topic], operation_timeout=REQUEST_SECONDS)[topic.topic]
 
 
 def _await_leaders(admin: AdminClient, names: list[str]) -> None:
@@ -310,10 +317,12 @@ def _describe(admin: AdminClient, resources: list[ConfigResource]) -> dict[str, 
     if not resources:
         return {}
     futures = admin.describe_configs(resources, request_timeout=REQUEST_SECONDS)
-    return {
-        resource.name: {name: str(entry.value) for name, entry in future.result().items()}
-        for resource, future in futures.items()
-    }
+    found = {one: admin_answer(futures[one], partial(_describe_one, admin, one)) for one in resources}
+    return {one.name: {name: str(entry.value) for name, entry in entries.items()} for one, entries in found.items()}
+
+
+def _describe_one(admin: AdminClient, resource: ConfigResource) -> Future[Any]:
+    return admin.describe_configs([resource], request_timeout=REQUEST_SECONDS)[resource]
 
 
 def _broker_config(admin: AdminClient, metadata: ClusterMetadata) -> dict[str, str]:
