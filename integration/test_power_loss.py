@@ -36,8 +36,8 @@ from integration.waiting import until
 
 PARTITION = 2
 BATCH_HEADER = struct.Struct(">qi11xi")
-"""Of a batch of records in a segment: its first offset, how many bytes follow its first 12, and how many offsets its
-last record is behind its first (Kafka's record format, v2)."""
+"""The beginning of a batch of records in a segment (Kafka's record format, v2). It gives three numbers: the offset of
+the first record, how many bytes come after the first 12, and the offset of the last record minus that of the first."""
 BEFORE_LENGTH_ENDS = 12
 LOST = 3
 

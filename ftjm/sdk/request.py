@@ -71,12 +71,10 @@ class Request(Generic[R]):
         chosen = {**self.options, **(options or {})}
         job_id = chosen.get("job_id")
         if job_id is None or (isinstance(job_id, str) and is_name(job_id)):
-            chosen.pop("job_id", None)  # all else may be as in the job before
-        else:
-            job_id = None
+            chosen.pop("job_id", None)  # all else may be as in the job before; a wrong id is refused with the rest
         parsed = _parsed(self.executor, self.command, chosen)
         spec = msgspec.structs.replace(parsed.spec, payload=self.payload)
-        return parsed._replace(job_id=job_id or parsed.job_id, spec=spec)
+        return parsed._replace(job_id=job_id or "", spec=spec)
 
     def checked(self) -> Request[R]:
         """Check the request, and return it. Raises InvalidJobError with all problems."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from ftjm.readmodel.queries import Reader
 from ftjm.readmodel.tables import Tables
 from ftjm.sdk.client import Client
 from tests.cli.cluster import PARTITIONS, SESSION, Cluster, FakeScan
+from tests.client.no_answers import NoAnswers
 from tests.readmodel.test_documents import by_projection, events_of
 from tests.readmodel.test_projection import feed, submit
 
@@ -72,20 +72,6 @@ def by_loaded_projection(cluster: Cluster) -> dict[str, Any]:
     found = Reader(tables.connection).job("default", "a")
     assert found is not None
     return plain_document(JobDocument(**found.fields()))
-
-
-class NoAnswers:
-    """Replaces the reader of answers."""
-
-    def __init__(self, *_: Any) -> None:
-        """Read nothing."""
-
-    def read(self, timeout_seconds: float) -> list[Record]:
-        time.sleep(timeout_seconds)
-        return []
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to close."""
 
 
 @pytest.fixture

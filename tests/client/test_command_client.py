@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from ftjm.runtime import config
 from ftjm.runtime.errors import FtjmError
 from ftjm.sdk.transport import KafkaTransport
 from integration.waiting import until
+from tests.client.no_answers import NoAnswers
 
 
 class Silent:
@@ -152,23 +152,11 @@ def test_a_client_that_does_not_wait_learns_that_the_topic_is_unknown(monkeypatc
         client.confirm()
 
 
-class NoReader:
-    def __init__(self, *_: Any, **__: Any) -> None:
-        """Reads no reply."""
-
-    def read(self, seconds: float) -> list[Any]:
-        time.sleep(seconds)
-        return []
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to close."""
-
-
 def test_a_client_with_a_reply_lane_sends_unconfirmed_commands_again(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Silent.made.clear()
-    monkeypatch.setattr(answers, "LaneReader", NoReader)
+    monkeypatch.setattr(answers, "LaneReader", NoAnswers)
     transport = KafkaTransport(config.load(bootstrap="127.0.0.1:1"), 60.0)
     ticket = transport.send(SubmitJob(queue="q", job_id="a", spec=JobSpec(command=["true"])))
     Silent.made[0].fault = BrokersForgotten("the client has forgotten all brokers")
@@ -205,7 +193,7 @@ def test_a_client_says_at_once_that_it_belongs_to_the_parent_process(
 def test_a_transport_that_is_closed_or_forked_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     Silent.made = []
     monkeypatch.setattr(module, "ConfirmingProducer", Silent)
-    monkeypatch.setattr(answers, "LaneReader", NoReader)
+    monkeypatch.setattr(answers, "LaneReader", NoAnswers)
     transport = KafkaTransport(config.load(bootstrap="127.0.0.1:1"), 60.0)
     command = SubmitJob(queue="q", job_id="a", spec=JobSpec(command=["true"]))
     ticket = transport.send(command)

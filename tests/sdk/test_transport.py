@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from math import inf
 from typing import Any
@@ -21,6 +20,7 @@ from ftjm.runtime import config
 from ftjm.sdk import transport as module
 from ftjm.sdk.transport import KafkaTransport
 from integration.waiting import until
+from tests.client.no_answers import NoAnswers
 from tests.sdk.app import resize
 
 JOBS = 2 * GROUP_MAX + 7
@@ -37,7 +37,7 @@ class Taking:
         self.refused = ""
         self.is_slow = False
         self.not_told: list[Callable[[], None]] = []
-        """Of a slow one: tell of a record that the log has it."""
+        """If the producer is slow: each function tells the sender of one record that the log has the record."""
 
     def warm(self, *_: Any) -> int:
         return 1
@@ -55,20 +55,6 @@ class Taking:
 
     def close(self, _seconds: float) -> int:
         return 0
-
-
-class NoAnswers:
-    """A lane in which nothing arrives."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        """Read nothing."""
-
-    def read(self, seconds: float) -> list[Any]:
-        time.sleep(seconds)
-        return []
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to close."""
 
 
 @pytest.fixture
