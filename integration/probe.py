@@ -1,6 +1,7 @@
 """A job that records when it ran: `DIRECTORY FIRST SECONDS ENDING`, where ENDING is `exit:N` or `signal:N`.
 
-Its first attempt runs for FIRST seconds, each further one for SECONDS.
+Its first attempt that runs does so for FIRST seconds, each further one for SECONDS. (On a busy machine, an attempt may
+be sent back or lost before it runs.)
 
 It writes the time every few milliseconds, so that the record is right however the job ends. Each attempt has its own
 file; an attempt that is started twice ends with status 97.
@@ -19,8 +20,10 @@ TICK_SECONDS = 0.005
 
 def main() -> None:
     directory, first, further, ending = sys.argv[1:]
-    seconds = first if os.environ["FTJM_ATTEMPT"] == "1" else further
-    name = f"{os.environ['FTJM_JOB_ID']}+{os.environ['FTJM_ATTEMPT']}".replace("/", "+")
+    job = os.environ["FTJM_JOB_ID"].replace("/", "+")
+    ran_before = any(file.rpartition("+")[0] == job for file in os.listdir(directory))  # noqa: PTH208  (quick)
+    seconds = further if ran_before else first
+    name = f"{job}+{os.environ['FTJM_ATTEMPT']}"
     try:
         file = os.open(os.path.join(directory, name), os.O_CREAT | os.O_EXCL | os.O_WRONLY)  # noqa: PTH118  (quick)
     except FileExistsError:

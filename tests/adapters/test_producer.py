@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from ftjm.adapters.kafka import producer as kafka_producer
-from ftjm.adapters.kafka.connection import BrokerWatch
+from ftjm.adapters.kafka.connection import UNCONNECTED_MAX_US, BrokerWatch
 from ftjm.adapters.kafka.errors import BrokersForgotten, ClientBroken, LogError, LogUnanswered, TopicUnknown
 from ftjm.adapters.kafka.producer import ConfirmingProducer
 from integration.waiting import until
@@ -127,6 +127,24 @@ def test_who_knows_of_no_broker_twice_in_turn_has_forgotten_them() -> None:
         look(statistics(*known))
         assert not sight.lost
     look(statistics())
+    assert sight.lost
+
+
+def test_who_never_tries_to_connect_to_a_broker_has_forgotten_it() -> None:
+    sight = BrokerWatch("test")
+    look: Any = sight.settings["stats_cb"]
+    long, short = UNCONNECTED_MAX_US + 1, UNCONNECTED_MAX_US - 1
+
+    def told(*states: tuple[str, int]) -> str:
+        fields = [{"source": "learned", "state": state, "stateage": age} for state, age in states]
+        return json.dumps({"brokers": dict(enumerate(fields))})
+
+    for states in ([("INIT", long)], [("INIT", long), ("UP", 0)], [("INIT", short)], [("TRY_CONNECT", long)]):
+        look(told(*states))
+        assert not sight.lost
+    look(told(("INIT", long), ("INIT", long)))
+    assert not sight.lost
+    look(told(("INIT", long), ("INIT", long)))
     assert sight.lost
 
 

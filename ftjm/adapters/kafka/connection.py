@@ -71,6 +71,9 @@ ADMIN_TIMEOUT_SECONDS = 10.0
 STATISTICS_MS = 2_000
 LOOKS_MAX = 2
 """A client has forgotten all brokers when its statistics show none this many times in a row."""
+UNCONNECTED_MAX_US = 15_000_000
+"""A broker to which a client has not even tried to connect for so long is forgotten, too. A client that needs no broker
+may be without a connection, but only until it refreshes its metadata (`topic.metadata.refresh.interval.ms`)."""
 
 
 def error_callback(role: str) -> Mapping[str, Callable[[KafkaError], None]]:
@@ -86,6 +89,15 @@ def error_callback(role: str) -> Mapping[str, Callable[[KafkaError], None]]:
 
 class _Broker(msgspec.Struct):
     source: str
+    state: str = ""
+    stateage: int = 0
+    """How long it is in this state, microseconds."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the client is connected to it, or tries to be."""
+        given_up = self.state == "INIT" and self.stateage > UNCONNECTED_MAX_US
+        return self.source in {"configured", "learned"} and not given_up
 
 
 class _Statistics(msgspec.Struct):
@@ -95,10 +107,12 @@ class _Statistics(msgspec.Struct):
 class BrokerWatch:
     """Notices when a client, which has to be polled all the time, has forgotten all brokers.
 
-    A broker that is the last one to stop may answer a metadata request with an empty list of brokers. librdkafka then
-    forgets all brokers, those of `bootstrap.servers` among them, and never connects again (its issue 5301): 10 of 90
-    clients did when a broker stopped under them. The client's statistics, which arrive every 2 s, list the brokers
-    that it knows.
+    A broker may answer a metadata request with an empty list of brokers: the last one to stop does, and so does one
+    that was frozen, until its controller has heard of it again. librdkafka then forgets all brokers, those of
+    `bootstrap.servers` among them, and never connects again (its issue 5301): 10 of 90 clients did when a broker
+    stopped under them. Or it lists a broker again, but never connects to it: 4 of 122 freezes of 6 s did this to a
+    scheduler's reader. The client's statistics, which arrive every 2 s, list the brokers that it knows, and for how
+    long each has been in its state.
     """
 
     def __init__(self, role: str) -> None:
@@ -115,7 +129,7 @@ class BrokerWatch:
 
     def _read_statistics(self, statistics: str) -> None:
         brokers = msgspec.json.decode(statistics, type=_Statistics).brokers.values()
-        known = any(broker.source in {"configured", "learned"} for broker in brokers)
+        known = any(broker.is_known for broker in brokers)
         self._empty_in_a_row = 0 if known else self._empty_in_a_row + 1
         if self._empty_in_a_row >= LOOKS_MAX and not self.lost:
             self.lost = True
