@@ -25,7 +25,10 @@ SET_BY_WORKER = frozenset({"FTJM_JOB_ID", "FTJM_ATTEMPT", "FTJM_RUN_KEY"})
 
 
 def shown(value: Any) -> str:
-    """A value for an error message, shortened to 80 characters. A large value is not written out for that."""
+    """A value for an error message, shortened to 80 characters. A large value is not written out for that.
+
+    Half a surrogate pair, which stands for a byte that is no UTF-8, is escaped: pydantic takes no message with one.
+    """
     text: list[str] = []
     length = 0
     if isinstance(value, str):
@@ -38,7 +41,7 @@ def shown(value: Any) -> str:
                 break
     except (TypeError, ValueError, RecursionError):  # such as a number of 5,000 digits
         return f"a value of the type {type(value).__name__}"
-    return short("".join(text))
+    return short("".join(text)).encode(errors="backslashreplace").decode()
 
 
 def _expected(what: str, found: Any) -> ValueError:
