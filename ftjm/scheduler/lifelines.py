@@ -76,6 +76,9 @@ class Lifelines:
         self._open = False
         self._wake.send(b"c")
         self._thread.join()
+        # Not by the thread: it may have seen that it should end before it was woken.
+        self._wake.close()
+        self._woken.close()
 
     def _run(self) -> None:
         while self._open:
@@ -88,8 +91,7 @@ class Lifelines:
                 time.sleep(RETRY_SECONDS)
         for connection in (*(connection for _, connection in self._lifelines.values()), *self._watchers):
             connection.close()
-        for own in (self._server, self._wake, self._woken):
-            own.close()
+        self._server.close()
         self._selector.close()
 
     def _accept(self) -> None:

@@ -87,6 +87,15 @@ def test_what_is_no_address_keeps_nobody_from_watching_the_others(watcher, death
         assert deaths.get(timeout=WAIT_SECONDS) == "peer"
 
 
+def test_a_thread_that_has_ended_before_it_is_woken_is_closed(deaths):
+    watcher = Lifelines("127.0.0.1", deaths.put)
+    watcher._open = False
+    watcher._wake.send(b"w")
+    watcher._thread.join(WAIT_SECONDS)
+    assert not watcher._thread.is_alive()
+    watcher.close()
+
+
 def test_who_is_told_of_a_death_may_fail():
     told: queue.Queue[str] = queue.Queue()
 
