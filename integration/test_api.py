@@ -234,6 +234,24 @@ def test_explain_says_why_a_job_is_not_running(api: Api) -> None:
     assert refused(api.get("/jobs/served/nix/explain"), 404)["code"] == "UNKNOWN_JOB"
 
 
+def test_a_queue_is_paused_and_resumed(api: Api) -> None:
+    paused = api.post("/queues/served/pause", {"reason": "disk"})
+    assert (paused.status, paused.json["queue"], paused.json["decided"]) == (202, "served", True)
+    api.post("/jobs", job(job_id="p-waits"))
+    token = api.post("/queues/served/pause", {"reason": "the disk is full"}).json["token"]
+    explained = api.get(f"/jobs/served/p-waits/explain?after={token}").json
+    assert explained["reason"] == "QueuePaused"
+    assert "the disk is full" in explained["text"]
+    told = {one["queue"]: one.get("paused", False) for one in api.get("/queues").json["queues"]}
+    assert told["served"]
+    assert sum(told.values()) == 1
+    token = api.post("/queues/served/resume").json["token"]
+    api.get(f"/jobs?limit=1&after={token}")
+    until(lambda: api.get("/jobs/served/p-waits").json["state"] == "SUCCEEDED", "the job to run")
+    assert not [one for one in api.get("/queues").json["queues"] if one.get("paused")]
+    assert refused(api.post("/queues/no%20name/pause"), 422)["detail"]
+
+
 def test_queues_workers_partitions_and_topology(api: Api, site: Site) -> None:
     api.post("/jobs?wait=60s", job(job_id="t1"))
 

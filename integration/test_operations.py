@@ -15,6 +15,7 @@ import pytest
 
 from ftjm.adapters.kafka import topics
 from ftjm.client.command_client import Client
+from ftjm.core.identity import partition_for
 from ftjm.core.records.commands import SubmitJob
 from ftjm.core.state.model import JobSpec
 from ftjm.runtime.config import Settings
@@ -98,6 +99,40 @@ def test_queues_and_workers_are_listed(working: tuple[Cluster, Process]) -> None
     table = run(settings, "queue", "list").stdout
     assert "QUEUE" in table
     assert "nobody" in table
+
+
+def test_a_paused_queue_starts_nothing_until_it_is_resumed(running: Cluster) -> None:
+    """Whatever owns its partition meanwhile: the pause is in the log."""
+    settings = running.settings
+    beside = next(name for name in map("beside{}".format, range(100)) if partition_for(name, 4) == 0)
+    scheduler, worker = running.scheduler(), running.worker(queues=[QUEUE, beside])
+    until_ready(scheduler)
+    until_ready(worker)
+    [answer] = rows(settings, "queue", "pause", QUEUE, "--reason", "the disk is full")
+    assert (answer["queue"], answer["answer"]) == (QUEUE, "accepted")
+
+    def told() -> bool:
+        return bool(rows(settings, "queue", "describe", QUEUE).get("paused"))
+
+    until(told, "its owner to report the pause of a queue without jobs")
+    submit(settings, job("waits"))
+    scheduler.kill()
+    scheduler.start()
+    submit(settings, job("goes-on", queue=beside))
+    until(lambda: rows(settings, "get", f"{beside}/goes-on")["state"] == "SUCCEEDED", "the new owner to go on")
+
+    def explained() -> dict[str, Any] | None:
+        found: dict[str, Any] = rows(settings, "explain", "--from-log", f"{QUEUE}/waits")
+        return found if found["reason"] == "QueuePaused" else None
+
+    found = until(explained, "the pause to be named")
+    assert (found["state"], found["todo"]) == ("READY", f"resume it: ftjm queue resume {QUEUE}")
+    assert "the disk is full" in found["text"]
+    wrong = run(settings, "queue", "pause", "no name")
+    assert (wrong.returncode, "expected the name of a queue" in wrong.stderr) == (2, True)
+    assert len(rows(settings, "queue", "resume", QUEUE, beside, QUEUE)) == 2
+    until(lambda: state_of(settings, "waits") == "SUCCEEDED", "the job to run")
+    until(lambda: not told(), "its owner to report the resumption")
 
 
 def test_a_worker_is_drained_by_the_command_line(working: tuple[Cluster, Process]) -> None:

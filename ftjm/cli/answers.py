@@ -41,21 +41,22 @@ def await_decisions(client: Client, tickets: list[Ticket]) -> None:
         echo(f"{missing} of {len(tickets)} not decided yet: in the log, and waiting for a scheduler", err=True)
 
 
-def job_of(ticket: Ticket) -> str:
-    """The job that a command is about: `queue/job_id`."""
-    return f"{ticket.command.queue}/{ticket.command.job_id}"
+def subject_of(ticket: Ticket) -> str:
+    """What a command is about: a job, `queue/job_id`; or a queue."""
+    command = ticket.command
+    return f"{command.queue}/{command.job_id}" if command.job_id else command.queue
 
 
 def print_refusal(ticket: Ticket) -> None:
     """Print to standard error why a command was refused, if it was."""
     if ticket.refused and ticket.reply:
-        echo(f"error: {job_of(ticket)} was refused: {ticket.reply.text} ({ticket.reply.code})", err=True)
+        echo(f"error: {subject_of(ticket)} was refused: {ticket.reply.text} ({ticket.reply.code})", err=True)
 
 
 def answer_document(ticket: Ticket) -> dict[str, Any]:
     """The answer to a command that was sent, and the job's outcome where the command awaits it."""
     reply, outcome = ticket.reply, ticket.outcome
-    document: dict[str, Any] = {"job": job_of(ticket)}
+    document: dict[str, Any] = {"job" if ticket.command.job_id else "queue": subject_of(ticket)}
     if reply is None:
         document["answer"] = "in the log"
     elif ticket.refused:

@@ -22,7 +22,7 @@ def register(group: typer.Typer) -> None:
 
 
 def explain(connection: Connection, jobs: Jobs, source: ApiSource, output: OutputFormat = Output.table) -> None:
-    """Explain why jobs are not running: held, too early, behind others, no worker, no scheduler.
+    """Explain why jobs are not running: held, too early, queue paused, behind others, no worker, no scheduler.
 
     Computed from the jobs' state and the heartbeats of the last seconds. Where it reads: see `ftjm list --help`.
 
@@ -57,7 +57,7 @@ def _explained_by_api(settings: Settings, queue: str, job_id: str) -> dict[str, 
 def _explained_by_log(settings: Settings, queue: str, job_id: str) -> dict[str, Any] | None:
     from ftjm.readmodel import one_shot
     from ftjm.readmodel.documents.fields import plain_document
-    from ftjm.readmodel.explain import explanation_document, jobs_ahead
+    from ftjm.readmodel.explain import explanation_document, standing_of
     from ftjm.readmodel.presence import read_presence
 
     presence, _ = read_presence(settings)
@@ -65,5 +65,5 @@ def _explained_by_log(settings: Settings, queue: str, job_id: str) -> dict[str, 
         found = reader.job(queue, job_id)
         if found is None:
             return None
-        ahead = jobs_ahead(reader, found)
-    return plain_document(explanation_document(found, ahead, presence))
+        standing = standing_of(reader, found)
+    return plain_document(explanation_document(found, standing, presence))

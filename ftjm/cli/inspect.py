@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ftjm.runtime.config import Settings
 
 TAIL = 20
-LINE = ("at", "written_at", "partition", "offset", "event", "type", "job", "key")
+LINE = ("at", "written_at", "partition", "offset", "event", "type", "job", "queue", "key")
 """What a line of text shows of a record, as far as the record has it."""
 TAIL_MAX = 1_000_000
 Tail = Annotated[

@@ -1,4 +1,4 @@
-"""The verbs `queue list` and `queue describe`: what queues hold, and which workers serve them."""
+"""The verbs of queues: `list` and `describe`, which read heartbeats; `pause` and `resume`, which send a command."""
 
 from __future__ import annotations
 
@@ -6,29 +6,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftjm.cli.options import Connection, OutputFormat
-from ftjm.cli.output import Output, echo
+from ftjm.cli import answers
+from ftjm.cli.options import PATIENCE, Connection, OutputFormat, Patience
+from ftjm.cli.output import Output, echo, emit
 from ftjm.cli.verbs import add_verb
 from ftjm.cli.watch import Watch, emit_watched
-from ftjm.runtime.errors import FtjmError
+from ftjm.runtime.errors import FtjmError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ftjm.core.records.commands import QueueCommand
     from ftjm.readmodel.presence import Presence
     from ftjm.runtime.config import Settings
 
 COLUMNS = (
     *("queue", "waiting", "ready", "running", "held", "succeeded", "failed", "cancelled"),
-    *("oldest", "free", "slots"),
+    *("oldest", "free", "slots", "paused"),
 )
+Queues = Annotated[list[str], typer.Argument(metavar="QUEUE...", help="Queues, by name.")]
 
 
 def register(group: typer.Typer) -> None:
     """Add `queue` with its verbs."""
     queues = typer.Typer(
-        help="Show queues: their jobs by state, and the workers that serve them.", no_args_is_help=True
+        help="Show queues: their jobs by state, and the workers that serve them. Pause and resume them.",
+        no_args_is_help=True,
     )
     add_verb(queues, list_queues, "list")
     add_verb(queues, describe_queue, "describe")
+    add_verb(queues, pause)
+    add_verb(queues, resume)
     group.add_typer(queues, name="queue")
 
 
@@ -68,6 +76,61 @@ def describe_queue(
         raise FtjmError(f"a queue {queue}", "no job in it, and no worker that serves it", "see `ftjm queue list`")
 
     emit_watched(find, output, watch=watch)
+
+
+def pause(
+    connection: Connection,
+    queues: Queues,
+    reason: Annotated[str, typer.Option(help="Why; shown by `ftjm explain`.")] = "",
+    patience: Patience = PATIENCE,
+    output: OutputFormat = Output.table,
+) -> None:
+    """Pause queues: none of their jobs starts until they are resumed.
+
+    Attempts that run go on, and so do those that were sent to a worker just before. Jobs may be submitted meanwhile. A
+    queue need not have a job to be paused.
+
+    \b
+    Examples:
+      ftjm queue pause thumbnails --reason "the disk is full"
+    """
+    from ftjm.core.records.commands import PauseQueue
+
+    _send(connection, queues, lambda queue: PauseQueue(queue=queue, reason=reason), patience, output)
+
+
+def resume(
+    connection: Connection, queues: Queues, patience: Patience = PATIENCE, output: OutputFormat = Output.table
+) -> None:
+    """Resume queues that were paused: their jobs start again.
+
+    \b
+    Examples:
+      ftjm queue resume thumbnails
+    """
+    from ftjm.core.records.commands import ResumeQueue
+
+    _send(connection, queues, lambda queue: ResumeQueue(queue=queue), patience, output)
+
+
+def _send(
+    connection: Connection, queues: list[str], make: Callable[[str], QueueCommand], patience: str, output: Output
+) -> None:
+    """Send a command to each queue, and print the answers; refusals to standard error. Then it exits with 1."""
+    from ftjm.core.names import is_name
+
+    for queue in queues:
+        if not is_name(queue):
+            expected = "the name of a queue: 1 to 128 of A-Z a-z 0-9 . _ - starting with a letter or a digit"
+            raise UsageError(expected, repr(queue), "see `ftjm queue list`")
+    with answers.connect(connection.settings(), patience) as client:
+        tickets = [client.send(make(queue)) for queue in dict.fromkeys(queues)]
+        answers.await_decisions(client, tickets)
+    for ticket in tickets:
+        answers.print_refusal(ticket)
+    emit([answers.answer_document(one) for one in tickets if not one.refused], output, columns=["queue", "answer"])
+    if any(ticket.refused for ticket in tickets):
+        raise typer.Exit(1)
 
 
 def _rows(presence: Presence, output: Output) -> list[dict[str, Any]]:

@@ -186,7 +186,7 @@ def _send(client: Client, jobs: Iterable[JobRequest], count: int, wait: bool) ->
 
 def _await(client: Client, tickets: list[Ticket], wait: bool) -> None:
     """Wait for the decisions, and, with `wait`, until all jobs have ended."""
-    names = [answers.job_of(ticket) for ticket in tickets]
+    names = [answers.subject_of(ticket) for ticket in tickets]
     try:
         if wait and len(names) == 1:
             echo(f"waiting for {names[0]}", err=True)

@@ -265,11 +265,12 @@ class Client:
         while True:
             with self._changed:
                 self._changed.wait(0 if self.under_way <= under_way_max else TICK_SECONDS)
+                failure, self._failure = self._failure, None  # it is told once
             if progress:
                 progress(self._acknowledged)
+            if failure is not None:
+                raise self._refusal(failure)
             self.mend()
-            if self._failure is not None:
-                raise self._refusal(self._failure)
             if self.under_way <= under_way_max:
                 return
             silent = time.monotonic() - since
@@ -294,8 +295,7 @@ class Client:
             if self._patient and isinstance(receipt, TopicUnknown):
                 self._missed.add(number)
                 return
-            found = self._unconfirmed.pop(number, None)
-            if found is None:
+            if (found := self._unconfirmed.pop(number, None)) is None:
                 return
             ticket, _ = found
             if isinstance(receipt, Receipt):

@@ -114,6 +114,7 @@ PARTITION = number(0, limits.PARTITIONS_MAX - 1)
 LANE = number(0, limits.LANES_MAX - 1)
 OFFSET = number(-1, limits.COUNT_MAX)
 REASON = text(limits.TEXT_CHARACTERS_MAX)
+NO_JOB = text(0)
 TITLE = text(limits.TITLE_CHARACTERS_MAX)
 OUTPUT = size(limits.RECORD_BYTES_MAX)
 """The decision cuts an output, and turns a result that is too large into a failure of its attempt."""
@@ -168,6 +169,8 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
     c.HoldJob: _COMMAND | {"reason": REASON},
     c.ReleaseJob: _COMMAND,
     c.RerunJob: _COMMAND | {"reason": REASON},
+    c.PauseQueue: _COMMAND | {"job_id": NO_JOB, "reason": REASON},
+    c.ResumeQueue: _COMMAND | {"job_id": NO_JOB},
     c.StartAttempt: _REPORT | {"started_at": TIME_OF_REPORT},
     c.CompleteAttempt: _END | {"result": OUTPUT},
     c.FailAttempt: _END

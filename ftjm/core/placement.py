@@ -59,9 +59,9 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> It
     slot is free when its attempt has ended, and not before.
 
     The next job is the one of highest priority, and among these the oldest, of all queues that a session with room
-    serves. It goes to the session with the most free slots, or where no slot is free to the one that has least ahead;
-    if several are equal, to the one whose name sorts last. A job whose deadline has passed is left out: its timer,
-    which may be late, ends it.
+    serves, and that is not paused. It goes to the session with the most free slots, or where no slot is free to the one
+    that has least ahead; if several are equal, to the one whose name sorts last. A job whose deadline has passed is
+    left out: its timer, which may be late, ends it.
     """
     may_send_ahead = state.finalized.level >= AHEAD_LEVEL
     free: dict[str, int] = {}
@@ -86,6 +86,7 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> It
         for queue in serving
         for waiting in (state.ready(queue),)
         for priority, order, job_id in _next(waiting)
+        if state.queue_status(queue) is None  # looked up last: a worker may serve many queues that have no job
     ]
     heapify(heads)
     while heads and limit > 0:

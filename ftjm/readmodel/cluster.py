@@ -58,6 +58,7 @@ def queue_documents(presence: Presence) -> list[QueueDocument]:
                 states={state.name: demand.counts[state] for state in JobState if state < len(demand.counts)},
                 ready=demand.ready,
                 oldest_ready_at=demand.oldest_at,
+                paused=demand.paused,
                 workers=serving.get(queue, []),
             )
         )

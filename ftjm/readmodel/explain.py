@@ -8,11 +8,12 @@ projection (the job, and the jobs before it) and from presence (workers, and the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from ftjm.core.records.messages import SessionState, WorkerHeartbeat
-from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState
+from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState, QueueStatus
 from ftjm.readmodel.documents.explanation import ExplanationDocument, Reason
 from ftjm.readmodel.presence import Presence
 from ftjm.readmodel.queries import AHEAD_MAX, Reader, StoredJob
@@ -49,6 +50,17 @@ class Facts(msgspec.Struct, frozen=True):
     """All worker sessions that are within their leases."""
     worker: str = ""
     """Name of the worker that the newest attempt was sent to; empty if there is none."""
+    status: QueueStatus | None = None
+    """What was set for the queue; None if it is not paused."""
+
+
+class Standing(NamedTuple):
+    """What the projection knows of a job's queue."""
+
+    ahead: int | None
+    """How many jobs of the queue are served before this one; None for a job that is not READY."""
+    status: QueueStatus | None
+    """What was set for the queue; None if it is not paused."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -59,46 +71,40 @@ class Explanation(msgspec.Struct, frozen=True):
     todo: str = ""
 
 
-def jobs_ahead(reader: Reader, found: StoredJob) -> int | None:
-    """How many jobs of its queue are served before this one; None for a job that is not READY."""
-    job = found.listed.job
-    return reader.ahead(found.listed.queue, job) if job.state is JobState.READY else None
+def standing_of(reader: Reader, found: StoredJob) -> Standing:
+    """How a job stands in its queue."""
+    queue, job = found.listed.queue, found.listed.job
+    ahead = reader.ahead(queue, job) if job.state is JobState.READY else None
+    return Standing(ahead, reader.queue_status(queue))
 
 
-def gather_facts(found: StoredJob, ahead: int | None, presence: Presence) -> Facts:
-    """Collect what explains the state of a job now.
-
-    Args:
-        ahead: the result of `jobs_ahead`.
-    """
+def gather_facts(found: StoredJob, standing: Standing, presence: Presence) -> Facts:
+    """Collect what explains the state of a job now."""
     partition, _ = submission_place(found.listed.id)
     return Facts(
         queue=found.listed.queue,
         job=found.listed.job,
         now=wall_ms(),
-        ahead=ahead or 0,
+        ahead=standing.ahead or 0,
         ahead_max=AHEAD_MAX,
         owned=partition in presence.owners(),
         partition=partition,
         servers=[_server(session.heartbeat) for session in presence.workers() if session.within_lease],
         worker=found.listed.worker,
+        status=standing.status,
     )
 
 
-def explanation_document(found: StoredJob, ahead: int | None, presence: Presence) -> ExplanationDocument:
-    """Explain a job, as the document that users see.
-
-    Args:
-        ahead: the result of `jobs_ahead`.
-    """
-    explanation = explain(gather_facts(found, ahead, presence))
+def explanation_document(found: StoredJob, standing: Standing, presence: Presence) -> ExplanationDocument:
+    """Explain a job, as the document that users see."""
+    explanation = explain(gather_facts(found, standing, presence))
     return ExplanationDocument(
         job=found.listed.key,
         state=found.listed.job.state.name,
         reason=explanation.reason,
         text=explanation.text,
         todo=explanation.todo or None,
-        ahead=ahead,
+        ahead=standing.ahead,
     )
 
 
@@ -146,7 +152,16 @@ def _live(facts: Facts) -> Explanation:
     return Explanation(Reason.NONE, f"attempt {job.attempt} has been running {where} since {since}{stopping}")
 
 
+def _paused(queue: str, status: QueueStatus) -> Explanation:
+    by = f" by {status.actor}" if status.actor else ""
+    because = f": {status.reason}" if status.reason else ""
+    text = f"queue {queue} has been paused since {format_time(status.paused_at)}{by}{because}"
+    return Explanation(Reason.QUEUE_PAUSED, text, f"resume it: ftjm queue resume {queue}")
+
+
 def _ready(facts: Facts) -> Explanation:
+    if facts.status is not None:
+        return _paused(facts.queue, facts.status)
     serving = [server for server in facts.servers if facts.queue in server.queues]
     taking = [server for server in serving if not server.draining]
     if not taking:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ftjm.core.state.model import Checkpoint, Job, JobSpec, JobState, Outcome, Position, Queue
-from ftjm.core.state.tables import CHECKPOINTS, JOBS, OUTCOMES, POSITION, QUEUES, SPECS
+from ftjm.core.state.model import Checkpoint, Job, JobSpec, JobState, Outcome, Position, Queue, QueueStatus
+from ftjm.core.state.tables import CHECKPOINTS, JOBS, OUTCOMES, POSITION, QUEUE_STATUS, QUEUES, SPECS, Row, Table
 from ftjm.readmodel.documents.job import JobSummary, job_fields, job_summary
 from ftjm.readmodel.projection import OUTPUT
 
@@ -258,19 +258,30 @@ class Reader:
 
     # -- queues and partitions
 
-    def queues(self, behind: str, limit: int) -> list[tuple[str, dict[str, int]]]:
-        """Read queues by name.
+    def queues(self, behind: str, limit: int) -> list[tuple[str, dict[str, int], bool]]:
+        """Read queues by name: those that have jobs, and those that are paused.
 
         Args:
             behind: only queues behind this name.
             limit: queues, at most.
 
         Returns:
-            Each queue with the number of its jobs by state, without zeros.
+            Each queue with the number of its jobs by state, without zeros, and whether it is paused.
         """
+        counts, status = self._queue_rows(QUEUES, behind, limit), self._queue_rows(QUEUE_STATUS, behind, limit)
+        names = sorted(counts.keys() | status.keys())[:limit]
+        return [(name, _counts(counts[name]) if name in counts else {}, name in status) for name in names]
+
+    def _queue_rows(self, table: Table[Row], behind: str, limit: int) -> dict[str, Row]:
         query = "SELECT key, value FROM rows WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
-        rows = self._db.execute(query, (QUEUES.prefix + behind.encode(), QUEUES.end, limit))
-        return [(key[1:].decode(), _counts(QUEUES.decode(value))) for key, value in rows]
+        rows = self._db.execute(query, (table.prefix + behind.encode(), table.end, limit))
+        return {key[1:].decode(): table.decode(value) for key, value in rows}
+
+    def queue_status(self, queue: str) -> QueueStatus | None:
+        """What was set for a queue; None if nothing was: then it is not paused."""
+        key = QUEUE_STATUS.prefix + queue.encode()
+        found = self._db.execute("SELECT value FROM rows WHERE key = ?", (key,)).fetchone()
+        return QUEUE_STATUS.decode(found[0]) if found else None
 
     def positions(self) -> dict[int, Position]:
         """The position of each partition."""

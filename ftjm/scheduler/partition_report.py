@@ -2,15 +2,17 @@
 
 An owner looks in every turn of its loop whether its report may have changed, and a partition may have a hundred
 thousand queues. So only the rows that were written since are read, and a heartbeat lists a bounded number of queues:
-first those with jobs that wait for a slot, since workers offer their slots by that; then some others, for people.
+first those with jobs that wait for a slot, since workers offer their slots by that; then some others, for people: those
+that are paused before the rest.
 
     rows written ─► counts, waiting ─► at most so many queues that wait, and one entry for the rest ─► demand
-                                   └─► some queues where nothing waits, chosen once a second ──────────┘
+                    paused          ├─► some queues that are paused ───────────────────────────────────┤
+                                    └─► some queues where nothing waits, chosen once a second ─────────┘
 """
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 
 import msgspec
 
@@ -21,6 +23,7 @@ from ftjm.engine.liveness import Liveness
 from ftjm.scheduler.ownership import Role
 
 READY = JobState.READY
+NO_JOBS = [0] * (max(JobState) + 1)
 SELDOM_MS = 1_000
 """Pause between two searches for the oldest jobs; of many queues also between two copies of their counts, and two
 choices of those without waiting jobs."""
@@ -51,7 +54,9 @@ class QueueStatistics(msgspec.Struct, frozen=True):
     demand: list[QueueDemand] = []
     """The queues that heartbeats list."""
     waiting_jobs: int = 0
-    """How many jobs of all queues wait for a slot."""
+    """How many jobs of all queues that are not paused wait for a slot."""
+    paused: frozenset[str] = frozenset()
+    """The queues that are paused, with and without jobs."""
 
 
 class QueueStatisticsReader:
@@ -60,10 +65,12 @@ class QueueStatisticsReader:
     def __init__(self, partitions: int) -> None:
         """`partitions` is the number of partitions of the cluster, which share the room in heartbeats."""
         self._waiting_max = min(WAITING_QUEUES_MAX, ALL_WAITING_QUEUES_MAX // partitions)
-        self._others_max = ALL_OTHER_QUEUES_MAX // partitions
+        self._others_max = max(1, ALL_OTHER_QUEUES_MAX // partitions)
         self._counts: dict[str, list[int]] = {}
         self._waiting: dict[str, int] = {}
-        """How many jobs of a queue wait for a slot, for each queue with such jobs."""
+        """How many jobs of a queue wait for a slot, for each queue with such jobs that is not paused."""
+        self._paused: dict[str, None] = {}
+        """Queues that are paused, in a steady order. They need not have a job."""
         self._waiting_jobs = 0
         self._others: list[str] = []
         self._searched_at = 0
@@ -80,31 +87,40 @@ class QueueStatisticsReader:
         seldom = changed is None or now - self._searched_at >= SELDOM_MS
         if changed is None:
             self._counts, self._waiting, self._waiting_jobs = {}, {}, 0
+            self._paused = dict.fromkeys(state.paused_queues())
             for name, row in state.queues():
-                self._note(name, row)
+                self._note(name, row, paused=name in self._paused)
         for name in changed or ():
-            self._note(name, state.queue(name))
+            self._note(name, state.queue(name), paused=state.queue_status(name) is not None)
         if not changed and not seldom:
             return self._statistics
         counts, oldest_at = self._statistics.counts, self._statistics.oldest_at
         if seldom or len(self._counts) <= FEW_QUEUES:
             counts = dict(self._counts)
-            others = (name for name in self._counts if name not in self._waiting)
+            others = (name for name in self._counts if name not in self._waiting and name not in self._paused)
             self._others = list(islice(others, self._others_max))
         if seldom:
             self._searched_at = now
-            oldest_at = {name: _oldest_at(state, name) for name in islice(self._waiting, OLDEST_QUEUES_MAX)}
-        self._statistics = QueueStatistics(counts, oldest_at, self._demand(oldest_at), self._waiting_jobs)
+            names = islice(chain(self._waiting, self._paused), OLDEST_QUEUES_MAX)
+            oldest_at = {name: _oldest_at(state, name) for name in names}
+        paused = self._statistics.paused
+        if self._paused.keys() != paused:
+            paused = frozenset(self._paused)
+        self._statistics = QueueStatistics(counts, oldest_at, self._demand(oldest_at), self._waiting_jobs, paused)
         return self._statistics
 
-    def _note(self, name: str, row: Queue | None) -> None:
+    def _note(self, name: str, row: Queue | None, *, paused: bool) -> None:
         self._waiting_jobs -= self._waiting.get(name, 0)
         if row is None:
             self._counts.pop(name, None)
         else:
             # A copy: the next batch changes the row in place, and other threads read the statistics.
             self._counts[name] = list(row.counts)
-        if row is not None and row.counts[READY]:
+        if paused:
+            self._paused[name] = None
+        else:
+            self._paused.pop(name, None)
+        if row is not None and row.counts[READY] and not paused:
             self._waiting[name] = row.counts[READY]
             self._waiting_jobs += row.counts[READY]
         else:
@@ -112,12 +128,18 @@ class QueueStatisticsReader:
 
     def _demand(self, oldest_at: dict[str, int]) -> list[QueueDemand]:
         listed = list(islice(self._waiting, self._waiting_max))
-        others = [name for name in self._others if name in self._counts and name not in self._waiting]
+        paused = list(islice(self._paused, self._others_max))
+        others = [n for n in self._others if n in self._counts and n not in self._waiting and n not in self._paused]
         demand = [
             QueueDemand(
-                queue=name, ready=self._counts[name][READY], counts=self._counts[name], oldest_at=oldest_at.get(name, 0)
+                queue=name,
+                ready=counts[READY],
+                counts=counts,
+                oldest_at=oldest_at.get(name, 0),
+                paused=name in self._paused,
             )
-            for name in (*listed, *others)
+            for name in (*listed, *paused, *others)
+            for counts in (self._counts.get(name, NO_JOBS),)
         ]
         if len(self._waiting) > len(listed):
             unlisted = self._waiting_jobs - sum(self._waiting[name] for name in listed)
@@ -211,5 +233,5 @@ def must_report_soon(reported: PartitionReport, report: PartitionReport) -> bool
 def _waiting(report: PartitionReport) -> list[str]:
     """The queues that have waiting jobs. If they are too many to list, workers offer slots to all of them, so it does
     not matter which are listed."""
-    waiting = [demand.queue for demand in report.demand if demand.ready]
+    waiting = [demand.queue for demand in report.demand if demand.ready and not demand.paused]
     return [""] if "" in waiting else waiting

@@ -290,7 +290,7 @@ def test_a_page_of_queues_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -
 
     async def read(query: Any) -> Any:
         return query(SimpleNamespace(
-            queues=lambda behind, limit: [(name, {"READY": 1}) for name in names if name > behind][:limit],
+            queues=lambda behind, limit: [(name, {"READY": 1}, False) for name in names if name > behind][:limit],
             oldest_ready=lambda _: 0,
         ))  # fmt: skip
 

@@ -38,6 +38,8 @@ def ordinary(kind: Any, name: str = "") -> Any:
     """A value that a program of ours could send."""
     if part := inner(kind):
         made = part(**{field.name: ordinary(field.type, field.name) for field in msgspec.structs.fields(part)})
+        if isinstance(made, c.QueueCommand):
+            made.job_id = ""
         return [made] if get_origin(kind) is list else made
     if isinstance(kind, type) and issubclass(kind, Enum):
         return next(iter(kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ftjm.core.state.model import Job, JobState
+from ftjm.core.state.model import Job, JobState, QueueStatus
 from ftjm.readmodel.documents.explanation import Reason
 from ftjm.readmodel.explain import Facts, Server, explain
 
@@ -15,9 +15,12 @@ LEAVING = Server("w3", ["q"], 4, 0, draining=True)
 OTHER = Server("w4", ["other"], 4, 0, draining=False)
 
 
-def explanation(state: JobState, servers=(FREE,), ahead: int = 0, owned: bool = True, **fields):
+PAUSED = QueueStatus(NOW - 60_000, "the disk is full", "ann@host")
+
+
+def explanation(state: JobState, servers=(FREE,), ahead: int = 0, owned: bool = True, status=None, **fields):
     job = Job(state, **fields)
-    return explain(Facts("q", job, NOW, ahead, 1_000, owned, 3, servers, "w9"))
+    return explain(Facts("q", job, NOW, ahead, 1_000, owned, 3, servers, "w9", status))
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,15 @@ def explanation(state: JobState, servers=(FREE,), ahead: int = 0, owned: bool = 
         (explanation(JobState.READY, [LEAVING]), Reason.NO_WORKER, "all 1 worker(s) that serve queue q are leaving"),
         (explanation(JobState.READY, []), Reason.NO_WORKER, "there is no worker at all"),
         (explanation(JobState.READY, owned=False), Reason.NO_SCHEDULER, "partition 3"),
+        (
+            explanation(JobState.READY, [], ahead=3, status=PAUSED),
+            Reason.QUEUE_PAUSED,
+            "queue q has been paused since 2030-03-17T17:45:40.000Z by ann@host: the disk is full",
+        ),
+        (explanation(JobState.READY, status=QueueStatus(NOW)), Reason.QUEUE_PAUSED, "since 2030-03-17T17:46:40.000Z"),
+        (explanation(JobState.READY, owned=False, status=PAUSED), Reason.NO_SCHEDULER, "partition 3"),
+        (explanation(JobState.HELD, status=PAUSED), Reason.HELD, "it is held"),
+        (explanation(JobState.RUNNING, attempt=1, status=PAUSED), Reason.NONE, "running"),
         (explanation(JobState.HELD, reason="disk"), Reason.HELD, "held: disk"),
         (explanation(JobState.SCHEDULED, due_at=NOW + 90_500), Reason.START_TIME, ", in 1m30s"),
         (

@@ -8,8 +8,10 @@ from typing import Any
 from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryStore
 from ftjm.core.decide.decision import Policy
+from ftjm.core.evolve.handlers import evolve
 from ftjm.core.placement import Offer
 from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
 from ftjm.core.records.messages import PartitionReport, SchedulerHeartbeat, SessionState, SlotOffer, WorkerHeartbeat
 from ftjm.core.state.model import JobState
 from ftjm.engine.liveness import Liveness
@@ -72,6 +74,50 @@ def test_a_report_has_all_queues_and_is_urgent_for_those_that_wait():
     after = report()
     assert [demand.ready for demand in after.demand] == [0]
     assert must_report_soon(before, after)
+
+
+def test_a_paused_queue_is_told_of_and_waits_for_no_slot():
+    world = World()
+    world.submit("a")
+    world.work()
+    state, reader = world.owner.state, QueueStatisticsReader(1)
+
+    def report() -> PartitionReport:
+        return partition_report(0, "owner", state, reader.read(state, world.now), Liveness(0), world.now)
+
+    before = report()
+    assert reader.read(state, world.now).waiting_jobs == 1
+    for event, paused in ((e.QueuePaused(queue=QUEUE), True), (e.QueueResumed(queue=QUEUE), False)):
+        evolve(state, event)
+        state.rows.write(state.seal()[0])  # type: ignore[attr-defined]
+        state.written()
+        after = report()
+        assert [(demand.ready, demand.paused) for demand in after.demand] == [(1, paused)]
+        assert reader.read(state, world.now).waiting_jobs == (not paused)
+        assert must_report_soon(before, after)
+        before = after
+
+
+def test_a_paused_queue_without_jobs_is_told_of_before_idle_ones():
+    world = World()
+    for number in range(20):
+        world.submit("a", queue=f"q{number:02d}", held=True)
+    world.work()
+    state = world.owner.state
+    for queue in ("empty", "q19"):
+        evolve(state, e.QueuePaused(queue=queue))
+    state.rows.write(state.seal()[0])  # type: ignore[attr-defined]
+    state.written()
+    reader = QueueStatisticsReader(ALL_OTHER_QUEUES_MAX // 5)
+    statistics = reader.read(state, world.now)
+    told = [(demand.queue, demand.paused) for demand in statistics.demand]
+    assert told[:2] == [("empty", True), ("q19", True)]
+    assert sorted(statistics.paused) == ["empty", "q19"]
+    assert len([queue for queue, paused in told if not paused]) <= 5
+    evolve(state, e.QueueResumed(queue="empty"))
+    state.rows.write(state.seal()[0])  # type: ignore[attr-defined]
+    state.written()
+    assert reader.read(state, world.now).paused == {"q19"}
 
 
 def test_what_cannot_differ_is_not_reported_again():

@@ -129,6 +129,8 @@ class Log:
             for heartbeat in values if topic == "heartbeats" else ():
                 if isinstance(heartbeat, WorkerHeartbeat):
                     self._take_offers(heartbeat)
+        self.paused: set[str] = set()
+        """Queues that are paused by the log."""
         self.reruns: set[str] = set()
         self._stores: dict[int, list[tuple[str, MemoryStore]]] = defaultdict(list)
         for instance in cluster.instances:
@@ -217,7 +219,12 @@ class Log:
             self.forwarded[event.partition] += 1
         elif isinstance(event, e.ForwardReceived):
             self.received[event.source].append(event.number)
+        elif isinstance(event, e.QueuePaused):
+            self.paused.add(event.queue)
+        elif isinstance(event, e.QueueResumed):
+            self.paused.discard(event.queue)
         elif isinstance(event, e.AttemptDispatched):
+            expect(event.queue not in self.paused, "of a paused queue:", event)
             self._check_place(event)
             self.dispatches[*name, event.attempt] = event
             self.live[event.session].add((*name, event.attempt))

@@ -28,6 +28,15 @@ from tests.simulation.planted import Patch, planted
 
 
 @planted
+def a_paused_queue_goes_on() -> list[Patch]:
+    def blind(state: State, *arguments: Any) -> list[Any]:
+        with patch.object(state, "queue_status", lambda _queue: None):
+            return list(match(state, *arguments))
+
+    return [patch.object(batch, "match", blind)]
+
+
+@planted
 def a_stale_attempt_is_accepted() -> list[Patch]:
     real = attempts._reported
 

@@ -255,6 +255,9 @@ class Seat:
             owner_epoch=position.owner_epoch,
             applied_offset=position.applied_offset,
             next_command=position.next_command,
-            demand=[QueueDemand(queue=q, ready=row.counts[JobState.READY]) for q, row in state.queues()],
+            demand=[
+                QueueDemand(queue=q, ready=row.counts[JobState.READY], paused=state.queue_status(q) is not None)
+                for q, row in state.queues()
+            ],
             taken=[OfferTaken(session=s, number=n) for s, n in taken.items()] if self.role == "owner" else [],
         )

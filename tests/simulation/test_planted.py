@@ -21,6 +21,7 @@ KNOWN = {
     "replay sends": 0,
     "an owners time may go back": 0,
     "forwarded commands are not told apart by number": 0,
+    "a paused queue goes on": 2,
     "a stale attempt is accepted": 13,
     "a job may be submitted twice": 0,
     "command ids are not remembered": 237,

@@ -128,6 +128,10 @@ def test_a_payload_of_null_is_kept():
         ({"command": ["a", 5]}, "command.1: expected text, but found 5"),
         ({"command": ["a\0"]}, "command: expected text without NUL characters"),
         ({"command": ["a", "\ud800"]}, r"command.1: expected text in UTF-8, but found '\ud800'"),
+        (
+            {"command": "a", "queue": "\ud800"},
+            r'queue: expected 1 to 128 of A-Z a-z 0-9 . _ - starting with a letter or a digit, but found "\ud800"',
+        ),
         ({"command": "a", "priority": 400}, "priority: expected 0 to 100, but found 400"),
         ({"command": "a", "priority": "400"}, "priority: expected 0 to 100, but found 400"),
         ({"command": "a", "priority": True}, "priority: expected 0 to 100, but found true"),

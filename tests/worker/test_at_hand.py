@@ -454,6 +454,23 @@ def test_a_partition_that_gives_slots_away_while_long_attempts_hold_them_gets_no
     world.tick(12_000)
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_jobs_of_a_paused_queue_want_no_slot(paused: bool) -> None:
+    world = World(slots=4, queues=queues_in(2), partitions=2)
+    report = PartitionReport(
+        partition=1,
+        role="owner",
+        owner_epoch=1,
+        applied_offset=0,
+        next_command=0,
+        demand=[QueueDemand(queue=world.rules.identity.queues[1], ready=9, paused=paused)],
+        taken=[],
+    )
+    heartbeat = SchedulerHeartbeat(instance="s", host="h", pid=1, port=0, partitions=[report])
+    world.rules.scheduler_heartbeat(heartbeat, world.now)
+    assert set(world.rules._demand) == (set() if paused else {1})
+
+
 def test_work_at_hand_keeps_its_partitions_slots_while_another_partition_has_demand() -> None:
     world = World(slots=4, queues=queues_in(2), partitions=2, ahead=None)
     final(world, partitions=2)

@@ -66,6 +66,16 @@ class Accepted(Document, frozen=True, kw_only=True):
     outcome: Annotated[OutcomeDocument | None, Meta(description="With `wait`: how the run ended.")] = None
 
 
+class QueueAccepted(Document, frozen=True, kw_only=True):
+    """A command about a queue that the replicated log has."""
+
+    queue: str
+    decided: Annotated[
+        bool, Meta(description="Whether a scheduler has decided on the command yet. Everything in the log is decided.")
+    ]
+    token: Annotated[str, Meta(description="Give it as `after` to a read that must see what the command changed.")]
+
+
 class HistoryPage(Document, frozen=True, kw_only=True):
     """A job's events, oldest first."""
 

@@ -37,15 +37,15 @@ async def queues(request: CheckedRequest) -> web.StreamResponse:
     """A page of queues, by name."""
     service, query = request.service, request.query
 
-    def ask(reader: Reader) -> list[tuple[str, dict[str, int], int]]:
+    def ask(reader: Reader) -> list[tuple[str, dict[str, int], bool, int]]:
         found = reader.queues(query.cursor or "", query.limit + 1)
-        return [(name, states, reader.oldest_ready(name)) for name, states in found]
+        return [(*one, reader.oldest_ready(one[0])) for one in found]
 
     found = await service.read(ask)
     presence = service.listener.presence
     serving, owners = workers_by_queue(presence), presence.owners()
 
-    def document(name: str, states: dict[str, int], oldest_ready_at: int) -> QueueDocument:
+    def document(name: str, states: dict[str, int], paused: bool, oldest_ready_at: int) -> QueueDocument:
         partition = partition_for(name, max(1, service.follower.partitions))
         return queue_document(
             name,
@@ -54,6 +54,7 @@ async def queues(request: CheckedRequest) -> web.StreamResponse:
             states=states,
             ready=states.get("READY", 0),
             oldest_ready_at=oldest_ready_at,
+            paused=paused,
             workers=serving.get(name, []),
         )
 

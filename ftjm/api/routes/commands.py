@@ -16,7 +16,7 @@ import uuid_utils
 from aiohttp import web
 
 from ftjm.api.http.command_bridge import LogUnavailable, PendingCommand
-from ftjm.api.http.models import Accepted, Fault
+from ftjm.api.http.models import Accepted, Fault, QueueAccepted
 from ftjm.api.http.problems import ProblemError, unavailable, unknown_job
 from ftjm.api.http.query_models import CommandBody, SubmitQuery
 from ftjm.api.http.routing import (
@@ -95,6 +95,28 @@ def _command_handler(make: Callable[[CheckedRequest, str, str], c.Command]) -> H
     return handle
 
 
+def _queue_handler(make: Callable[[CheckedRequest, str], c.QueueCommand]) -> Handler:
+    """A handler that sends a command about the path's queue, and answers with the decision.
+
+    Args:
+        make: makes the command of the request and the queue.
+    """
+
+    async def handle(request: CheckedRequest) -> web.StreamResponse:
+        queue = request.http.match_info["queue"]
+        if not is_name(queue):
+            detail = "expected the name of a queue: 1 to 128 of A-Z a-z 0-9 . _ - starting with a letter or a digit"
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{detail}, but found {queue[:200]!r}")
+        with await _send(request, make(request, queue)) as pending:
+            await pending.decided(DECISION_SECONDS)
+        _raise_refusal(pending)
+        decided = pending.ticket.reply is not None
+        document = QueueAccepted(queue=queue, decided=decided, token=pending.token)
+        return reply(document, 202, {"Ftjm-Token": pending.token})
+
+    return handle
+
+
 def _rerun(request: CheckedRequest, queue: str, job_id: str) -> c.Command:
     command_id = _id_of_key("h", _idempotency_key(request.http)) or str(uuid_utils.uuid7())
     return c.RerunJob(queue=queue, job_id=job_id, reason=request.body.reason, command_id=command_id)
@@ -104,6 +126,8 @@ cancel = _command_handler(lambda request, q, j: c.CancelJob(queue=q, job_id=j, r
 hold = _command_handler(lambda request, q, j: c.HoldJob(queue=q, job_id=j, reason=request.body.reason))
 release = _command_handler(lambda _, q, j: c.ReleaseJob(queue=q, job_id=j))
 rerun = _command_handler(_rerun)
+pause = _queue_handler(lambda request, q: c.PauseQueue(queue=q, reason=request.body.reason))
+resume = _queue_handler(lambda _, q: c.ResumeQueue(queue=q))
 
 
 def _idempotency_key(http: web.Request) -> str:
@@ -126,18 +150,18 @@ async def _send(request: CheckedRequest, command: c.Command) -> PendingCommand:
     try:
         return await request.service.commands.send(command)
     except LogUnavailable as error:
-        detail = (
-            f"expected the log to take the command, but {error}; send the same again, under the same id: nothing is "
-            f"doubled"
-        )
-        raise unavailable(detail, job=_job_of(command)) from None
+        again = "send the same again"
+        if command.job_id:
+            again += ", under the same id: nothing is doubled"
+        detail = f"expected the log to take the command, but {error}; {again}"
+        raise unavailable(detail, job=_job_of(command) or None) from None
 
 
 def _raise_refusal(pending: PendingCommand) -> None:
     ticket = pending.ticket
     if not ticket.refused or ticket.reply is None:
         return
-    code, job = ticket.reply.code, _job_of(ticket.command)
+    code, job = ticket.reply.code, _job_of(ticket.command) or None
     if code == "OVERLOADED":
         raise unavailable(ticket.reply.text, code=code, job=job, retry_after_seconds=RETRY_SECONDS)
     status = REFUSALS.get(code, HTTPStatus.UNPROCESSABLE_ENTITY)
@@ -145,7 +169,8 @@ def _raise_refusal(pending: PendingCommand) -> None:
 
 
 def _job_of(command: c.Command) -> str:
-    return f"{command.queue}/{command.job_id}"
+    """The job that a command is about; empty if it is about none."""
+    return f"{command.queue}/{command.job_id}" if command.job_id else ""
 
 
 def _accepted(pending: PendingCommand) -> web.Response:
@@ -178,6 +203,15 @@ _COMMANDS: tuple[tuple[str, str, str, Handler], ...] = (
     ("release", "Release a held job.", "", release),
     ("rerun", "Run a job that has ended once more.", _RERUN_TEXT, rerun),
     ("retry", "Run a job that has ended once more: the same as rerun.", _RERUN_TEXT, rerun),
+)
+_QUEUE_COMMANDS: tuple[tuple[str, str, str, Handler], ...] = (
+    (
+        "pause",
+        "Pause a queue: none of its jobs starts until it is resumed.",
+        "Attempts that run go on, and so do those that were sent to a worker just before. The queue may be empty.",
+        pause,
+    ),
+    ("resume", "Resume a queue that was paused.", "", resume),
 )
 _IDEMPOTENCY = (
     (
@@ -218,5 +252,19 @@ OPERATIONS = (
             description=description,
         )
         for verb, summary, description, handler in _COMMANDS
+    ),
+    *(
+        Operation(
+            "POST",
+            f"/queues/{{queue}}/{verb}",
+            f"{verb}_queue",
+            summary,
+            handler,
+            {202: QueueAccepted},
+            (*_REFUSED, 414),
+            body=CommandBody,
+            description=description,
+        )
+        for verb, summary, description, handler in _QUEUE_COMMANDS
     ),
 )

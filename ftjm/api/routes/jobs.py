@@ -22,7 +22,7 @@ from ftjm.core.records import events as e
 from ftjm.core.state.model import TERMINAL
 from ftjm.readmodel.documents.event import EventDocument, attempt_fields, event_document
 from ftjm.readmodel.documents.job import JobSummary
-from ftjm.readmodel.explain import explanation_document, jobs_ahead
+from ftjm.readmodel.explain import explanation_document, standing_of
 from ftjm.readmodel.queries import PAGE_BYTES_MAX, START, Cursor, Reader, StoredJob
 
 EVENTS_AT_ONCE = 32
@@ -124,10 +124,10 @@ async def explain_job(request: CheckedRequest) -> web.StreamResponse:
     """The reason why a job is not running."""
     service = request.service
     found = await service.job(**request.http.match_info)
-    ahead = await service.read(lambda reader: jobs_ahead(reader, found))
+    standing = await service.read(lambda reader: standing_of(reader, found))
     if found.listed.job.state not in TERMINAL:
         await service.presence_is_settled()
-    explanation = explanation_document(found, ahead, service.listener.presence)
+    explanation = explanation_document(found, standing, service.listener.presence)
     freshness = freshness_document(service.status)
     return reply(ExplanationAnswer(**msgspec.structs.asdict(explanation), freshness=freshness))
 

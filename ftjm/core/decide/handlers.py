@@ -7,6 +7,7 @@ same state, command and time give the same events in every process. `evolve` is 
 |---|---|
 | a job is submitted, or its outcome asked for | `submissions` |
 | a job is cancelled, held, released or run again | `jobs` |
+| a queue is paused or resumed | `queues` |
 | a worker reports about an attempt | `attempts` |
 | a timer is due | `timers` |
 | a worker's session ends | `sessions` |
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ftjm.core.bounds import confine
-from ftjm.core.decide import attempts, jobs, upgrades
+from ftjm.core.decide import attempts, jobs, queues, upgrades
 from ftjm.core.decide.decision import Events, Policy, Rejected
 from ftjm.core.decide.submissions import await_outcome, submit
 from ftjm.core.identity import partition_for
@@ -39,7 +40,7 @@ def decide(state: StateView, command: c.Command, now: int, policy: Policy) -> Ev
         The events that the command leads to, without their cause (the engine adds it), or why it is refused.
     """
     if fault := confine(command):
-        named = is_name(command.queue) and is_name(command.job_id)
+        named = is_name(command.queue) and (isinstance(command, c.QueueCommand) or is_name(command.job_id))
         return Rejected("INVALID" if named else "BAD_NAME", fault)
     if command.shard_key:
         return Rejected("INVALID", f"shard_key: expected none, since queue {command.queue} has no shards")
@@ -65,6 +66,8 @@ _HANDLERS: dict[type[c.Command], Callable[[StateView, Any, int, Policy], Events 
     c.HoldJob: jobs.hold,
     c.ReleaseJob: jobs.release,
     c.RerunJob: jobs.rerun,
+    c.PauseQueue: queues.pause,
+    c.ResumeQueue: queues.resume,
     c.StartAttempt: attempts.start,
     c.CompleteAttempt: attempts.complete,
     c.FailAttempt: attempts.fail,

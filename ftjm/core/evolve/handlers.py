@@ -11,7 +11,7 @@ share: what follows when a job moves from one state to another.
 from collections.abc import Callable
 from typing import Any
 
-from ftjm.core.evolve import attempts, commands, jobs, sessions, upgrades
+from ftjm.core.evolve import attempts, commands, jobs, queues, sessions, upgrades
 from ftjm.core.records import events as e
 from ftjm.core.state.model import job_key
 from ftjm.core.state.outbox import ReplyMessage
@@ -58,6 +58,8 @@ _HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
     e.AttemptDeclined: attempts.declined,
     e.WorkerLost: sessions.lost,
     e.WorkerForgotten: sessions.forgotten,
+    e.QueuePaused: queues.paused,
+    e.QueueResumed: queues.resumed,
     e.CommandRejected: commands.rejected,
     e.CommandForwarded: commands.forwarded,
     e.ForwardReceived: commands.forward_received,

@@ -78,6 +78,27 @@ class RerunJob(Command, kw_only=True):
     """For people."""
 
 
+class QueueCommand(Command, kw_only=True):
+    """The envelope of a command about a whole queue."""
+
+    job_id: str = ""
+    """Empty: the command is about no job."""
+
+
+class PauseQueue(QueueCommand, kw_only=True):
+    """Start no further attempt of the queue's jobs. Attempts that were sent to a worker go on.
+
+    The queue need not have a job. One that is paused already gets the new reason.
+    """
+
+    reason: str = ""
+    """For people."""
+
+
+class ResumeQueue(QueueCommand, kw_only=True):
+    """Let the queue's jobs start again."""
+
+
 class AttemptReport(Command, kw_only=True):
     """The envelope of what a worker reports about an attempt.
 
@@ -166,6 +187,8 @@ COMMANDS: tuple[type[Command], ...] = (
     HoldJob,
     ReleaseJob,
     RerunJob,
+    PauseQueue,
+    ResumeQueue,
     StartAttempt,
     CompleteAttempt,
     FailAttempt,

@@ -17,15 +17,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ftjm.core.records.events import AttemptDispatched
-from ftjm.core.records.messages import SlotOffer
+from ftjm.core.records.commands import PauseQueue, ResumeQueue
+from ftjm.core.records.events import AttemptDispatched, QueuePaused, QueueResumed
+from ftjm.core.records.messages import QueueDemand, SlotOffer
 
 FIRST_LEVEL = 1
 """The level that every build supports which announces a level. A cluster that was never finalised is at this level."""
-LEVEL = 2
+LEVEL = 3
 """The level of this build."""
 AHEAD_LEVEL = 2
 """The level from which on attempts are sent ahead of free slots."""
+PAUSE_LEVEL = 3
+"""The level from which on a queue can be paused."""
 UNANNOUNCED = 0
 """The level of a member that announces none: its build is older than levels are."""
 
@@ -42,6 +45,8 @@ class Addition(NamedTuple):
 ADDITIONS: tuple[Addition, ...] = (
     Addition(AHEAD_LEVEL, AttemptDispatched, "ahead"),
     Addition(AHEAD_LEVEL, SlotOffer, "ahead"),
+    *(Addition(PAUSE_LEVEL, record) for record in (PauseQueue, ResumeQueue, QueuePaused, QueueResumed)),
+    Addition(PAUSE_LEVEL, QueueDemand, "paused"),
 )
 
 

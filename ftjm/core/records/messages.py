@@ -150,6 +150,8 @@ class QueueDemand(msgspec.Struct, kw_only=True, gc=False):
     """Jobs in each state, indexed by `JobState`."""
     oldest_at: int = 0
     """Since when the longest waiting job waits, of those that are first of their priority, ms; 0 if none waits."""
+    paused: bool = False
+    """None of its jobs starts, so that nobody need offer it a slot."""
 
 
 class OfferTaken(msgspec.Struct, kw_only=True, gc=False):

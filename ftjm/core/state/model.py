@@ -210,6 +210,17 @@ class Queue(msgspec.Struct, array_like=True, gc=False):
     counts: list[int]
 
 
+class QueueStatus(msgspec.Struct, array_like=True, gc=False):
+    """What people have set for a queue. A queue for which nothing is set has no row."""
+
+    paused_at: int
+    """Since when none of its jobs starts."""
+    reason: str = ""
+    """Why it is paused, for people."""
+    actor: str = ""
+    """Who paused it, or gave the newest reason."""
+
+
 class Peer(msgspec.Struct, array_like=True, gc=False):
     """The numbers of the messages between this partition and another."""
 

@@ -5,13 +5,13 @@ from typing import TypeVar
 
 import msgspec
 
-from ftjm.core.state.model import Counters, Job, Peer, Queue, Session
+from ftjm.core.state.model import Counters, Job, Peer, Queue, QueueStatus, Session
 from ftjm.core.state.rows import Rows
 from ftjm.core.state.tables import Table
 
 CACHE_ROWS_MAX = 20_000
 """Number of rows that are cached of one table."""
-Row = TypeVar("Row", Job, Session, Queue, Peer, Counters)
+Row = TypeVar("Row", Job, Session, Queue, QueueStatus, Peer, Counters)
 
 encode = msgspec.msgpack.Encoder().encode
 

@@ -17,7 +17,19 @@ of it. `ftjm.core.state.migrations` describes how the chain continues when the v
 from collections.abc import Callable
 from hashlib import blake2b
 
-from ftjm.core.state.model import Checkpoint, Finalized, Job, JobSpec, Outcome, Peer, Queue, Session, Timer, TimerKind
+from ftjm.core.state.model import (
+    Checkpoint,
+    Finalized,
+    Job,
+    JobSpec,
+    Outcome,
+    Peer,
+    Queue,
+    QueueStatus,
+    Session,
+    Timer,
+    TimerKind,
+)
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes, Rows
@@ -41,6 +53,8 @@ class State(StateView):
         """Write the session of this name when the batch ends."""
         self.save_queue: Callable[[str, Queue], None] = self._queues.save
         """Write the counts of the queue of this name when the batch ends."""
+        self.save_queue_status: Callable[[str, QueueStatus], None] = self._queue_status.save
+        """Write what was set for the queue of this name when the batch ends."""
 
     # -- rows that are changed in place, and encoded once a batch
 
@@ -58,6 +72,10 @@ class State(StateView):
     def drop_queue(self, queue: str) -> None:
         """Delete the counts of a queue that has no job any more."""
         self._changes[self._queues.drop(queue)] = None
+
+    def drop_queue_status(self, queue: str) -> None:
+        """Delete what was set for a queue."""
+        self._changes[self._queue_status.drop(queue)] = None
 
     def save_peer(self, partition: int, row: Peer) -> None:
         """Write the numbers of messages when the batch ends."""

@@ -8,6 +8,7 @@ behind it name the row. Everything that reads or shows rows uses the declaration
 |---|---|---|
 | `c` request, as `JobRerun.command_id` names it | empty | |
 | `f` partition | `Peer` | |
+| `g` queue | `QueueStatus`, if something is set for it | |
 | `j` job | `Job` | |
 | `k` job | `Checkpoint`, if the run left one | |
 | `l` session, 0, job | empty: the session holds an attempt of the job | a session's attempts are side by side |
@@ -43,6 +44,7 @@ from ftjm.core.state.model import (
     Peer,
     Position,
     Queue,
+    QueueStatus,
     Session,
     Timer,
     TimerKind,
@@ -122,6 +124,7 @@ OUTBOX = Table[OutboxMessage](b"o", "outbox", OutboxMessage, show_key=_number)
 SESSIONS = Table[Session](b"w", "session", Session, for_readers=True)
 HELD_ATTEMPTS = Table[bytes](b"l", "held", show_key=_pair)
 QUEUES = Table[Queue](b"q", "queue", Queue, for_readers=True)
+QUEUE_STATUS = Table[QueueStatus](b"g", "queue_status", QueueStatus, for_readers=True)
 PEERS = Table[Peer](b"f", "peer", Peer, for_readers=True)
 COMMAND_IDS = Table[bytes](b"c", "command_id")
 COUNTERS = Table[Counters](b"x", "counters", Counters, for_readers=True)
@@ -140,6 +143,7 @@ TABLES: tuple[Table[Any], ...] = (
     SESSIONS,
     HELD_ATTEMPTS,
     QUEUES,
+    QUEUE_STATUS,
     PEERS,
     COMMAND_IDS,
     COUNTERS,

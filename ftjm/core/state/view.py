@@ -18,6 +18,7 @@ from ftjm.core.state.model import (
     Outcome,
     Peer,
     Queue,
+    QueueStatus,
     Session,
     Timer,
     TimerKind,
@@ -35,6 +36,7 @@ from ftjm.core.state.tables import (
     OUTCOMES,
     PEERS,
     PRIORITY_TOP,
+    QUEUE_STATUS,
     QUEUES,
     READY_JOBS,
     SESSIONS,
@@ -78,12 +80,16 @@ class StateView:
         """The worker's session of this name, or None if the partition does not know it."""
         self.queue: Callable[[str], Queue | None] = self._queues.__getitem__
         """The counts of the queue of this name, or None if it has no job."""
+        self._queue_status = RowCache(rows, QUEUE_STATUS)
+        self.queue_status: Callable[[str], QueueStatus | None] = self._queue_status.__getitem__
+        """What was set for the queue of this name; None if nothing was: then it is not paused."""
         self._peers = RowCache(rows, PEERS)
         self._counters = RowCache(rows, COUNTERS)
         self._caches: tuple[RowCache[Any], ...] = (
             self._jobs,
             self._sessions,
             self._queues,
+            self._queue_status,
             self._peers,
             self._counters,
         )
@@ -275,10 +281,16 @@ class StateView:
         for key, raw in self.rows.scan(QUEUES.prefix, QUEUES.end):
             yield key[1:].decode(), QUEUES.decode(raw)
 
+    def paused_queues(self) -> Iterator[str]:
+        """Names of the queues that are paused as of the last batch that was written."""
+        for key, _ in self.rows.scan(QUEUE_STATUS.prefix, QUEUE_STATUS.end):
+            yield key[1:].decode()
+
     def changed_queues(self) -> Set[str] | None:
-        """Names of queues whose rows were written or deleted since the last call; None at the first call, when all are
-        new. For one caller."""
-        return self._queues.take_news()
+        """Names of queues of which a row was written or deleted since the last call; None at the first call, when all
+        are new. For one caller."""
+        counts, status = self._queues.take_news(), self._queue_status.take_news()
+        return None if counts is None or status is None else counts | status
 
     def outbox(self, sent: int) -> Iterator[tuple[int, OutboxMessage]]:
         """Messages with a number above `sent`, in order."""

@@ -28,6 +28,8 @@ ANSWERS: dict[type[c.Command], tuple[type[e.Event], ...]] = {
     c.HoldJob: (e.JobHeld,),
     c.ReleaseJob: (e.JobReleased,),
     c.RerunJob: (e.JobRerun,),
+    c.PauseQueue: (e.QueuePaused,),
+    c.ResumeQueue: (e.QueueResumed,),
     c.StartAttempt: (e.AttemptStarted,),
     c.CompleteAttempt: (e.AttemptSucceeded, e.AttemptFailed),  # failed where its result is too large
     c.FailAttempt: (e.AttemptFailed, e.AttemptLost),

@@ -30,10 +30,11 @@ def partition_of(key: str, partitions: int) -> int:
 
 
 def check_partition(event: e.Event, partition: int, partitions: int) -> Iterator[Violation]:
-    """Judge whether a job is submitted in, or a command forwarded to, the partition of its key."""
+    """Judge whether a partition is that of the key: where a job is submitted, where a queue is paused or resumed, and
+    where a command is forwarded to."""
     if isinstance(event, e.CommandForwarded):
         found = event.partition
-    elif isinstance(event, e.JobSubmitted):
+    elif isinstance(event, e.JobSubmitted | e.QueuePaused | e.QueueResumed):
         found = partition
     else:
         return

@@ -55,6 +55,7 @@ class QueueDocument(Document, frozen=True, kw_only=True):
     queue: str
     partition: Annotated[int | None, Meta(description="The partition that decides about the queue's jobs.")] = None
     owner: Annotated[str | None, Meta(description="The scheduler that owns the partition.")] = None
+    paused: Annotated[bool, Meta(description="Whether none of its jobs starts until it is resumed.")] = False
     waiting: Annotated[int, Meta(description="Jobs whose time has not come: SCHEDULED, PENDING, RETRY_WAIT.")]
     held: int
     ready: int
@@ -151,6 +152,7 @@ def queue_document(
     states: Mapping[str, int],
     ready: int,
     oldest_ready_at: int,
+    paused: bool,
     workers: Iterable[WorkerHeartbeat],
 ) -> QueueDocument:
     """Render a queue.
@@ -159,6 +161,7 @@ def queue_document(
         states: number of jobs by the name of their state; states without jobs may be left out.
         ready: number of READY jobs. An owner of an older version reports this number only, and no `states`.
         oldest_ready_at: ms; 0 if no job is READY.
+        paused: whether none of its jobs starts.
         workers: the sessions that serve the queue and take jobs.
     """
     serving = list(workers)
@@ -167,6 +170,7 @@ def queue_document(
         queue=queue,
         partition=partition,
         owner=owner,
+        paused=paused,
         **(groups | {"ready": ready}),
         oldest_ready_at=format_time(oldest_ready_at) or None,
         states={name: count for name, count in states.items() if count},

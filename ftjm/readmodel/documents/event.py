@@ -25,6 +25,7 @@ class EventDocument(Document, frozen=True, kw_only=True):
 
     at: Moment
     job: Annotated[str | None, Meta(description="Name of the job: queue/job_id.")] = None
+    queue: Annotated[str | None, Meta(description="Name of the queue, if the event is about a whole queue.")] = None
     event: Annotated[str, Meta(description="The event's type, such as AttemptFailed.")]
     run: int | None = None
     attempt: int | None = None
@@ -63,6 +64,7 @@ def event_document(event: e.Event, partition: int, offset: int) -> EventDocument
     return EventDocument(
         at=format_time(event.at) or format_time(1),
         job=f"{event.queue}/{event.job_id}" if event.job_id else None,
+        queue=None if event.job_id else event.queue or None,
         event=type(event).__name__,
         run=event.run or None,
         attempt=getattr(event, "attempt", None),

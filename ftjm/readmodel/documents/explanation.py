@@ -18,6 +18,7 @@ class Reason(StrEnum):
     START_TIME = "StartTime"
     BACKOFF = "Backoff"
     DEPENDENCY = "Dependency"
+    QUEUE_PAUSED = "QueuePaused"
     NO_SCHEDULER = "NoScheduler"
     NO_WORKER = "NoWorker"
     PRIORITY = "Priority"

@@ -135,7 +135,8 @@ class WorkerRules:
             if report.role != "owner":
                 continue
             # An entry without a name stands for queues that are not listed: one of them may be ours.
-            if any(demand.ready > 0 and (not demand.queue or demand.queue in queues) for demand in report.demand):
+            waiting = (one.queue for one in report.demand if one.ready > 0 and not one.paused)
+            if any(not queue or queue in queues for queue in waiting):
                 self._demand[report.partition] = now
             else:
                 self._demand.pop(report.partition, None)

@@ -48,6 +48,17 @@ class Judged:
         )
 
 
+def test_a_paused_queues_job_is_not_sent_to_a_worker():
+    judged = Judged()
+    list(judged.rules.take_other_event(e.QueuePaused(queue="q")))
+    (violation,) = judged.dispatch(ahead=False)
+    assert violation.kind is ViolationKind.LIMIT
+    assert "q, which is paused" in violation.text
+    for event in (e.QueuePaused(queue="q"), e.QueueResumed(queue="q"), e.QueuePaused(queue="other")):
+        list(judged.rules.take_other_event(event))
+    assert not Judged().dispatch(ahead=False)
+
+
 def test_a_job_may_go_ahead_once_the_level_is_final():
     assert not Judged().dispatch(ahead=True)
     (violation,) = Judged(level=1).dispatch(ahead=True)

@@ -29,6 +29,7 @@ NAMED = {
     "an owner acts before its commit": ViolationKind.DOUBLED,
     "an owners time may go back": ViolationKind.CHAIN,
     "forwarded commands are not told apart by number": ViolationKind.LOST,
+    "a paused queue goes on": ViolationKind.LIMIT,
     "a stale attempt is accepted": ViolationKind.ANSWER,
     "a job may be submitted twice": ViolationKind.DOUBLED,
     "command ids are not remembered": ViolationKind.DOUBLED,
