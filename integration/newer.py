@@ -43,12 +43,12 @@ PLANTS: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "ftjm.core.records.levels": (
-        ("\nLEVEL = 2\n", "\nLEVEL = 3\n"),
+        ("\nLEVEL = ", "\nLEVEL = 1 + "),
         (
             "\nADDITIONS: tuple[Addition, ...] = (\n",
             (
                 "\nfrom ftjm.core.records.commands import CancelJob\n"
-                'ADDITIONS: tuple[Addition, ...] = (\n    Addition(3, CancelJob, "note"),\n'
+                'ADDITIONS: tuple[Addition, ...] = (\n    Addition(LEVEL, CancelJob, "note"),\n'
             ),
         ),
     ),

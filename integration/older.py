@@ -1,8 +1,8 @@
 """An older build of the program: `python -m integration.older scheduler …` lacks the newest schemas.
 
-It writes each record that has several versions in the last version but one, and cannot decode the newest version, like
-a build that was released before that version. Its record level is the first. Everything else is as in this build: rows
-(`STATE_VERSION`), topics and rules.
+It writes each record that has several versions in an earlier one, and cannot decode the later ones, like a build that
+was released before them. Its record level is the first. Everything else is as in this build: rows (`STATE_VERSION`),
+topics and rules.
 """
 
 from __future__ import annotations
@@ -16,18 +16,24 @@ from ftjm.adapters.avro import codec
 from ftjm.core.records import levels
 
 VERSION = "0.0.1"
+NEWEST = {"SchedulerHeartbeat": 2}
+"""The newest version that the older build knows of a record; of others it is the last but one. This build writes
+version 3 of it in every cluster (and 4 only where a queue is paused), so the older build meets what it cannot decode.
+"""
 
 
 def older_schemas(folder: Path, into: Path) -> list[str]:
-    """Copy all schemas but the newest of each record that has several. Return the names of those that were left out."""
+    """Copy the schemas that the older build knows. Return the names of those that were left out."""
     left: list[str] = []
     for kind in codec.KINDS:
         (into / kind).mkdir()
-        for versions in codec._versions(folder / kind).values():
-            newest = versions.pop(max(versions)) if len(versions) > 1 else None
-            left += [newest.name] if newest else []
-            for path in versions.values():
-                shutil.copy(path, into / kind)
+        for name, versions in codec._versions(folder / kind).items():
+            newest = NEWEST.get(name, max(1, len(versions) - 1))
+            for version, path in versions.items():
+                if version > newest:
+                    left.append(path.name)
+                else:
+                    shutil.copy(path, into / kind)
     return left
 
 

@@ -235,20 +235,25 @@ def test_explain_says_why_a_job_is_not_running(api: Api) -> None:
 
 
 def test_a_queue_is_paused_and_resumed(api: Api) -> None:
-    paused = api.post("/queues/served/pause", {"reason": "disk"})
-    assert (paused.status, paused.json["queue"], paused.json["decided"]) == (202, "served", True)
-    api.post("/jobs", job(job_id="p-waits"))
-    token = api.post("/queues/served/pause", {"reason": "the disk is full"}).json["token"]
-    explained = api.get(f"/jobs/served/p-waits/explain?after={token}").json
-    assert explained["reason"] == "QueuePaused"
-    assert "the disk is full" in explained["text"]
-    told = {one["queue"]: one.get("paused", False) for one in api.get("/queues").json["queues"]}
-    assert told["served"]
-    assert sum(told.values()) == 1
-    token = api.post("/queues/served/resume").json["token"]
-    api.get(f"/jobs?limit=1&after={token}")
-    until(lambda: api.get("/jobs/served/p-waits").json["state"] == "SUCCEEDED", "the job to run")
-    assert not [one for one in api.get("/queues").json["queues"] if one.get("paused")]
+    def explained(token: str) -> dict[str, object]:
+        found: dict[str, object] = api.get(f"/jobs/served/p-waits/explain?after={token}").json
+        return found
+
+    def paused() -> list[str]:
+        return [one["queue"] for one in api.get("/queues").json["queues"] if one.get("paused")]
+
+    try:
+        first = api.post("/queues/served/pause", {"reason": "disk"})
+        assert (first.status, first.json["queue"]) == (202, "served")
+        api.post("/jobs", job(job_id="p-waits"))
+        token = api.post("/queues/served/pause", {"reason": "the disk is full"}).json["token"]
+        until(lambda: explained(token).get("reason") == "QueuePaused", "the pause to be named")
+        assert "the disk is full" in str(explained(token)["text"])
+        assert paused() == ["served"]
+    finally:
+        token = api.post("/queues/served/resume").json["token"]
+    until(lambda: explained(token)["state"] == "SUCCEEDED", "the job to run")
+    assert paused() == []
     assert refused(api.post("/queues/no%20name/pause"), 422)["detail"]
 
 
@@ -301,6 +306,12 @@ def test_events_are_streamed_and_resumed_on_another_instance_without_loss_or_rep
     assert {one["event"] for one in first + rest} == {"JobSubmitted"}
     with other.listen("/events?start=beginning&queue=stream2") as events:
         assert len(list(itertools.islice(events, 10))) == 10
+        for queue in ("stream0", "stream2"):
+            api.post(f"/queues/{queue}/pause")
+        about = next(events)
+    assert (about["event"], about["data"]["queue"]) == ("QueuePaused", "stream2")
+    for queue in ("stream0", "stream2"):
+        api.post(f"/queues/{queue}/resume")
     for wrong in ("x", "kwE", first[0]["id"] + "AAAA"):
         refused(api.get("/events", Last_Event_ID=wrong), 400)
     assert other.stop() == 0

@@ -73,7 +73,9 @@ def describe_queue(
         for row in _rows(reader.read(), output):
             if row["queue"] == queue:
                 return row
-        raise FtjmError(f"a queue {queue}", "no job in it, and no worker that serves it", "see `ftjm queue list`")
+        raise FtjmError(
+            f"a queue {queue}", "no job in it, no worker that serves it, and no pause", "see `ftjm queue list`"
+        )
 
     emit_watched(find, output, watch=watch)
 
@@ -88,7 +90,7 @@ def pause(
     """Pause queues: none of their jobs starts until they are resumed.
 
     Attempts that run go on, and so do those that were sent to a worker just before. Jobs may be submitted meanwhile. A
-    queue need not have a job to be paused.
+    queue need not have a job to be paused. An upgraded cluster takes this once the upgrade is final.
 
     \b
     Examples:

@@ -2,8 +2,8 @@
 
 A command is acknowledged when the replicated log has it, decided when its partition's owner answers, and a submission
 with `awaits` ends when the run has ended. Answers come on one lane of the topic `replies`, which the client's session
-selects; other sessions share the lane, so each answer has the session as its key. Sending a command twice does nothing
-twice: so whatever may not have arrived is sent again, in its order.
+selects; other sessions share the lane, so each answer has the session as its key. Sending a command about a job twice
+does nothing twice, so whatever may not have arrived is sent again, in its order. (A pause counts each time.)
 
 An answer may be lost, since answers are not records of the log. Then `ask` asks once more, by a command of its own that
 never creates a job (`AwaitJob`): the job may have ended and been forgotten meanwhile.
@@ -265,12 +265,11 @@ class Client:
         while True:
             with self._changed:
                 self._changed.wait(0 if self.under_way <= under_way_max else TICK_SECONDS)
-                failure, self._failure = self._failure, None  # it is told once
             if progress:
                 progress(self._acknowledged)
-            if failure is not None:
-                raise self._refusal(failure)
             self.mend()
+            if self._failure is not None:
+                raise self._refusal(self._failure)
             if self.under_way <= under_way_max:
                 return
             silent = time.monotonic() - since
@@ -295,7 +294,8 @@ class Client:
             if self._patient and isinstance(receipt, TopicUnknown):
                 self._missed.add(number)
                 return
-            if (found := self._unconfirmed.pop(number, None)) is None:
+            found = self._unconfirmed.pop(number, None)
+            if found is None:
                 return
             ticket, _ = found
             if isinstance(receipt, Receipt):

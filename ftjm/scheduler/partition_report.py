@@ -129,7 +129,8 @@ class QueueStatisticsReader:
     def _demand(self, oldest_at: dict[str, int]) -> list[QueueDemand]:
         listed = list(islice(self._waiting, self._waiting_max))
         paused = list(islice(self._paused, self._others_max))
-        others = [n for n in self._others if n in self._counts and n not in self._waiting and n not in self._paused]
+        idle = (n for n in self._others if n in self._counts and n not in self._waiting and n not in self._paused)
+        others = islice(idle, self._others_max - len(paused))
         demand = [
             QueueDemand(
                 queue=name,

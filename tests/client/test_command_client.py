@@ -105,17 +105,6 @@ def test_an_error_that_a_new_producer_cannot_cure_is_raised(client: Client) -> N
     assert len(Silent.made) == 1
 
 
-def test_a_refused_command_is_told_of_once(client: Client) -> None:
-    tickets = [submit(client, job_id) for job_id in "ab"]
-    [producer] = Silent.made
-    producer.sent[0](LogRefused("Message size too large"))
-    with pytest.raises(FtjmError, match="Message size too large"):
-        client.confirm()
-    producer.sent[1](RECEIPT)
-    client.confirm()
-    assert [bool(ticket.failure) for ticket in tickets] == [True, False]
-
-
 UNKNOWN = TopicUnknown("Unknown partition")
 
 

@@ -154,8 +154,6 @@ def _plan_crowd(client: Client, queues: tuple[str, ...], until: float) -> None:
         if draw.random() < 0.3:
             pause = client.ask(c.PauseQueue(queue=queue, reason=client.name), at + draw.uniform(0, 500))
             client.ask(c.ResumeQueue(queue=queue), at + draw.uniform(500, 3_000), pause)
-            # A copy of the pause may arrive behind its resumption.
-            client.ask(c.ResumeQueue(queue=queue), until + 10_000, pause)
 
 
 def _plan_endless(client: Client, queues: tuple[str, ...], until: float) -> None:

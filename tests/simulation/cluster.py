@@ -108,11 +108,13 @@ class Cluster:
         check(self)
 
     def _release_held(self) -> None:
-        """As a person would: whatever is held is let go."""
-        person = self.clients[0]
-        if any(isinstance(request.command, c.ReleaseJob) and not request.done for request in person.requests):
+        """As a person would: whatever is held is let go, and what is paused is resumed."""
+        person, wishes = self.clients[0], (c.ReleaseJob, c.ResumeQueue)
+        if any(isinstance(request.command, wishes) and not request.done for request in person.requests):
             return
         for seat in self.instances[0].seats.values():
+            for queue in seat.partition.state.paused_queues():
+                person.ask(c.ResumeQueue(queue=queue), self.world.now)
             for key, _ in seat.partition.state.rows.scan(b"j", b"k"):
                 queue, _, job_id = key[1:].decode().partition("/")
                 job = seat.partition.state.job(f"{queue}/{job_id}")

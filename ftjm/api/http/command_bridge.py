@@ -29,7 +29,7 @@ CONNECT_SECONDS = 5.0
 
 
 class LogUnavailable(Exception):
-    """The log takes no commands now. The same command may be sent again: it is not carried out twice."""
+    """The log takes no commands now. The same may be sent again: a job's command is not carried out twice."""
 
 
 class CommandBridge:

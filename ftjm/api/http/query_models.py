@@ -149,6 +149,14 @@ class EventsQuery(Query):
     )
 
 
+class PauseBody(BaseModel):
+    """Body of a pause; it may be left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reason: str = Field("", max_length=REASON_LENGTH_MAX, description="Why; explanations of the queue's jobs tell it.")
+
+
 class CommandBody(BaseModel):
     """Body of a command about a job; it may be left out."""
 

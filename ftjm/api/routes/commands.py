@@ -18,7 +18,7 @@ from aiohttp import web
 from ftjm.api.http.command_bridge import LogUnavailable, PendingCommand
 from ftjm.api.http.models import Accepted, Fault, QueueAccepted
 from ftjm.api.http.problems import ProblemError, unavailable, unknown_job
-from ftjm.api.http.query_models import CommandBody, SubmitQuery
+from ftjm.api.http.query_models import CommandBody, PauseBody, SubmitQuery
 from ftjm.api.http.routing import (
     FAULT_TEXT_MAX,
     FAULTS_MAX,
@@ -204,14 +204,13 @@ _COMMANDS: tuple[tuple[str, str, str, Handler], ...] = (
     ("rerun", "Run a job that has ended once more.", _RERUN_TEXT, rerun),
     ("retry", "Run a job that has ended once more: the same as rerun.", _RERUN_TEXT, rerun),
 )
-_QUEUE_COMMANDS: tuple[tuple[str, str, str, Handler], ...] = (
-    (
-        "pause",
-        "Pause a queue: none of its jobs starts until it is resumed.",
-        "Attempts that run go on, and so do those that were sent to a worker just before. The queue may be empty.",
-        pause,
-    ),
-    ("resume", "Resume a queue that was paused.", "", resume),
+_PAUSE_TEXT = (
+    "Attempts that run go on, and so do those that were sent to a worker just before. The queue may be empty. What is "
+    "sent again counts again: behind a resumption, it pauses the queue once more."
+)
+_QUEUE_COMMANDS: tuple[tuple[str, str, str, Handler, type[PauseBody] | None], ...] = (
+    ("pause", "Pause a queue: none of its jobs starts until it is resumed.", _PAUSE_TEXT, pause, PauseBody),
+    ("resume", "Resume a queue that was paused.", "A queue that is not paused may be resumed.", resume, None),
 )
 _IDEMPOTENCY = (
     (
@@ -262,9 +261,9 @@ OPERATIONS = (
             handler,
             {202: QueueAccepted},
             (*_REFUSED, 414),
-            body=CommandBody,
+            body=body,
             description=description,
         )
-        for verb, summary, description, handler in _QUEUE_COMMANDS
+        for verb, summary, description, handler, body in _QUEUE_COMMANDS
     ),
 )

@@ -27,7 +27,7 @@ from ftjm.api.http.query_models import EventsQuery
 from ftjm.api.http.routing import CheckedRequest, Operation
 from ftjm.api.http.service import Service
 from ftjm.core.identity import partition_for
-from ftjm.core.records.events import BatchClosed
+from ftjm.core.records.events import BatchClosed, QueuePaused, QueueResumed
 from ftjm.readmodel.documents.event import event_document
 
 LISTENERS_MAX = 64
@@ -190,12 +190,19 @@ def _take(stream: _Stream) -> list[str]:
             stream.position[partition] = offset + 1
             if codec.type_of(value) is BatchClosed:
                 continue
-            if stream.queues and key[: key.find(b"/") + 1] not in stream.queues:
+            if stream.queues and _queue_prefix(key, value) not in stream.queues:
                 continue
             document = event_document(codec.decode(value), partition, offset)
             data = msgspec.json.encode(document).decode()
             texts.append(f"id: {encode_position(stream.position)}\nevent: {document.event}\ndata: {data}\n\n")
     return texts
+
+
+def _queue_prefix(key: bytes, value: bytes) -> bytes:
+    """The name of an event's queue and a slash, as the keys of its jobs' events begin; empty if it is of no queue."""
+    if not key and codec.type_of(value) in (QueuePaused, QueueResumed):
+        return f"{codec.decode(value).queue}/".encode()
+    return key[: key.find(b"/") + 1]
 
 
 async def _send(response: web.StreamResponse, text: str) -> None:

@@ -1,6 +1,6 @@
 """Decisions about a queue as a whole: pause and resume.
 
-Neither is ever refused: who repeats a request, because its answer was lost, has what was asked for.
+The state of the queue refuses neither: who repeats a request, because its answer was lost, has what was asked for.
 """
 
 from ftjm.core.decide.decision import Events, Policy

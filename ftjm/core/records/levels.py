@@ -4,7 +4,7 @@ Each release that adds a record, or a field to one, raises `LEVEL` by one and li
 member of a cluster announces its level, so one number says all that it can read and write:
 
     level 1   the records of the first release (nothing is listed)
-    level 2   ADDITIONS = (Addition(2, SubmitJob, "spec.gpus"), Addition(2, PauseQueue))
+    level 2   ADDITIONS = (Addition(2, SubmitJob, "spec.gpus"), Addition(2, MoveJob))
 
 What a level adds may come to lie in the log only after `ftjm upgrade finalize`. Until then the cluster can go back to
 the older build, which must be able to read the log. `docs/decisions/041-versions-and-going-back.md` has the whole.

@@ -54,9 +54,10 @@ def test_a_paused_queues_job_is_not_sent_to_a_worker():
     (violation,) = judged.dispatch(ahead=False)
     assert violation.kind is ViolationKind.LIMIT
     assert "q, which is paused" in violation.text
+    judged = Judged()
     for event in (e.QueuePaused(queue="q"), e.QueueResumed(queue="q"), e.QueuePaused(queue="other")):
         list(judged.rules.take_other_event(event))
-    assert not Judged().dispatch(ahead=False)
+    assert not judged.dispatch(ahead=False)
 
 
 def test_a_job_may_go_ahead_once_the_level_is_final():
