@@ -109,7 +109,7 @@ def test_a_paused_queue_starts_nothing_until_it_is_resumed(running: Cluster) -> 
     until_ready(scheduler)
     until_ready(worker)
     running.until_owners("a")
-    [answer] = rows(settings, "queue", "pause", QUEUE, "--reason", "the disk is full")
+    answer = rows(settings, "queue", "pause", QUEUE, "--reason", "the disk is full")
     assert (answer["queue"], answer["answer"]) == (QUEUE, "accepted")
 
     def told() -> bool:

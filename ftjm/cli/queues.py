@@ -130,7 +130,11 @@ def _send(
         answers.await_decisions(client, tickets)
     for ticket in tickets:
         answers.print_refusal(ticket)
-    emit([answers.answer_document(one) for one in tickets if not one.refused], output, columns=["queue", "answer"])
+    answered = [answers.answer_document(ticket) for ticket in tickets if not ticket.refused]
+    if len(tickets) > 1 and answered:
+        emit(answered, output, columns=["queue", "answer"])
+    elif answered:
+        emit(answered[0], output)
     if any(ticket.refused for ticket in tickets):
         raise typer.Exit(1)
 
