@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from ftjm.cli.options import duration_seconds
-from ftjm.cli.output import echo
+from ftjm.cli.output import Output, echo, emit
 from ftjm.runtime.plain_values import present
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from ftjm.client.command_client import Client
     from ftjm.client.ticket import Ticket
+    from ftjm.core.records.commands import Command
     from ftjm.runtime.config import Settings
 
 DECISION_SECONDS = 5.0
@@ -39,6 +44,32 @@ def await_decisions(client: Client, tickets: list[Ticket]) -> None:
     if not client.decided(tickets, DECISION_SECONDS):
         missing = sum(ticket.reply is None for ticket in tickets)
         echo(f"{missing} of {len(tickets)} not decided yet: in the log, and waiting for a scheduler", err=True)
+
+
+def carry_out(
+    settings: Settings, patience: str, commands: Iterable[Command], output: Output, columns: Sequence[str]
+) -> None:
+    """Send commands, and print the answers; refusals to standard error. Exits with 1 if there are any.
+
+    Args:
+        settings: The settings of the cluster.
+        patience: See `connect`.
+        commands: The commands, in their order.
+        output: How to print. A table leaves refused commands out.
+        columns: The columns of a table of several answers.
+    """
+    with connect(settings, patience) as client:
+        tickets = [client.send(command) for command in commands]
+        await_decisions(client, tickets)
+    for ticket in tickets:
+        print_refusal(ticket)
+    rows = [answer_document(ticket) for ticket in tickets if output is not Output.table or not ticket.refused]
+    if len(tickets) > 1 and rows:
+        emit(rows, output, columns=columns)
+    elif rows:
+        emit(rows[0], output)
+    if any(ticket.refused for ticket in tickets):
+        raise typer.Exit(1)
 
 
 def subject_of(ticket: Ticket) -> str:

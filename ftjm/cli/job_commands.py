@@ -9,7 +9,7 @@ import typer
 
 from ftjm.cli import answers
 from ftjm.cli.options import PATIENCE, Connection, Jobs, OutputFormat, Patience, job_names
-from ftjm.cli.output import Output, emit
+from ftjm.cli.output import Output
 from ftjm.cli.verbs import add_verb
 
 if TYPE_CHECKING:
@@ -118,18 +118,6 @@ def rerun(
 def _send(
     connection: Connection, jobs: list[str], make: Callable[[str, str], Command], patience: str, output: Output
 ) -> None:
-    """Send a command to each job, and print the answers; refusals to standard error. Exits with 1 if there are any."""
-    names = job_names(jobs)
-    with answers.connect(connection.settings(), patience) as client:
-        tickets = [client.send(make(queue, job_id)) for queue, job_id in names]
-        answers.await_decisions(client, tickets)
-    for ticket in tickets:
-        answers.print_refusal(ticket)
-    shown = [ticket for ticket in tickets if output is not Output.table or not ticket.refused]
-    rows = [answers.answer_document(ticket) for ticket in shown]
-    if len(tickets) > 1 and rows:
-        emit(rows, output, columns=["job", "answer", "state", "run", "why"])
-    elif rows:
-        emit(rows[0], output)
-    if any(ticket.refused for ticket in tickets):
-        raise typer.Exit(1)
+    """Send a command to each job: see `answers.carry_out`."""
+    commands = [make(queue, job_id) for queue, job_id in job_names(jobs)]
+    answers.carry_out(connection.settings(), patience, commands, output, ["job", "answer", "state", "run", "why"])

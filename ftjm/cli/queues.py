@@ -8,7 +8,7 @@ import typer
 
 from ftjm.cli import answers
 from ftjm.cli.options import PATIENCE, Connection, OutputFormat, Patience
-from ftjm.cli.output import Output, echo, emit
+from ftjm.cli.output import Output, echo
 from ftjm.cli.verbs import add_verb
 from ftjm.cli.watch import Watch, emit_watched
 from ftjm.runtime.errors import FtjmError, UsageError
@@ -118,25 +118,14 @@ def resume(
 def _send(
     connection: Connection, queues: list[str], make: Callable[[str], QueueCommand], patience: str, output: Output
 ) -> None:
-    """Send a command to each queue, and print the answers; refusals to standard error. Then it exits with 1."""
-    from ftjm.core.names import is_name
+    """Send a command to each queue: see `answers.carry_out`."""
+    from ftjm.core.names import NAME_TEXT, is_name
 
     for queue in queues:
         if not is_name(queue):
-            expected = "the name of a queue: 1 to 128 of A-Z a-z 0-9 . _ - starting with a letter or a digit"
-            raise UsageError(expected, repr(queue), "see `ftjm queue list`")
-    with answers.connect(connection.settings(), patience) as client:
-        tickets = [client.send(make(queue)) for queue in dict.fromkeys(queues)]
-        answers.await_decisions(client, tickets)
-    for ticket in tickets:
-        answers.print_refusal(ticket)
-    answered = [answers.answer_document(ticket) for ticket in tickets if not ticket.refused]
-    if len(tickets) > 1 and answered:
-        emit(answered, output, columns=["queue", "answer"])
-    elif answered:
-        emit(answered[0], output)
-    if any(ticket.refused for ticket in tickets):
-        raise typer.Exit(1)
+            raise UsageError(f"the name of a queue: {NAME_TEXT}", repr(queue), "see `ftjm queue list`")
+    commands = [make(queue) for queue in dict.fromkeys(queues)]
+    answers.carry_out(connection.settings(), patience, commands, output, ["queue", "answer"])
 
 
 def _rows(presence: Presence, output: Output) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from operator import ne
 import msgspec
 from msgspec.structs import astuple
 
-from ftjm.core.names import is_name
+from ftjm.core.names import NAME_TEXT, is_name
 from ftjm.core.state.model import JobSpec
 
 DEFAULT_QUEUE = "default"
@@ -34,10 +34,7 @@ def parse_job(text: str) -> tuple[str, str]:
         queue, job_id = DEFAULT_QUEUE, text
     for what, name in (("queue", queue), ("job id", job_id)):
         if not is_name(name):
-            raise ValueError(
-                f"expected a job as QUEUE/ID, each part 1 to 128 of A-Z a-z 0-9 . _ - starting with a letter or "
-                f"a digit, but the {what} is {name!r}"
-            )
+            raise ValueError(f"expected a job as QUEUE/ID, each part {NAME_TEXT}, but the {what} is {name!r}")
     return queue, job_id
 
 

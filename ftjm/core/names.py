@@ -6,6 +6,8 @@ This is a file of its own, because the process that all Python tasks are forked 
 import re
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+NAME_TEXT = "1 to 128 of A-Z a-z 0-9 . _ - starting with a letter or a digit"
+"""What a name is, for errors: "expected …"."""
 TASK_NAME_CHARACTERS_MAX = 300
 
 

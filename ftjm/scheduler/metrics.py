@@ -125,14 +125,12 @@ class SchedulerMetrics(Collector):
 
     def _jobs(self, owned: Sequence[QueueStatistics]) -> Iterable[Metric]:
         counts: Counter[tuple[str, int]] = Counter()
-        waiting = 0
         oldest: dict[str, int] = {}
         for queues in owned:
             for queue, numbers in queues.counts.items():
                 label = self._queues.label(queue)
                 for state in JobState:
                     counts[label, state] += numbers[state]
-                waiting += 0 if queue in queues.paused else numbers[JobState.READY]
                 since = queues.oldest_at.get(queue, 0)
                 oldest[label] = min(oldest.get(label) or since, since) or oldest.get(label, 0)
         text = "Jobs of the partitions that this process owns. Ended jobs count until their retention is over."
@@ -147,6 +145,6 @@ class SchedulerMetrics(Collector):
             ages.add_metric([queue], max(0, now - since) / 1000 if since else 0.0)
         yield ages
         text = "Jobs that are due and wait for a worker's slot. Those of paused queues do not."
-        yield GaugeMetricFamily("ftjm_jobs_waiting", text, value=waiting)
+        yield GaugeMetricFamily("ftjm_jobs_waiting", text, value=sum(queues.waiting_jobs for queues in owned))
         paused = sum(len(queues.paused) for queues in owned)
         yield GaugeMetricFamily("ftjm_queues_paused", "Queues that are paused.", value=paused)

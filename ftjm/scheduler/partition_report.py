@@ -103,9 +103,7 @@ class QueueStatisticsReader:
             self._searched_at = now
             names = islice(chain(self._waiting, self._paused), OLDEST_QUEUES_MAX)
             oldest_at = {name: _oldest_at(state, name) for name in names}
-        paused = self._statistics.paused
-        if self._paused.keys() != paused:
-            paused = frozenset(self._paused)
+        paused = frozenset(self._paused)
         self._statistics = QueueStatistics(counts, oldest_at, self._demand(oldest_at), self._waiting_jobs, paused)
         return self._statistics
 

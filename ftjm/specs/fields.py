@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema
 
 from ftjm.core.limits import CONTINUE_FOR_MAX_MS
-from ftjm.core.names import TASK_NAME_CHARACTERS_MAX, is_name, is_task_name
+from ftjm.core.names import NAME_TEXT, TASK_NAME_CHARACTERS_MAX, is_name, is_task_name
 from ftjm.core.state.model import OnWorkerLoss
 from ftjm.runtime.durations import DURATION_EXAMPLES, TIME_EXAMPLES, format_duration, parse_duration, parse_time
 from ftjm.runtime.errors import short
@@ -62,7 +62,7 @@ def _text(value: Any) -> str:
 
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not is_name(value):
-        raise _expected("1 to 128 of A-Z a-z 0-9 . _ - starting with a letter or a digit", value)
+        raise _expected(NAME_TEXT, value)
     return value
 
 

@@ -26,10 +26,13 @@ def counts(**states: int) -> list[int]:
 def test_a_scheduler_shows_what_it_owns(monkeypatch):
     monkeypatch.setattr("ftjm.scheduler.metrics.wall_ms", lambda: NOW + 5_000)
     owned = {"q": counts(READY=2, RUNNING=1), "r": counts(SUCCEEDED=4)}
+    one = QueueStatistics(owned, {"q": NOW}, waiting_jobs=2)
+    other = QueueStatistics({"s": counts(READY=1)}, {"s": NOW + 9_000}, waiting_jobs=1)
+    followed = QueueStatistics({"t": counts(READY=9)}, {"t": NOW}, waiting_jobs=9)
     partitions = {
-        0: SimpleNamespace(role=Role.OWNER, queues=QueueStatistics(owned, {"q": NOW})),
-        1: SimpleNamespace(role=Role.OWNER, queues=QueueStatistics({"s": counts(READY=1)}, {"s": NOW + 9_000})),
-        2: SimpleNamespace(role=Role.STANDBY, queues=QueueStatistics({"t": counts(READY=9)}, {"t": NOW})),
+        0: SimpleNamespace(role=Role.OWNER, queues=one),
+        1: SimpleNamespace(role=Role.OWNER, queues=other),
+        2: SimpleNamespace(role=Role.STANDBY, queues=followed),
     }
     process = SimpleNamespace(
         partitions=partitions,

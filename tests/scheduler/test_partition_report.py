@@ -76,6 +76,15 @@ def test_a_report_has_all_queues_and_is_urgent_for_those_that_wait():
     assert must_report_soon(before, after)
 
 
+def happened(world: World, *events: e.Event) -> None:
+    """A batch with these events was committed."""
+    state = world.owner.state
+    for event in events:
+        evolve(state, event)
+    state.rows.write(state.seal()[0])  # type: ignore[attr-defined]
+    state.written()
+
+
 def test_a_paused_queue_is_told_of_and_waits_for_no_slot():
     world = World()
     world.submit("a")
@@ -88,9 +97,7 @@ def test_a_paused_queue_is_told_of_and_waits_for_no_slot():
     before = report()
     assert reader.read(state, world.now).waiting_jobs == 1
     for event, paused in ((e.QueuePaused(queue=QUEUE), True), (e.QueueResumed(queue=QUEUE), False)):
-        evolve(state, event)
-        state.rows.write(state.seal()[0])  # type: ignore[attr-defined]
-        state.written()
+        happened(world, event)
         after = report()
         assert [(demand.ready, demand.paused) for demand in after.demand] == [(1, paused)]
         assert reader.read(state, world.now).waiting_jobs == (not paused)
@@ -104,19 +111,14 @@ def test_a_paused_queue_without_jobs_is_told_of_before_idle_ones():
         world.submit("a", queue=f"q{number:02d}", held=True)
     world.work()
     state = world.owner.state
-    for queue in ("empty", "q19"):
-        evolve(state, e.QueuePaused(queue=queue))
-    state.rows.write(state.seal()[0])  # type: ignore[attr-defined]
-    state.written()
+    happened(world, e.QueuePaused(queue="empty"), e.QueuePaused(queue="q19"))
     reader = QueueStatisticsReader(ALL_OTHER_QUEUES_MAX // 5)
     statistics = reader.read(state, world.now)
     told = [(demand.queue, demand.paused) for demand in statistics.demand]
     assert told[:2] == [("empty", True), ("q19", True)]
     assert sorted(statistics.paused) == ["empty", "q19"]
     assert len([queue for queue, paused in told if not paused]) <= 5
-    evolve(state, e.QueueResumed(queue="empty"))
-    state.rows.write(state.seal()[0])  # type: ignore[attr-defined]
-    state.written()
+    happened(world, e.QueueResumed(queue="empty"))
     assert reader.read(state, world.now).paused == {"q19"}
 
 

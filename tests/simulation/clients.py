@@ -19,11 +19,9 @@ ENDLESS = "endless"
 class Request:
     """One wish, asked for until it is answered."""
 
-    def __init__(self, command: c.Command, at: float, after: "Request | None" = None) -> None:
+    def __init__(self, command: c.Command, at: float) -> None:
         self.command = command
         self.next_at = at
-        self.after = after
-        """A request that must be done before."""
         self.asked = 0
         self.acknowledged = False
         """Whether the log has it: from then on it may not be lost."""
@@ -57,9 +55,8 @@ class Client(Process):
     def on_crash(self) -> None:
         self.world.later(self.world.delay(100, 2_000), self.start)
 
-    def ask(self, command: c.Command, at: float, after: Request | None = None) -> Request:
-        self.requests.append(Request(command, at, after))
-        return self.requests[-1]
+    def ask(self, command: c.Command, at: float) -> None:
+        self.requests.append(Request(command, at))
 
     @property
     def session(self) -> str:
@@ -70,8 +67,7 @@ class Client(Process):
             self._read_to += 1
             self._answered(codec.decode(value))
         for number, request in enumerate(self.requests):
-            in_turn = request.after is None or request.after.done
-            if in_turn and not request.done and self.world.now >= request.next_at:
+            if not request.done and self.world.now >= request.next_at:
                 self._send(number, request)
                 request.next_at = self.world.now + self.world.delay(700, 3_000)
         self.later(self.world.delay(20, 150), self._step)
@@ -152,8 +148,8 @@ def _plan_crowd(client: Client, queues: tuple[str, ...], until: float) -> None:
             if draw.random() < 0.1:
                 client.ask(c.CancelJob(queue=queue, job_id=job_id), at + draw.uniform(100, 1_000))
         if draw.random() < 0.3:
-            pause = client.ask(c.PauseQueue(queue=queue, reason=client.name), at + draw.uniform(0, 500))
-            client.ask(c.ResumeQueue(queue=queue), at + draw.uniform(500, 3_000), pause)
+            client.ask(c.PauseQueue(queue=queue, reason=client.name), at + draw.uniform(0, 500))
+            client.ask(c.ResumeQueue(queue=queue), at + draw.uniform(500, 3_000))
 
 
 def _plan_endless(client: Client, queues: tuple[str, ...], until: float) -> None:

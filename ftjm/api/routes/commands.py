@@ -29,7 +29,7 @@ from ftjm.api.http.routing import (
     reply,
 )
 from ftjm.core.decide.submissions import RETRY_SECONDS
-from ftjm.core.names import is_name
+from ftjm.core.names import NAME_TEXT, is_name
 from ftjm.core.records import commands as c
 from ftjm.readmodel.documents.job import outcome_document
 from ftjm.specs.job import InvalidJobError, JobFields, parse_job
@@ -105,8 +105,8 @@ def _queue_handler(make: Callable[[CheckedRequest, str], c.QueueCommand]) -> Han
     async def handle(request: CheckedRequest) -> web.StreamResponse:
         queue = request.http.match_info["queue"]
         if not is_name(queue):
-            detail = "expected the name of a queue: 1 to 128 of A-Z a-z 0-9 . _ - starting with a letter or a digit"
-            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{detail}, but found {queue[:200]!r}")
+            detail = f"expected the name of a queue: {NAME_TEXT}, but found {queue[:200]!r}"
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
         with await _send(request, make(request, queue)) as pending:
             await pending.decided(DECISION_SECONDS)
         _raise_refusal(pending)
@@ -154,23 +154,23 @@ async def _send(request: CheckedRequest, command: c.Command) -> PendingCommand:
         if command.job_id:
             again += ", under the same id: nothing is doubled"
         detail = f"expected the log to take the command, but {error}; {again}"
-        raise unavailable(detail, job=_job_of(command) or None) from None
+        raise unavailable(detail, job=_job_of(command)) from None
 
 
 def _raise_refusal(pending: PendingCommand) -> None:
     ticket = pending.ticket
     if not ticket.refused or ticket.reply is None:
         return
-    code, job = ticket.reply.code, _job_of(ticket.command) or None
+    code, job = ticket.reply.code, _job_of(ticket.command)
     if code == "OVERLOADED":
         raise unavailable(ticket.reply.text, code=code, job=job, retry_after_seconds=RETRY_SECONDS)
     status = REFUSALS.get(code, HTTPStatus.UNPROCESSABLE_ENTITY)
     raise ProblemError(status, ticket.reply.text, code=code, job=job)
 
 
-def _job_of(command: c.Command) -> str:
-    """The job that a command is about; empty if it is about none."""
-    return f"{command.queue}/{command.job_id}" if command.job_id else ""
+def _job_of(command: c.Command) -> str | None:
+    """The job that a command is about; None if it is about none."""
+    return f"{command.queue}/{command.job_id}" if command.job_id else None
 
 
 def _accepted(pending: PendingCommand) -> web.Response:
@@ -179,7 +179,7 @@ def _accepted(pending: PendingCommand) -> web.Response:
     queue, job_id = ticket.command.queue, ticket.command.job_id
     outcome, decision = ticket.outcome, ticket.reply
     document = Accepted(
-        job=_job_of(ticket.command),
+        job=f"{queue}/{job_id}",
         queue=queue,
         job_id=job_id,
         decided=decision is not None,

@@ -218,7 +218,7 @@ class QueueStatus(msgspec.Struct, array_like=True, gc=False):
     reason: str = ""
     """Why it is paused, for people."""
     actor: str = ""
-    """Who paused it, or gave the newest reason."""
+    """The person or program that paused the queue; where several did, the last of them."""
 
 
 class Peer(msgspec.Struct, array_like=True, gc=False):
