@@ -13,7 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from ftjm.core.records.messages import SessionState, WorkerHeartbeat
-from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState, QueueStatus
+from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState
+from ftjm.core.state.queues import QueueStatus
 from ftjm.readmodel.documents.explanation import ExplanationDocument, Reason
 from ftjm.readmodel.presence import Presence
 from ftjm.readmodel.queries import AHEAD_MAX, Reader, StoredJob

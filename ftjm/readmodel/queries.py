@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ftjm.core.state.model import Checkpoint, Job, JobSpec, JobState, Outcome, Position, Queue, QueueStatus
+from ftjm.core.state.model import Checkpoint, Job, JobSpec, JobState, Outcome, Position
+from ftjm.core.state.queues import Queue, QueueStatus
 from ftjm.core.state.tables import CHECKPOINTS, JOBS, OUTCOMES, POSITION, QUEUE_STATUS, QUEUES, SPECS, Row, Table
 from ftjm.readmodel.documents.job import JobSummary, job_fields, job_summary
 from ftjm.readmodel.projection import OUTPUT

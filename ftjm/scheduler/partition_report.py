@@ -17,7 +17,8 @@ from itertools import chain, islice
 import msgspec
 
 from ftjm.core.records.messages import OfferTaken, PartitionReport, QueueDemand
-from ftjm.core.state.model import JobState, Position, Queue, job_key
+from ftjm.core.state.model import JobState, Position, job_key
+from ftjm.core.state.queues import Queue
 from ftjm.core.state.view import StateView
 from ftjm.engine.liveness import Liveness
 from ftjm.scheduler.ownership import Role

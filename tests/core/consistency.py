@@ -26,12 +26,12 @@ from ftjm.core.state.model import (
     Outcome,
     Peer,
     Position,
-    Queue,
     Session,
     Timer,
     TimerKind,
 )
 from ftjm.core.state.outbox import ForwardMessage, OutboxMessage, OutcomeMessage, ReplyMessage
+from ftjm.core.state.queues import Queue
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Rows
 from ftjm.core.state.tables import MIGRATION, TABLES, outbox_key, ready_key, timer_key

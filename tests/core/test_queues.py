@@ -8,7 +8,8 @@ from ftjm.core.placement import Offer, match
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import PAUSE_LEVEL
-from ftjm.core.state.model import STATE_VERSION, QueueStatus
+from ftjm.core.state.model import STATE_VERSION
+from ftjm.core.state.queues import QueueStatus
 from tests.core.story import NOW, Story, command, dispatched, given, like, report, submitted
 
 FINAL = e.UpgradeFinalized(level=PAUSE_LEVEL, state_version=STATE_VERSION)

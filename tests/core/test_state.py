@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from ftjm.adapters.memory import MemoryStore
 from ftjm.core.state import row_cache, view
-from ftjm.core.state.model import Job, JobSpec, JobState, Queue, Session, Timer, TimerKind
+from ftjm.core.state.model import Job, JobSpec, JobState, Session, Timer, TimerKind
 from ftjm.core.state.outbox import ReplyMessage
+from ftjm.core.state.queues import Queue
 from ftjm.core.state.rows import first_key_after
 from ftjm.core.state.state import State
 from ftjm.core.state.tables import (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ftjm.core.state.model import Job, JobState, QueueStatus
+from ftjm.core.state.model import Job, JobState
+from ftjm.core.state.queues import QueueStatus
 from ftjm.readmodel.documents.explanation import Reason
 from ftjm.readmodel.explain import Facts, Server, explain
 

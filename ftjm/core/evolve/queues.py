@@ -1,7 +1,7 @@
 """Events of a queue as a whole: paused, resumed."""
 
 from ftjm.core.records import events as e
-from ftjm.core.state.model import QueueStatus
+from ftjm.core.state.queues import QueueStatus
 from ftjm.core.state.state import State
 
 

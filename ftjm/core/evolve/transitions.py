@@ -14,17 +14,9 @@ The queue's count of jobs in each state follows, too.
 
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
-from ftjm.core.state.model import (
-    LIVE,
-    TERMINAL,
-    Checkpoint,
-    Job,
-    JobState,
-    Queue,
-    Timer,
-    TimerKind,
-)
+from ftjm.core.state.model import LIVE, TERMINAL, Checkpoint, Job, JobState, Timer, TimerKind
 from ftjm.core.state.outbox import OutcomeMessage
+from ftjm.core.state.queues import Queue
 from ftjm.core.state.state import State
 
 READY = JobState.READY

@@ -5,7 +5,8 @@ from typing import TypeVar
 
 import msgspec
 
-from ftjm.core.state.model import Counters, Job, Peer, Queue, QueueStatus, Session
+from ftjm.core.state.model import Counters, Job, Peer, Session
+from ftjm.core.state.queues import Queue, QueueStatus
 from ftjm.core.state.rows import Rows
 from ftjm.core.state.tables import Table
 

@@ -17,20 +17,9 @@ of it. `ftjm.core.state.migrations` describes how the chain continues when the v
 from collections.abc import Callable
 from hashlib import blake2b
 
-from ftjm.core.state.model import (
-    Checkpoint,
-    Finalized,
-    Job,
-    JobSpec,
-    Outcome,
-    Peer,
-    Queue,
-    QueueStatus,
-    Session,
-    Timer,
-    TimerKind,
-)
+from ftjm.core.state.model import Checkpoint, Finalized, Job, JobSpec, Outcome, Peer, Session, Timer, TimerKind
 from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.queues import Queue, QueueStatus
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes, Rows
 from ftjm.core.state.tables import FINALIZED_KEY, outbox_key, ready_key, timer_key

@@ -43,13 +43,12 @@ from ftjm.core.state.model import (
     Outcome,
     Peer,
     Position,
-    Queue,
-    QueueStatus,
     Session,
     Timer,
     TimerKind,
 )
 from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.queues import Queue, QueueStatus
 from ftjm.core.state.rows import Rows, first_key_after
 
 Row = TypeVar("Row")

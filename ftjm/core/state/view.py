@@ -17,13 +17,12 @@ from ftjm.core.state.model import (
     JobSpec,
     Outcome,
     Peer,
-    Queue,
-    QueueStatus,
     Session,
     Timer,
     TimerKind,
 )
 from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.queues import Queue, QueueStatus
 from ftjm.core.state.row_cache import RowCache
 from ftjm.core.state.rows import Rows, first_key_after
 from ftjm.core.state.tables import (
