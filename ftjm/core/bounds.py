@@ -27,6 +27,7 @@ from ftjm.core.names import NAME as NAME_PATTERN
 from ftjm.core.records import commands as c
 from ftjm.core.records import messages as m
 from ftjm.core.state.model import JobSpec
+from ftjm.core.state.queues import QueueSpec
 
 SHOWN_MAX = 130
 """Characters of a refused value that a reason repeats."""
@@ -163,6 +164,13 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "cancel_grace_ms": TIME,
         "retention_ms": TIME,
     },
+    QueueSpec: {
+        "concurrency": SMALL,
+        "rate_limit": number(0, limits.RATE_MAX),
+        "rate_per_ms": number(1, limits.RATE_PER_MS_MAX),
+        "rate_burst": number(1, limits.RATE_MAX),
+        "ageing_ms": number(1, limits.AGEING_MS_MAX),
+    },
     c.SubmitJob: _COMMAND | {"spec": struct(JobSpec)},
     c.AwaitJob: _COMMAND | {"spec": struct(JobSpec)},
     c.CancelJob: _COMMAND | {"reason": REASON},
@@ -171,6 +179,14 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
     c.RerunJob: _COMMAND | {"reason": REASON},
     c.PauseQueue: _COMMAND | {"job_id": NO_JOB, "reason": REASON},
     c.ResumeQueue: _COMMAND | {"job_id": NO_JOB},
+    c.ApplyQueue: _COMMAND
+    | {
+        "job_id": NO_JOB,
+        "spec": struct(QueueSpec),
+        "labels": pairs(limits.LABELS_MAX, TITLE),
+        "expected_revision": number(c.ANY_REVISION, limits.COUNT_MAX),
+    },
+    c.DeleteQueue: _COMMAND | {"job_id": NO_JOB, "expected_revision": number(c.ANY_REVISION, limits.COUNT_MAX)},
     c.StartAttempt: _REPORT | {"started_at": TIME_OF_REPORT},
     c.CompleteAttempt: _END | {"result": OUTPUT},
     c.FailAttempt: _END
@@ -254,7 +270,7 @@ def _confine_fields(record: msgspec.Struct) -> str:
             continue
         for part in value if isinstance(value, list) else (value,):
             if type(part) is bound.inner and (fault := _confine_fields(part)):
-                return fault if type(part) is JobSpec else f"{name}: {fault}"
+                return fault if type(part) in (JobSpec, QueueSpec) else f"{name}: {fault}"
         if bound.nearest is None:
             return f"{name}: expected {bound.expected}, but found {_shown(value)}"
         setattr(record, name, bound.nearest(value))

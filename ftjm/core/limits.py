@@ -48,3 +48,11 @@ TITLE_CHARACTERS_MAX = 300
 """Characters of what names a person, a host or a process for people."""
 WORKER_NAME_CHARACTERS_MAX = 95
 """Characters of a worker's name. The names of its sessions have 33 characters more, and a name has at most 128."""
+RATE_MAX = 1_000_000
+"""Largest number of starts in a queue's rate, and of its burst."""
+RATE_PER_MS_MAX = 31 * 86_400_000
+"""Longest time that a queue's rate is given for."""
+AGEING_MS_MAX = 3_650 * 86_400_000
+"""Longest wait that one point of priority may be worth: ten years. Waiting makes no difference then."""
+LABELS_MAX = 100
+"""Labels of a declared resource."""

@@ -23,9 +23,11 @@ The same state and the same offers give the same placement, so that a decision c
 
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
+from typing import NamedTuple
 
 import msgspec
 
+from ftjm.core.queue_gates import UNLIMITED, opening, queue_rows
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import AHEAD_LEVEL
 from ftjm.core.state.model import Ahead, Job, OnWorkerLoss, job_key
@@ -52,16 +54,24 @@ _Room = tuple[int, int, Offer]
 """Free slots of an offer's session, as a negative number; place of the session's name, from the last on; the offer."""
 
 
-def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Iterator[e.AttemptDispatched]:
-    """Dispatches for free slots and ahead of them, at the time `now` (ms), at most `limit`.
+class Placement(NamedTuple):
+    """What a look at the free slots has led to."""
+
+    dispatches: list[e.AttemptDispatched]
+    more_at: int | None
+    """When time alone lets more jobs start, ms; None if it does not."""
+
+
+def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Placement:
+    """Find jobs for free slots and places ahead of them, at the time `now` (ms): at most `limit`.
 
     An offer's free slots are the slots that it offers, less the attempts that the session holds. So no slot can leak: a
     slot is free when its attempt has ended, and not before.
 
     The next job is the one of highest priority, and among these the oldest, of all queues that a session with room
-    serves, and that is not paused. It goes to the session with the most free slots, or where no slot is free to the one
-    that has least ahead; if several are equal, to the one whose name sorts last. A job whose deadline has passed is
-    left out: its timer, which may be late, ends it.
+    serves, and whose gates let it through (`ftjm.core.queue_gates`). It goes to the session with the most free slots,
+    or where no slot is free to the one that has least ahead; if several are equal, to the one whose name sorts last. A
+    job whose deadline has passed is left out: its timer, which may be late, ends it.
     """
     may_send_ahead = state.finalized.level >= AHEAD_LEVEL
     free: dict[str, int] = {}
@@ -86,13 +96,14 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> It
         for queue in serving
         for waiting in (state.ready(queue),)
         for priority, order, job_id in _next(waiting)
-        if state.queue_status(queue) is None  # looked up last: a worker may serve many queues that have no job
     ]
     heapify(heads)
+    gates = _Gates(state, now)
+    found: list[e.AttemptDispatched] = []
     while heads and limit > 0:
         _, _, queue, job_id, waiting = heappop(heads)
         best = _emptiest(serving[queue], free, least)
-        if best is None:
+        if best is None or not gates.let_through(queue):
             continue
         key = job_key(queue, job_id)
         job = state.job(key)
@@ -104,9 +115,40 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> It
                 continue
             free[best.session] -= 1
             limit -= 1
-            yield _dispatch(job, queue, job_id, best, ahead=ahead)
+            gates.passed(queue)
+            found.append(_dispatch(job, queue, job_id, best, ahead=ahead))
         for priority, order, following in _next(waiting):
             heappush(heads, (-priority, order, queue, following, waiting))
+    return Placement(found, gates.more_at)
+
+
+class _Gates:
+    """How many more jobs of each queue may start in this placement."""
+
+    def __init__(self, state: StateView, now: int) -> None:
+        self._state = state
+        self._now = now
+        self._left: dict[str, int] = {}
+        self._more_at: dict[str, int] = {}
+        self.more_at: int | None = None
+        """When time alone lets a job start that was not let through, ms; None if there is no such job."""
+
+    def let_through(self, queue: str) -> bool:
+        """Whether one more job of the queue may start."""
+        left = self._left.get(queue)
+        if left is None:
+            left, self._more_at[queue] = opening(queue_rows(self._state, queue), self._now)
+            self._left[queue] = left
+        if left:
+            return True
+        if at := self._more_at[queue]:
+            self.more_at = at if self.more_at is None else min(at, self.more_at)
+        return False
+
+    def passed(self, queue: str) -> None:
+        """A job of the queue starts."""
+        if self._left[queue] < UNLIMITED:
+            self._left[queue] -= 1
 
 
 def _emptiest(rooms: list[_Room], free: dict[str, int], least: dict[str, int]) -> Offer | None:

@@ -79,6 +79,8 @@ class BatchResult(msgspec.Struct, frozen=True, gc=False):
     alarms: Sequence[str] = ()
     """Texts of faults of the program that were met and survived, for the operator: one for each command that was
     refused because of one."""
+    more_at: int | None = None
+    """When time alone lets more jobs start, ms since the Unix epoch: a batch is due then. None if it does not."""
     skipped: Sequence[str] = ()
     """Texts about outbox messages that can never be sent and were skipped, for the operator."""
 
@@ -103,6 +105,8 @@ class Batch:
         self.events: list[e.Event] = []
         self.declined: set[str] = set()
         self.alarms: list[str] = []
+        self.more_at: int | None = None
+        """When time alone lets more jobs start, ms; None if it does not."""
         self._state = state
         self._policy = policy
         self._codec = codec
@@ -135,7 +139,9 @@ class Batch:
         if offers and not self.full:
             # Matching is finished before anything is recorded: it reads the rows that recording changes.
             usable = [offer for offer in offers if offer.session not in self.declined]
-            for dispatched in list(match(self._state, usable, DISPATCHES_MAX, self.now)):
+            placement = match(self._state, usable, DISPATCHES_MAX, self.now)
+            self.more_at = placement.more_at
+            for dispatched in placement.dispatches:
                 self._record([dispatched], e.Cause.OFFER, f"{dispatched.session}/{dispatched.offer}")
         return consumed
 

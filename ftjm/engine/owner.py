@@ -76,6 +76,8 @@ class Owner:
         self._since = clock.boot_ms()
         self._wrote_at = 0
         self._resend_at = 0
+        self._more_at: int | None = None
+        """When time alone lets more jobs start, by the newest batch, ms."""
         partition.lead(writer, name)
         self._outbox = Outbox(self._number, partition.codec, send, partition.position.outbox_sent)
         self._outbox.send(partition.state, list(partition.state.outbox(self._outbox.sent)))
@@ -119,6 +121,7 @@ class Owner:
             offers=self._sessions.offers(self._number, now, self._declined),
             outbox_sent=self._outbox.sent,
         )
+        self._more_at = result.more_at
         for _ in range(result.consumed):
             self._waiting.popleft()
         if result.declined:
@@ -144,8 +147,8 @@ class Owner:
         return self._outbox.settled(self._partition.position.outbox_sent) and declined_ms >= DECLINED_MS
 
     def seconds_until_due(self, most: float) -> float:
-        """Time until the next timer of the partition is due, between 0 and `most` seconds."""
-        due = self._partition.state.next_due()
+        """Time until the next timer of the partition is due, or time lets more jobs start: 0 to `most` seconds."""
+        due = min((at for at in (self._partition.state.next_due(), self._more_at) if at is not None), default=None)
         if due is None:
             return most
         return max(0.0, min(most, (due - self._clock.wall_ms()) / 1000))

@@ -163,7 +163,8 @@ class Partition:
             return drafted
         batch, consumed, sealed = drafted
         messages = self._commit(batch, sealed)
-        return BatchResult(consumed, True, batch.events, messages, frozenset(batch.declined), batch.alarms)
+        declined = frozenset(batch.declined)
+        return BatchResult(consumed, True, batch.events, messages, declined, batch.alarms, batch.more_at)
 
     def _draft(
         self,
@@ -191,7 +192,7 @@ class Partition:
                 if consumed:
                     done = LogPosition(commands[consumed - 1].offset + 1, commands[consumed - 1].epoch)
                 if not (batch.records or new_owner or outbox_sent >= self.position.outbox_sent + DISPATCHES_MAX):
-                    return BatchResult(consumed)
+                    return BatchResult(consumed, more_at=batch.more_at)
                 return batch, consumed, self._close(batch, done, max(outbox_sent, self.position.outbox_sent))
             except StoreFailed:
                 raise  # The disk is at fault, not a command: the next owner may well be able to decide it.

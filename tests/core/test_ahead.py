@@ -40,7 +40,7 @@ def ready(*names: str, **fields: Any) -> list[e.Event]:
 
 
 def matched(story: Story, *offers: Any) -> list[tuple[str, str, bool]]:
-    return [(event.job_id, event.session, event.ahead) for event in match(story.state, offers, 100, NOW)]
+    return [(event.job_id, event.session, event.ahead) for event in match(story.state, offers, 100, NOW).dispatches]
 
 
 def sent_ahead(**spec: Any) -> Story:

@@ -26,7 +26,16 @@ from ftjm.core.state.model import STATE_VERSION, Job, JobState
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes
 from ftjm.core.state.state import State
-from ftjm.core.state.tables import FINALIZED_KEY, MIGRATION_KEY, OUTBOX, QUEUE_STATUS, TABLES, load_position
+from ftjm.core.state.tables import (
+    FINALIZED,
+    MIGRATION,
+    OUTBOX,
+    QUEUE_DECLARATIONS,
+    QUEUE_RATES,
+    QUEUE_STATUS,
+    TABLES,
+    load_position,
+)
 from ftjm.engine.lineage import lineage
 from ftjm.engine.partition import Partition
 from ftjm.engine.ports import EventRecord
@@ -101,7 +110,8 @@ class Golden:
 
 def test_the_golden_rows_hold_every_kind_of_row_and_of_message():
     golden = Golden()
-    kinds = {table.prefix for table in TABLES} - {MIGRATION_KEY, FINALIZED_KEY, QUEUE_STATUS.prefix}  # which came later
+    came_later = {table.prefix for table in (MIGRATION, FINALIZED, QUEUE_STATUS, QUEUE_DECLARATIONS, QUEUE_RATES)}
+    kinds = {table.prefix for table in TABLES} - came_later
     assert {key[:1] for key in golden.rows} == kinds
     messages = [value for key, value in golden.rows.items() if key[:1] == OUTBOX.prefix]
     assert {version_3.Message(*fields).kind for fields in map(migrations._decode, messages)} == {1, 2, 3, 4, 5, 6}

@@ -20,7 +20,7 @@ def offer(session: str = "s1", slots: int = 1, queues: tuple[str, ...] = ("q",),
 
 
 def matched(story: Story, *offers: Offer, most: int = 100) -> list[tuple[str, str]]:
-    return [(event.job_id, event.session) for event in match(story.state, offers, most, NOW)]
+    return [(event.job_id, event.session) for event in match(story.state, offers, most, NOW).dispatches]
 
 
 def test_without_ready_jobs_or_offers_nothing_is_matched():
@@ -31,7 +31,7 @@ def test_without_ready_jobs_or_offers_nothing_is_matched():
 def test_a_dispatch_has_all_fields_that_the_session_needs():
     story = given(submitted(), dispatched(session="s0"))
     story.evolve(submitted(job_id="b")).written()
-    (event,) = match(story.state, [offer()], 1, NOW)
+    (event,) = match(story.state, [offer()], 1, NOW).dispatches
     assert (event.queue, event.job_id, event.run, event.attempt) == ("q", "b", 1, 1)
     assert (event.session, event.worker, event.lane, event.lease_ms, event.offer) == ("s1", "worker-s1", 3, 5_000, 7)
 
@@ -167,7 +167,7 @@ def test_every_match_is_possible_and_no_possible_match_is_left(jobs, offers):
         event.queue = queue
         story.evolve(event)
     given_offers = [offer(session, slots, queues) for session, slots, queues in offers]
-    for event in list(match(story.state, given_offers, 100, NOW)):
+    for event in match(story.state, given_offers, 100, NOW).dispatches:
         evolve(story.state, event)
     story.written()
     for one in given_offers:

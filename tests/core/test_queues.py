@@ -30,7 +30,7 @@ def paused(queue: str = "q", **fields: object) -> e.QueuePaused:
 def started(story: Story, *queues: str) -> list[str]:
     """The jobs that a worker with nine slots gets."""
     offer = Offer("s9", "w9", 3, 5_000, queues or ("q",), number=1, slots=9)
-    return [event.job_id for event in match(story.state, [offer], 100, NOW)]
+    return [event.job_id for event in match(story.state, [offer], 100, NOW).dispatches]
 
 
 def test_none_of_a_paused_queues_jobs_starts_until_it_is_resumed():

@@ -10,7 +10,7 @@ from ftjm.core.decide import attempts, sessions
 from ftjm.core.decide import handlers as decide
 from ftjm.core.decide.timers import decide_timer
 from ftjm.core.evolve import attempts as evolve_attempts
-from ftjm.core.placement import match
+from ftjm.core.placement import Placement, match
 from ftjm.core.records import commands as c
 from ftjm.core.state.model import FailureReason, Job, Timer, TimerKind
 from ftjm.core.state.state import State
@@ -29,9 +29,9 @@ from tests.simulation.planted import Patch, planted
 
 @planted
 def a_paused_queue_goes_on() -> list[Patch]:
-    def blind(state: State, *arguments: Any) -> list[Any]:
+    def blind(state: State, *arguments: Any) -> Placement:
         with patch.object(state, "queue_status", lambda _queue: None):
-            return list(match(state, *arguments))
+            return match(state, *arguments)
 
     return [patch.object(batch, "match", blind)]
 

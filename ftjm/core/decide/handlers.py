@@ -7,7 +7,7 @@ same state, command and time give the same events in every process. `evolve` is 
 |---|---|
 | a job is submitted, or its outcome asked for | `submissions` |
 | a job is cancelled, held, released or run again | `jobs` |
-| a queue is paused or resumed | `queues` |
+| a queue is paused, resumed or declared | `queues` |
 | a worker reports about an attempt | `attempts` |
 | a timer is due | `timers` |
 | a worker's session ends | `sessions` |
@@ -68,6 +68,8 @@ _HANDLERS: dict[type[c.Command], Callable[[StateView, Any, int, Policy], Events 
     c.RerunJob: jobs.rerun,
     c.PauseQueue: queues.pause,
     c.ResumeQueue: queues.resume,
+    c.ApplyQueue: queues.apply,
+    c.DeleteQueue: queues.delete,
     c.StartAttempt: attempts.start,
     c.CompleteAttempt: attempts.complete,
     c.FailAttempt: attempts.fail,

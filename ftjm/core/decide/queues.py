@@ -1,9 +1,11 @@
-"""Decisions about a queue as a whole: pause and resume.
+"""Decisions about a queue as a whole: pause, resume, declare, delete the declaration.
 
-The state of the queue refuses neither: who repeats a request, because its answer was lost, has what was asked for.
+The state of the queue refuses neither a pause nor its end: who repeats a request, because its answer was lost, has what
+was asked for. For the same reason, a declaration that is so already is accepted, whatever revision its sender expects.
 """
 
-from ftjm.core.decide.decision import Events, Policy
+from ftjm.core.decide.decision import Events, Policy, Rejected
+from ftjm.core.names import is_name
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.view import StateView
@@ -17,3 +19,40 @@ def pause(state: StateView, command: c.PauseQueue, now: int, policy: Policy) -> 
 def resume(state: StateView, command: c.ResumeQueue, now: int, policy: Policy) -> Events:
     """`QueueResumed`."""
     return [e.QueueResumed(queue=command.queue)]
+
+
+def apply(state: StateView, command: c.ApplyQueue, now: int, policy: Policy) -> Events | Rejected:
+    """`QueueApplied`, or `QueueUnchanged` where the queue is declared so already."""
+    if not all(map(is_name, command.labels)):
+        return Rejected("INVALID", "labels: expected names as keys")
+    declared = state.declaration(command.queue)
+    if declared is not None and (declared.spec, declared.labels) == (command.spec, command.labels):
+        return [e.QueueUnchanged(queue=command.queue, revision=declared.revision)]
+    if (conflict := _conflict(state, command)) is not None:
+        return conflict
+    # `order` counts what the partition has given a place to. So a revision is never given out twice, also if a queue's
+    # declaration is deleted and made anew.
+    return [
+        e.QueueApplied(queue=command.queue, revision=state.counters.order + 1, spec=command.spec, labels=command.labels)
+    ]
+
+
+def delete(state: StateView, command: c.DeleteQueue, now: int, policy: Policy) -> Events | Rejected:
+    """`QueueDeleted`, or `QueueUnchanged` where the queue is not declared."""
+    if state.declaration(command.queue) is None:
+        return [e.QueueUnchanged(queue=command.queue)]
+    return _conflict(state, command) or [e.QueueDeleted(queue=command.queue)]
+
+
+def _conflict(state: StateView, command: c.ApplyQueue | c.DeleteQueue) -> Rejected | None:
+    declared = state.declaration(command.queue)
+    found = declared.revision if declared else 0
+    if command.expected_revision in (c.ANY_REVISION, found):
+        return None
+    what = f"revision {found}, by {declared.actor or 'an unnamed sender'}" if declared else "none"
+    expected = f"revision {command.expected_revision}" if command.expected_revision else "none"
+    return Rejected(
+        "CONFLICT",
+        f"queue {command.queue}: expected its declaration to be {expected}, but found {what}; it was changed "
+        f"meanwhile: compare again with `ftjm plan`",
+    )

@@ -14,6 +14,7 @@ from typing import Any
 
 from ftjm.core.evolve.transitions import drop_checkpoint, existing_job, keep_checkpoint, move, next_number
 from ftjm.core.losses import SESSION_LOSSES, is_charged
+from ftjm.core.queue_gates import used_by_start
 from ftjm.core.records import events as e
 from ftjm.core.state.model import Ahead, Job, JobState, Outcome, Session
 from ftjm.core.state.outbox import RunMessage
@@ -37,6 +38,10 @@ def dispatched(state: State, event: e.AttemptDispatched, key: str) -> None:
         assert job.ahead is Ahead.NO, f"{key} is for free slots only"
         job.ahead = Ahead.UNSTARTED
     move(state, event, key, job, JobState.DISPATCHED)
+    declaration = state.declaration(event.queue)
+    if declaration is not None and declaration.spec.rate_limit:
+        rate = used_by_start(declaration.spec, state.queue_rate(event.queue), event.at)
+        state.save_queue_rate(event.queue, rate)
     number, lane = next_number(state, event.session)
     state.push(RunMessage(event.session, number, lane, event.queue, event.job_id, event.attempt))
 

@@ -9,6 +9,7 @@ Fields, their order and their defaults are those of `schemas/commands`; a test h
 import msgspec
 
 from ftjm.core.state.model import FailureReason, JobSpec
+from ftjm.core.state.queues import QueueSpec
 
 
 class Command(msgspec.Struct, kw_only=True, gc=False):
@@ -97,6 +98,32 @@ class PauseQueue(QueueCommand, kw_only=True):
 
 class ResumeQueue(QueueCommand, kw_only=True):
     """Let the queue's jobs start again."""
+
+
+ANY_REVISION = -1
+"""The value of `expected_revision` that any declaration meets, and a queue without one."""
+
+
+class ApplyQueue(QueueCommand, kw_only=True):
+    """Declare a queue, or change its declaration.
+
+    The same declaration again changes nothing. Refused with `CONFLICT` if another one was made meanwhile.
+    """
+
+    spec: QueueSpec
+    labels: dict[str, str] = {}
+    expected_revision: int = ANY_REVISION
+    """The revision that the sender has seen; 0 if the queue is not declared; `ANY_REVISION` for whichever it is."""
+
+
+class DeleteQueue(QueueCommand, kw_only=True):
+    """Delete a queue's declaration: the queue has the defaults again. Its jobs stay.
+
+    Refused with `CONFLICT` if the declaration was changed meanwhile.
+    """
+
+    expected_revision: int = ANY_REVISION
+    """As in `ApplyQueue`."""
 
 
 class AttemptReport(Command, kw_only=True):
@@ -189,6 +216,8 @@ COMMANDS: tuple[type[Command], ...] = (
     RerunJob,
     PauseQueue,
     ResumeQueue,
+    ApplyQueue,
+    DeleteQueue,
     StartAttempt,
     CompleteAttempt,
     FailAttempt,

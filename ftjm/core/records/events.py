@@ -11,6 +11,7 @@ import msgspec
 from ftjm.core.records.event import Cause as Cause  # noqa: PLC0414  (other files find them with the events)
 from ftjm.core.records.event import Event as Event  # noqa: PLC0414
 from ftjm.core.state.model import FailureReason, JobSpec, StopReason
+from ftjm.core.state.queues import QueueSpec
 
 
 class JobSubmitted(Event, kw_only=True):
@@ -219,6 +220,26 @@ class QueueResumed(Event, kw_only=True):
     """The queue's jobs start again. It may not have been paused."""
 
 
+class QueueApplied(Event, kw_only=True):
+    """The queue is declared, or its declaration is changed. It holds for every attempt that starts from here on."""
+
+    revision: int
+    """Higher than every revision that the partition gave out before."""
+    spec: QueueSpec
+    labels: dict[str, str]
+
+
+class QueueUnchanged(Event, kw_only=True):
+    """What a command asks of a queue's declaration is so already."""
+
+    revision: int = 0
+    """The declaration's revision; 0 if there is none."""
+
+
+class QueueDeleted(Event, kw_only=True):
+    """The queue's declaration is deleted: it has the defaults again. Its jobs stay."""
+
+
 class CommandRejected(Event, kw_only=True):
     """A command was refused, and changed nothing."""
 
@@ -317,6 +338,9 @@ EVENTS: tuple[type[Event], ...] = (
     WorkerForgotten,
     QueuePaused,
     QueueResumed,
+    QueueApplied,
+    QueueUnchanged,
+    QueueDeleted,
     CommandRejected,
     CommandForwarded,
     ForwardReceived,

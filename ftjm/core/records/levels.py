@@ -17,18 +17,27 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ftjm.core.records.commands import PauseQueue, ResumeQueue
-from ftjm.core.records.events import AttemptDispatched, QueuePaused, QueueResumed
+from ftjm.core.records.commands import ApplyQueue, DeleteQueue, PauseQueue, ResumeQueue
+from ftjm.core.records.events import (
+    AttemptDispatched,
+    QueueApplied,
+    QueueDeleted,
+    QueuePaused,
+    QueueResumed,
+    QueueUnchanged,
+)
 from ftjm.core.records.messages import QueueDemand, SlotOffer
 
 FIRST_LEVEL = 1
 """The level that every build supports which announces a level. A cluster that was never finalised is at this level."""
-LEVEL = 3
+LEVEL = 4
 """The level of this build."""
 AHEAD_LEVEL = 2
 """The level from which on attempts are sent ahead of free slots."""
 PAUSE_LEVEL = 3
 """The level from which on a queue can be paused."""
+QUEUE_LEVEL = 4
+"""The level from which on a queue can be declared."""
 UNANNOUNCED = 0
 """The level of a member that announces none: its build is older than levels are."""
 
@@ -42,11 +51,15 @@ class Addition(NamedTuple):
     """The field's name, with dots where it is a field of a nested record (`spec.gpus`); empty for the record itself."""
 
 
+_QUEUES = (ApplyQueue, DeleteQueue, QueueApplied, QueueUnchanged, QueueDeleted)
+
 ADDITIONS: tuple[Addition, ...] = (
     Addition(AHEAD_LEVEL, AttemptDispatched, "ahead"),
     Addition(AHEAD_LEVEL, SlotOffer, "ahead"),
     *(Addition(PAUSE_LEVEL, record) for record in (PauseQueue, ResumeQueue, QueuePaused, QueueResumed)),
     Addition(PAUSE_LEVEL, QueueDemand, "paused"),
+    *(Addition(QUEUE_LEVEL, record) for record in _QUEUES),
+    Addition(QUEUE_LEVEL, QueueDemand, "limited"),
 )
 
 

@@ -152,6 +152,9 @@ class QueueDemand(msgspec.Struct, kw_only=True, gc=False):
     """Since when the longest waiting job waits, of those that are first of their priority, ms; 0 if none waits."""
     paused: bool = False
     """None of its jobs starts, so that nobody need offer it a slot."""
+    limited: bool = False
+    """The limits of the queue let no more of its jobs start just now: it can use the slots that its jobs have, and no
+    others."""
 
 
 class OfferTaken(msgspec.Struct, kw_only=True, gc=False):

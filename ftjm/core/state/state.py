@@ -19,7 +19,7 @@ from hashlib import blake2b
 
 from ftjm.core.state.model import Checkpoint, Finalized, Job, JobSpec, Outcome, Peer, Session, Timer, TimerKind
 from ftjm.core.state.outbox import OutboxMessage
-from ftjm.core.state.queues import Queue, QueueStatus
+from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes, Rows
 from ftjm.core.state.tables import FINALIZED_KEY, outbox_key, ready_key, timer_key
@@ -44,6 +44,10 @@ class State(StateView):
         """Write the counts of the queue of this name when the batch ends."""
         self.save_queue_status: Callable[[str, QueueStatus], None] = self._queue_status.save
         """Write what was set for the queue of this name when the batch ends."""
+        self.save_declaration: Callable[[str, QueueDeclaration], None] = self._declarations.save
+        """Write the declaration of the queue of this name when the batch ends."""
+        self.save_queue_rate: Callable[[str, QueueRate], None] = self._rates.save
+        """Write how much of its rate the queue of this name has used when the batch ends."""
 
     # -- rows that are changed in place, and encoded once a batch
 
@@ -65,6 +69,14 @@ class State(StateView):
     def drop_queue_status(self, queue: str) -> None:
         """Delete what was set for a queue."""
         self._changes[self._queue_status.drop(queue)] = None
+
+    def drop_declaration(self, queue: str) -> None:
+        """Delete a queue's declaration."""
+        self._changes[self._declarations.drop(queue)] = None
+
+    def drop_queue_rate(self, queue: str) -> None:
+        """Forget how much of its rate a queue has used."""
+        self._changes[self._rates.drop(queue)] = None
 
     def save_peer(self, partition: int, row: Peer) -> None:
         """Write the numbers of messages when the batch ends."""

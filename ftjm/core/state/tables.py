@@ -7,8 +7,10 @@ behind it name the row. Everything that reads or shows rows uses the declaration
 | prefix and key | value | sorted so that |
 |---|---|---|
 | `c` request, as `JobRerun.command_id` names it | empty | |
+| `e` queue | `QueueDeclaration`, if it is declared | |
 | `f` partition | `Peer` | |
 | `g` queue | `QueueStatus`, if something is set for it | |
+| `h` queue | `QueueRate`, if it has a rate and a job was started | |
 | `j` job | `Job` | |
 | `k` job | `Checkpoint`, if the run left one | |
 | `l` session, 0, job | empty: the session holds an attempt of the job | a session's attempts are side by side |
@@ -48,7 +50,7 @@ from ftjm.core.state.model import (
     TimerKind,
 )
 from ftjm.core.state.outbox import OutboxMessage
-from ftjm.core.state.queues import Queue, QueueStatus
+from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.rows import Rows, first_key_after
 
 Row = TypeVar("Row")
@@ -124,6 +126,8 @@ SESSIONS = Table[Session](b"w", "session", Session, for_readers=True)
 HELD_ATTEMPTS = Table[bytes](b"l", "held", show_key=_pair)
 QUEUES = Table[Queue](b"q", "queue", Queue, for_readers=True)
 QUEUE_STATUS = Table[QueueStatus](b"g", "queue_status", QueueStatus, for_readers=True)
+QUEUE_DECLARATIONS = Table[QueueDeclaration](b"e", "queue_declaration", QueueDeclaration, for_readers=True)
+QUEUE_RATES = Table[QueueRate](b"h", "queue_rate", QueueRate, for_readers=True)
 PEERS = Table[Peer](b"f", "peer", Peer, for_readers=True)
 COMMAND_IDS = Table[bytes](b"c", "command_id")
 COUNTERS = Table[Counters](b"x", "counters", Counters, for_readers=True)
@@ -143,6 +147,8 @@ TABLES: tuple[Table[Any], ...] = (
     HELD_ATTEMPTS,
     QUEUES,
     QUEUE_STATUS,
+    QUEUE_DECLARATIONS,
+    QUEUE_RATES,
     PEERS,
     COMMAND_IDS,
     COUNTERS,

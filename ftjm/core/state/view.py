@@ -22,7 +22,7 @@ from ftjm.core.state.model import (
     TimerKind,
 )
 from ftjm.core.state.outbox import OutboxMessage
-from ftjm.core.state.queues import Queue, QueueStatus
+from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.row_cache import RowCache
 from ftjm.core.state.rows import Rows, first_key_after
 from ftjm.core.state.tables import (
@@ -35,6 +35,8 @@ from ftjm.core.state.tables import (
     OUTCOMES,
     PEERS,
     PRIORITY_TOP,
+    QUEUE_DECLARATIONS,
+    QUEUE_RATES,
     QUEUE_STATUS,
     QUEUES,
     READY_JOBS,
@@ -82,6 +84,12 @@ class StateView:
         self._queue_status = RowCache(rows, QUEUE_STATUS)
         self.queue_status: Callable[[str], QueueStatus | None] = self._queue_status.__getitem__
         """What was set for the queue of this name; None if nothing was: then it is not paused."""
+        self._declarations = RowCache(rows, QUEUE_DECLARATIONS)
+        self.declaration: Callable[[str], QueueDeclaration | None] = self._declarations.__getitem__
+        """The declaration of the queue of this name; None if it is not declared."""
+        self._rates = RowCache(rows, QUEUE_RATES)
+        self.queue_rate: Callable[[str], QueueRate | None] = self._rates.__getitem__
+        """How much of its rate the queue of this name has used; None if that is nothing."""
         self._peers = RowCache(rows, PEERS)
         self._counters = RowCache(rows, COUNTERS)
         self._caches: tuple[RowCache[Any], ...] = (
@@ -89,6 +97,8 @@ class StateView:
             self._sessions,
             self._queues,
             self._queue_status,
+            self._declarations,
+            self._rates,
             self._peers,
             self._counters,
         )
@@ -288,8 +298,8 @@ class StateView:
     def changed_queues(self) -> Set[str] | None:
         """Names of queues of which a row was written or deleted since the last call; None at the first call, when all
         are new. For one caller."""
-        counts, status = self._queues.take_news(), self._queue_status.take_news()
-        return None if counts is None or status is None else counts | status
+        news = [cache.take_news() for cache in (self._queues, self._queue_status, self._declarations)]
+        return None if None in news else set().union(*filter(None, news))
 
     def outbox(self, sent: int) -> Iterator[tuple[int, OutboxMessage]]:
         """Messages with a number above `sent`, in order."""

@@ -1,0 +1,120 @@
+"""The gates of a queue: what may keep its ready jobs from starting, all of them alike.
+
+A job that is READY has passed every gate of its own: it is not held, and its start time has come. What is left are the
+gates of its queue, and a free slot. A gate of a queue is a function of the queue's rows and of the time. It is asked
+for each queue and not for each job, so it costs the same with one waiting job and with a million.
+
+`GATES` lists them in the order in which they are asked. Placement starts no more jobs than the narrowest lets through;
+`explain` names the first that is closed. To add a gate, add a row to the table, and its reason to
+`ftjm.readmodel.explain`.
+
+**The rate** is the generic cell rate algorithm (ITU-T I.371, annex A), with one integer for each queue. Each start uses
+up the time `interval = per / limit`, one interval behind the other:
+
+    used_until = max(now, used_until) + interval
+
+The next start is allowed while no more than `burst` intervals are used up ahead of the time. So in any span of time W,
+at most burst + W / interval attempts start, whichever owners decide them: the integer is a row of the partition.
+Intervals are whole microseconds, rounded up.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from ftjm.core.state.model import LIVE
+from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueSpec, QueueStatus
+from ftjm.core.state.view import StateView
+
+UNLIMITED = 1 << 60
+
+
+class QueueRows(NamedTuple):
+    """What is stored of a queue. A row is None where the queue has none."""
+
+    status: QueueStatus | None
+    declaration: QueueDeclaration | None
+    counts: Queue | None
+    rate: QueueRate | None
+
+
+class Opening(NamedTuple):
+    """How far a gate is open."""
+
+    jobs: int
+    """So many more jobs may start now; `UNLIMITED` where it does not matter how many."""
+    more_at: int = 0
+    """When one job more may start, ms, if time alone opens the gate further; else 0."""
+
+
+OPEN = Opening(UNLIMITED)
+Gate = Callable[[QueueRows, int], Opening]
+
+
+def _pause(rows: QueueRows, _now: int) -> Opening:
+    return OPEN if rows.status is None else Opening(0)
+
+
+def _limit(rows: QueueRows, _now: int) -> Opening:
+    declaration = rows.declaration
+    if declaration is None or not declaration.spec.concurrency:
+        return OPEN
+    return Opening(max(0, declaration.spec.concurrency - live_jobs(rows)))
+
+
+def _rate(rows: QueueRows, now: int) -> Opening:
+    declaration = rows.declaration
+    if declaration is None or not declaration.spec.rate_limit:
+        return OPEN
+    spec, now_us = declaration.spec, now * 1_000
+    interval = interval_us(spec)
+    used = max(0, rows.rate.used_until_us - now_us) if rows.rate else 0
+    jobs = max(0, spec.rate_burst - -(-used // interval))
+    more_us = now_us + used + (jobs + 1 - spec.rate_burst) * interval
+    return Opening(jobs, -(-more_us // 1_000))
+
+
+GATES: Mapping[str, Gate] = {"QueuePaused": _pause, "QueueLimit": _limit, "RateLimit": _rate}
+"""The gates by the reason that `explain` gives for a closed one, in the order in which a job passes them."""
+
+
+def opening(rows: QueueRows, now: int) -> Opening:
+    """How far all gates of a queue are open at the time `now`, ms."""
+    if rows.status is None and rows.declaration is None:
+        return OPEN
+    narrowest = OPEN
+    for gate in GATES.values():
+        found = gate(rows, now)
+        if found.jobs < narrowest.jobs:
+            narrowest = found
+            if not found.jobs:
+                break
+    return narrowest
+
+
+def closed_gate(rows: QueueRows, now: int) -> tuple[str, Opening] | None:
+    """The first gate that is closed, and how it opens; None if a job may start."""
+    for name, gate in GATES.items():
+        if not (found := gate(rows, now)).jobs:
+            return name, found
+    return None
+
+
+def queue_rows(state: StateView, queue: str) -> QueueRows:
+    """The rows of the queue of this name."""
+    return QueueRows(state.queue_status(queue), state.declaration(queue), state.queue(queue), state.queue_rate(queue))
+
+
+def live_jobs(rows: QueueRows) -> int:
+    """How many jobs of the queue have a worker."""
+    return sum(rows.counts.counts[state] for state in LIVE) if rows.counts else 0
+
+
+def interval_us(spec: QueueSpec) -> int:
+    """The least mean time between two starts that the rate allows, microseconds, rounded up."""
+    return -(-spec.rate_per_ms * 1_000 // spec.rate_limit)
+
+
+def used_by_start(spec: QueueSpec, rate: QueueRate | None, now: int) -> QueueRate:
+    """The rate's row when one more attempt has started at the time `now`, ms."""
+    used_until = max(now * 1_000, rate.used_until_us if rate else 0)
+    return QueueRate(used_until + interval_us(spec))
