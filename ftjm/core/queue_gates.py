@@ -26,6 +26,7 @@ from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueSpec
 from ftjm.core.state.view import StateView
 
 UNLIMITED = 1 << 60
+SOON_MS = 1_000
 
 
 class QueueRows(NamedTuple):
@@ -97,6 +98,15 @@ def closed_gate(rows: QueueRows, now: int) -> tuple[str, Opening] | None:
         if not (found := gate(rows, now)).jobs:
             return name, found
     return None
+
+
+def is_limited(rows: QueueRows, now: int) -> bool:
+    """Whether the limits of a queue let no more of its jobs start at the time `now` (ms), and not within `SOON_MS`.
+
+    Slots that wait for such a queue would be missing elsewhere. One that starts jobs every moment keeps its slots.
+    """
+    found = opening(rows, now)
+    return not found.jobs and not 0 < found.more_at < now + SOON_MS
 
 
 def queue_rows(state: StateView, queue: str) -> QueueRows:

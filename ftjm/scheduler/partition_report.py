@@ -2,11 +2,11 @@
 
 An owner looks in every turn of its loop whether its report may have changed, and a partition may have a hundred
 thousand queues. So only the rows that were written since are read, and a heartbeat lists a bounded number of queues:
-first those with jobs that wait for a slot, since workers offer their slots by that; then some others, for people: those
-that are paused before the rest.
+first those with jobs that wait for a slot, since workers offer their slots by that; then those whose limits let no more
+of their jobs start; then some others, for people: those that are paused before the rest.
 
     rows written ─► counts, waiting ─► at most so many queues that wait, and one entry for the rest ─► demand
-                    paused          ├─► some queues that are paused ───────────────────────────────────┤
+                    limited, paused ├─► some queues that are limited, some that are paused ────────────┤
                                     └─► some queues where nothing waits, chosen once a second ─────────┘
 """
 
@@ -16,6 +16,7 @@ from itertools import chain, islice
 
 import msgspec
 
+from ftjm.core.queue_gates import QueueRows, is_limited, queue_rows
 from ftjm.core.records.messages import OfferTaken, PartitionReport, QueueDemand
 from ftjm.core.state.model import JobState, Position, job_key
 from ftjm.core.state.queues import Queue
@@ -55,7 +56,7 @@ class QueueStatistics(msgspec.Struct, frozen=True):
     demand: list[QueueDemand] = []
     """The queues that heartbeats list."""
     waiting_jobs: int = 0
-    """How many jobs of all queues that are not paused wait for a slot."""
+    """How many jobs of all queues wait for a slot, and for no limit or pause of their queue."""
     paused: frozenset[str] = frozenset()
     """The queues that are paused, with and without jobs."""
 
@@ -69,66 +70,73 @@ class QueueStatisticsReader:
         self._others_max = max(1, ALL_OTHER_QUEUES_MAX // partitions)
         self._counts: dict[str, list[int]] = {}
         self._waiting: dict[str, int] = {}
-        """How many jobs of a queue wait for a slot, for each queue with such jobs that is not paused."""
-        self._paused: dict[str, None] = {}
+        """How many jobs of a queue wait for a slot, for each with such jobs that is neither limited nor paused."""
+        self._limited: dict[str, int] = {}
+        """The same for each queue whose limits let no more of its jobs start."""
+        self._paused: dict[str, int] = {}
         """Queues that are paused, in a steady order. They need not have a job."""
         self._waiting_jobs = 0
         self._others: list[str] = []
         self._searched_at = 0
         self._statistics = QueueStatistics()
 
-    def read(self, state: StateView, now: int) -> QueueStatistics:
+    def read(self, state: StateView, now: int, time_ms: int) -> QueueStatistics:
         """Count the jobs of each queue whose row has changed. Once a second, search for the oldest ones, too.
 
         Args:
             state: the partition's state.
             now: ms of any steady clock.
+            time_ms: the time of the partition, ms since the Unix epoch.
         """
         changed = state.changed_queues()
         seldom = changed is None or now - self._searched_at >= SELDOM_MS
         if changed is None:
-            self._counts, self._waiting, self._waiting_jobs = {}, {}, 0
-            self._paused = dict.fromkeys(state.paused_queues())
+            self._counts, self._waiting, self._limited, self._waiting_jobs = {}, {}, {}, 0
+            self._paused = dict.fromkeys(state.paused_queues(), 1)
             for name, row in state.queues():
-                self._note(name, row, paused=name in self._paused)
-        for name in changed or ():
-            self._note(name, state.queue(name), paused=state.queue_status(name) is not None)
+                self._note(name, row, queue_rows(state, name), time_ms)
+        # Time alone opens the gate of a rate.
+        for name in {*(changed or ()), *(self._limited if seldom else ())}:
+            self._note(name, state.queue(name), queue_rows(state, name), time_ms)
         if not changed and not seldom:
             return self._statistics
         counts, oldest_at = self._statistics.counts, self._statistics.oldest_at
         if seldom or len(self._counts) <= FEW_QUEUES:
             counts = dict(self._counts)
-            others = (name for name in self._counts if name not in self._waiting and name not in self._paused)
+            others = (name for name in self._counts if not self._is_listed(name))
             self._others = list(islice(others, self._others_max))
         if seldom:
             self._searched_at = now
-            names = islice(chain(self._waiting, self._paused), OLDEST_QUEUES_MAX)
+            names = islice(chain(self._waiting, self._limited, self._paused), OLDEST_QUEUES_MAX)
             oldest_at = {name: _oldest_at(state, name) for name in names}
         paused = frozenset(self._paused)
         self._statistics = QueueStatistics(counts, oldest_at, self._demand(oldest_at), self._waiting_jobs, paused)
         return self._statistics
 
-    def _note(self, name: str, row: Queue | None, *, paused: bool) -> None:
+    def _note(self, name: str, row: Queue | None, rows: QueueRows, time_ms: int) -> None:
         self._waiting_jobs -= self._waiting.get(name, 0)
+        ready = row.counts[READY] if row else 0
+        is_paused = rows.status is not None
+        limited = ready > 0 and not is_paused and is_limited(rows, time_ms)
+        # A name that stays keeps its place, since a report with other places counts as another one.
+        _keep(self._waiting, name, ready if not is_paused and not limited else 0)
+        _keep(self._limited, name, ready if limited else 0)
+        _keep(self._paused, name, is_paused)
+        self._waiting_jobs += self._waiting.get(name, 0)
         if row is None:
             self._counts.pop(name, None)
         else:
             # A copy: the next batch changes the row in place, and other threads read the statistics.
             self._counts[name] = list(row.counts)
-        if paused:
-            self._paused[name] = None
-        else:
-            self._paused.pop(name, None)
-        if row is not None and row.counts[READY] and not paused:
-            self._waiting[name] = row.counts[READY]
-            self._waiting_jobs += row.counts[READY]
-        else:
-            self._waiting.pop(name, None)
+
+    def _is_listed(self, name: str) -> bool:
+        return name in self._waiting or name in self._limited or name in self._paused
 
     def _demand(self, oldest_at: dict[str, int]) -> list[QueueDemand]:
         listed = list(islice(self._waiting, self._waiting_max))
+        limited = list(islice(self._limited, self._waiting_max - len(listed)))
         paused = list(islice(self._paused, self._others_max))
-        idle = (n for n in self._others if n in self._counts and n not in self._waiting and n not in self._paused)
+        idle = (name for name in self._others if name in self._counts and not self._is_listed(name))
         others = islice(idle, self._others_max - len(paused))
         demand = [
             QueueDemand(
@@ -137,14 +145,23 @@ class QueueStatisticsReader:
                 counts=counts,
                 oldest_at=oldest_at.get(name, 0),
                 paused=name in self._paused,
+                limited=name in self._limited,
             )
-            for name in (*listed, *paused, *others)
+            for name in (*listed, *limited, *paused, *others)
             for counts in (self._counts.get(name, NO_JOBS),)
         ]
         if len(self._waiting) > len(listed):
             unlisted = self._waiting_jobs - sum(self._waiting[name] for name in listed)
             demand.append(QueueDemand(queue="", ready=unlisted))
         return demand
+
+
+def _keep(values: dict[str, int], name: str, value: int) -> None:
+    """Set a value, or drop its name if there is none."""
+    if value:
+        values[name] = value
+    else:
+        values.pop(name, None)
 
 
 def _oldest_at(state: StateView, queue: str) -> int:
@@ -192,6 +209,8 @@ class Reporter:
         self._reader = QueueStatisticsReader(partitions)
         self._role: Role | None = None
         self._position: Position | None = None
+        self._position_at = 0
+        """When `_position` was seen first."""
         self._offers_changed = 0
         self._reported_at = 0
 
@@ -210,8 +229,11 @@ class Reporter:
         same = state.position is self._position and role is self._role
         if same and changed == self._offers_changed and now - self._reported_at < UNCHANGED_MS:
             return None
-        self._position, self._role, self._offers_changed, self._reported_at = state.position, role, changed, now
-        queues = self._reader.read(state, now) if owns else QueueStatistics()
+        if state.position is not self._position:
+            self._position, self._position_at = state.position, now
+        self._role, self._offers_changed, self._reported_at = role, changed, now
+        time_ms = state.position.now + now - self._position_at
+        queues = self._reader.read(state, now, time_ms) if owns else QueueStatistics()
         return queues, partition_report(self._partition, role, state, queues, self._liveness if owns else None, now)
 
 
@@ -233,5 +255,5 @@ def must_report_soon(reported: PartitionReport, report: PartitionReport) -> bool
 def _waiting(report: PartitionReport) -> list[str]:
     """The queues that have waiting jobs. If they are too many to list, workers offer slots to all of them, so it does
     not matter which are listed."""
-    waiting = [demand.queue for demand in report.demand if demand.ready and not demand.paused]
+    waiting = [d.queue for d in report.demand if d.ready and not d.paused and not d.limited]
     return [""] if "" in waiting else waiting

@@ -14,6 +14,7 @@ from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.records.messages import PartitionReport, SchedulerHeartbeat, SessionState, SlotOffer, WorkerHeartbeat
 from ftjm.core.state.model import JobState
+from ftjm.core.state.queues import QueueSpec
 from ftjm.engine.liveness import Liveness
 from ftjm.scheduler.ownership import Role
 from ftjm.scheduler.partition_report import (
@@ -38,12 +39,13 @@ def test_the_oldest_of_all_priorities_is_found():
         world.submit(f"high-{number}", priority=90)
         world.work()
     reader = QueueStatisticsReader(1)
-    found = reader.read(world.owner.state, world.now)
+    found = reader.read(world.owner.state, world.now, world.now)
     assert found.oldest_at == {QUEUE: NOW}
     assert found.counts[QUEUE][JobState.READY] == 4
     world.work([Offer("s1", "w", 0, 5_000, (QUEUE,), 1, 4)])
-    assert reader.read(world.owner.state, world.now + 500).oldest_at == {QUEUE: NOW}, "searched for a moment ago"
-    assert reader.read(world.owner.state, world.now + 1_500).oldest_at == {}
+    soon, later = world.now + 500, world.now + 1_500
+    assert reader.read(world.owner.state, soon, soon).oldest_at == {QUEUE: NOW}, "searched for a moment ago"
+    assert reader.read(world.owner.state, later, later).oldest_at == {}
     assert list(world.owner.state.ready(QUEUE, first_only=True)) == []
 
 
@@ -64,7 +66,7 @@ def test_a_report_has_all_queues_and_is_urgent_for_those_that_wait():
     state, reader = world.owner.state, QueueStatisticsReader(1)
 
     def report() -> PartitionReport:
-        return partition_report(0, "owner", state, reader.read(state, world.now), Liveness(0), world.now)
+        return partition_report(0, "owner", state, reader.read(state, world.now, world.now), Liveness(0), world.now)
 
     before = report()
     [demand] = before.demand
@@ -92,17 +94,56 @@ def test_a_paused_queue_is_told_of_and_waits_for_no_slot():
     state, reader = world.owner.state, QueueStatisticsReader(1)
 
     def report() -> PartitionReport:
-        return partition_report(0, "owner", state, reader.read(state, world.now), Liveness(0), world.now)
+        return partition_report(0, "owner", state, reader.read(state, world.now, world.now), Liveness(0), world.now)
 
     before = report()
-    assert reader.read(state, world.now).waiting_jobs == 1
+    assert reader.read(state, world.now, world.now).waiting_jobs == 1
     for event, paused in ((e.QueuePaused(queue=QUEUE), True), (e.QueueResumed(queue=QUEUE), False)):
         happened(world, event)
         after = report()
         assert [(demand.ready, demand.paused) for demand in after.demand] == [(1, paused)]
-        assert reader.read(state, world.now).waiting_jobs == (not paused)
+        assert reader.read(state, world.now, world.now).waiting_jobs == (not paused)
         assert must_report_soon(before, after)
         before = after
+
+
+def declared(revision: int, **spec: int) -> e.QueueApplied:
+    return e.QueueApplied(queue=QUEUE, revision=revision, spec=QueueSpec(**spec), labels={})
+
+
+def test_a_queue_at_its_limit_is_told_of_and_waits_for_no_slot():
+    world = World()
+    world.submit("a")
+    world.work([Offer("s1", "w", 0, 5_000, (QUEUE,), 1, 1)])
+    world.submit("b")
+    world.work()
+    happened(world, declared(3, concurrency=1))
+    state, reader = world.owner.state, QueueStatisticsReader(1)
+    found = reader.read(state, world.now, world.now)
+    assert [(demand.ready, demand.limited) for demand in found.demand] == [(1, True)]
+    assert found.waiting_jobs == 0
+    happened(world, e.QueueDeleted(queue=QUEUE))
+    found = reader.read(state, world.now, world.now)
+    assert [(demand.ready, demand.limited) for demand in found.demand] == [(1, False)]
+    assert found.waiting_jobs == 1
+
+
+def test_a_queue_waits_for_slots_again_a_second_before_its_rate_lets_a_job_start():
+    world = World()
+    for name in ("a", "b"):
+        world.submit(name)
+    world.work()
+    happened(world, declared(3, rate_limit=1, rate_per_ms=60_000))
+    world.work([Offer("s1", "w", 0, 5_000, (QUEUE,), 1, 1)])
+    state, reader = world.owner.state, QueueStatisticsReader(1)
+
+    def limited(after_ms: int) -> list[bool]:
+        at = world.now + after_ms
+        return [demand.limited for demand in reader.read(state, at, at).demand]
+
+    assert limited(0) == [True]
+    assert limited(58_000) == [True]
+    assert limited(59_500) == [False]
 
 
 def test_a_paused_queue_without_jobs_is_told_of_before_idle_ones():
@@ -113,13 +154,13 @@ def test_a_paused_queue_without_jobs_is_told_of_before_idle_ones():
     state = world.owner.state
     happened(world, e.QueuePaused(queue="empty"), e.QueuePaused(queue="q19"))
     reader = QueueStatisticsReader(ALL_OTHER_QUEUES_MAX // 5)
-    statistics = reader.read(state, world.now)
+    statistics = reader.read(state, world.now, world.now)
     told = [(demand.queue, demand.paused) for demand in statistics.demand]
     assert told[:2] == [("empty", True), ("q19", True)]
     assert sorted(statistics.paused) == ["empty", "q19"]
     assert len([queue for queue, paused in told if not paused]) <= 5
     happened(world, e.QueueResumed(queue="empty"))
-    assert reader.read(state, world.now).paused == {"q19"}
+    assert reader.read(state, world.now, world.now).paused == {"q19"}
 
 
 def test_what_cannot_differ_is_not_reported_again():
@@ -193,15 +234,15 @@ def with_queues(count: int, **fields: Any) -> tuple[World, Counting]:
 def test_a_look_costs_what_has_changed_and_not_what_there_is():
     world, store = with_queues(5_000, held=True)
     reader = QueueStatisticsReader(1)
-    reader.read(world.owner.state, world.now)
+    reader.read(world.owner.state, world.now, world.now)
     for turn in range(1, 4):
         store.reads = 0
-        reader.read(world.owner.state, world.now + turn)
+        reader.read(world.owner.state, world.now + turn, world.now + turn)
         assert store.reads == 0
     world.submit("k", queue="tenant-004000")
     world.work_all()
     store.reads = 0
-    found = reader.read(world.owner.state, world.now + 10)
+    found = reader.read(world.owner.state, world.now + 10, world.now + 10)
     assert store.reads < 10
     assert [(demand.queue, demand.ready) for demand in found.demand if demand.ready] == [("tenant-004000", 1)]
     assert found.waiting_jobs == 1
@@ -210,7 +251,7 @@ def test_a_look_costs_what_has_changed_and_not_what_there_is():
 def test_a_queue_without_jobs_is_no_row_and_not_told_of():
     world, store = with_queues(2_000, held=True, retention_ms=1_000)
     reader = QueueStatisticsReader(1)
-    assert len(reader.read(world.owner.state, world.now).counts) == 2_000
+    assert len(reader.read(world.owner.state, world.now, world.now).counts) == 2_000
     for name in names(2_000):
         world.send(c.CancelJob(queue=name, job_id="j"))
     world.work_all()
@@ -218,11 +259,11 @@ def test_a_queue_without_jobs_is_no_row_and_not_told_of():
     while world.owner.state.next_due() is not None:
         world.work()
     assert not list(store.scan(b"q", b"r"))
-    found = reader.read(world.owner.state, world.now)
+    found = reader.read(world.owner.state, world.now, world.now)
     assert (found.counts, found.demand) == ({}, [])
     world.submit("waits", queue="zeta")
     world.work_all()
-    found = reader.read(world.owner.state, world.now + 1)
+    found = reader.read(world.owner.state, world.now + 1, world.now + 1)
     assert [(demand.queue, demand.ready) for demand in found.demand] == [("zeta", 1)]
     check_state(world.owner.store)
 
@@ -231,7 +272,7 @@ def test_queues_that_wait_are_told_first_and_the_others_within_a_bound():
     world, _ = with_queues(3_000, held=True)
     world.submit("waits", queue="zeta")
     world.work_all()
-    found = QueueStatisticsReader(16).read(world.owner.state, world.now)
+    found = QueueStatisticsReader(16).read(world.owner.state, world.now, world.now)
     assert found.demand[0].queue == "zeta"
     assert len(found.demand) == 1 + ALL_OTHER_QUEUES_MAX // 16
     heartbeat = partition_report(0, "owner", world.owner.state, found, Liveness(0), world.now)
@@ -241,13 +282,13 @@ def test_queues_that_wait_are_told_first_and_the_others_within_a_bound():
 def test_more_waiting_queues_than_are_listed_are_told_of_as_one():
     world, _ = with_queues(WAITING_QUEUES_MAX + 500)
     reader = QueueStatisticsReader(1)
-    found = reader.read(world.owner.state, world.now)
+    found = reader.read(world.owner.state, world.now, world.now)
     listed = [demand for demand in found.demand if demand.queue]
     assert (len(listed), found.demand[-1].queue, found.demand[-1].ready) == (WAITING_QUEUES_MAX, "", 500)
     assert found.waiting_jobs == WAITING_QUEUES_MAX + 500
 
     def report(at: int) -> PartitionReport:
-        return partition_report(0, "owner", world.owner.state, reader.read(world.owner.state, at), None, at)
+        return partition_report(0, "owner", world.owner.state, reader.read(world.owner.state, at, at), None, at)
 
     before = report(world.now)
     world.send(c.HoldJob(queue="tenant-000003", job_id="j"))
@@ -271,10 +312,10 @@ def test_a_new_state_is_looked_at_as_a_whole():
     """After a takeover, or after a batch that was dropped."""
     world, _ = with_queues(3)
     reader = QueueStatisticsReader(1)
-    reader.read(world.owner.state, world.now)
+    reader.read(world.owner.state, world.now, world.now)
     world.owner.reopen()
     world.lead()
     world.send(c.HoldJob(queue="tenant-000001", job_id="j"))
     world.work_all()
-    found = reader.read(world.owner.state, world.now + 1)
+    found = reader.read(world.owner.state, world.now + 1, world.now + 1)
     assert [demand.queue for demand in found.demand if demand.ready] == ["tenant-000000", "tenant-000002"]

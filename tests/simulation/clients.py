@@ -9,6 +9,7 @@ from ftjm.core.identity import partition_for
 from ftjm.core.records import commands as c
 from ftjm.core.records.messages import CommandReply, JobOutcome
 from ftjm.core.state.model import JobSpec, OnWorkerLoss
+from ftjm.core.state.queues import QueueSpec
 from tests.simulation.network import Broker
 from tests.simulation.world import EPOCH_MS, Host, Process, World
 
@@ -133,6 +134,8 @@ def plan(client: Client, queues: tuple[str, ...], until: float) -> None:
         client.ask(c.CancelJob(queue=queues[0], job_id="no-such-job"), draw.uniform(0, until))
     if world.crowded:
         _plan_crowd(client, queues, until)
+    if world.limited:
+        _plan_limits(client, queues, until)
     if world.endless:
         _plan_endless(client, queues, until)
 
@@ -150,6 +153,18 @@ def _plan_crowd(client: Client, queues: tuple[str, ...], until: float) -> None:
         if draw.random() < 0.3:
             client.ask(c.PauseQueue(queue=queue, reason=client.name), at + draw.uniform(0, 500))
             client.ask(c.ResumeQueue(queue=queue), at + draw.uniform(500, 3_000))
+
+
+def _plan_limits(client: Client, queues: tuple[str, ...], until: float) -> None:
+    """Queues that are declared, declared otherwise, and no longer declared, while their jobs come and go."""
+    draw = client.world.limits
+    for _ in range(draw.randint(1, 3)):
+        at, queue = draw.uniform(0, until * 0.8), draw.choice(queues)
+        limit, rate = draw.choice((0, 1, 1, 2)), draw.choice((0, 2, 5))
+        spec = QueueSpec(concurrency=limit, rate_limit=rate, rate_per_ms=1_000, rate_burst=draw.randint(1, 3))
+        client.ask(c.ApplyQueue(queue=queue, spec=spec), at)
+        if draw.random() < 0.3:
+            client.ask(c.DeleteQueue(queue=queue), at + draw.uniform(500, 3_000))
 
 
 def _plan_endless(client: Client, queues: tuple[str, ...], until: float) -> None:

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from ftjm.core import placement
+from ftjm.core import placement, queue_gates
 from ftjm.core.decide import attempts, sessions
 from ftjm.core.decide import handlers as decide
 from ftjm.core.decide.timers import decide_timer
@@ -16,6 +16,7 @@ from ftjm.core.state.model import FailureReason, Job, Timer, TimerKind
 from ftjm.core.state.state import State
 from ftjm.engine import batch
 from ftjm.engine.liveness import Liveness
+from ftjm.engine.partition import Partition
 from ftjm.worker.rules import session as worker_session
 from ftjm.worker.rules import starting, worker_life
 from ftjm.worker.rules.held import AtHand
@@ -34,6 +35,27 @@ def a_paused_queue_goes_on() -> list[Patch]:
             return match(state, *arguments)
 
     return [patch.object(batch, "match", blind)]
+
+
+@planted
+def a_queue_runs_more_jobs_than_it_is_declared_to() -> list[Patch]:
+    return [patch.dict(queue_gates.GATES, {"QueueLimit": lambda _rows, _now: queue_gates.OPEN})]
+
+
+@planted
+def a_queue_starts_more_jobs_than_its_rate() -> list[Patch]:
+    return [patch.dict(queue_gates.GATES, {"RateLimit": lambda _rows, _now: queue_gates.OPEN})]
+
+
+@planted
+def a_rate_begins_anew_with_each_owner() -> list[Patch]:
+    def lead(partition: Partition, *arguments: Any) -> None:
+        real(partition, *arguments)
+        for queue in [key[1:].decode() for key, _ in partition.state.rows.scan(b"h", b"i")]:
+            partition.state._rates[queue] = None
+
+    real = Partition.lead
+    return [patch.object(Partition, "lead", lead)]
 
 
 @planted

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryStore
 from ftjm.core.decide.decision import Policy
+from ftjm.core.queue_gates import is_limited, queue_rows
 from ftjm.core.records.messages import OfferTaken, PartitionReport, QueueDemand
 from ftjm.core.state.model import JobState
 from ftjm.core.state.rows import Changes
@@ -256,7 +257,12 @@ class Seat:
             applied_offset=position.applied_offset,
             next_command=position.next_command,
             demand=[
-                QueueDemand(queue=q, ready=row.counts[JobState.READY], paused=state.queue_status(q) is not None)
+                QueueDemand(
+                    queue=q,
+                    ready=row.counts[JobState.READY],
+                    paused=state.queue_status(q) is not None,
+                    limited=is_limited(queue_rows(state, q), self.instance.host.wall_ms()),
+                )
                 for q, row in state.queues()
             ],
             taken=[OfferTaken(session=s, number=n) for s, n in taken.items()] if self.role == "owner" else [],

@@ -45,6 +45,9 @@ class World:
         self.crowded = seed % 10 in (2, 3, 8)
         """Whether many jobs come at once in this history, and workers hold attempts ahead of their slots. In the other
         histories the log is of the first level, so that nothing is sent ahead."""
+        self.limits = Random(f"limits {seed}")
+        self.limited = self.crowded and self.limits.random() < 0.6
+        """Whether queues are declared in this history: how many of their jobs run and start at a time."""
         self.steps = 0
         self.transcript: deque[tuple[float, str, str, tuple[Any, ...]]] = deque(maxlen=TRANSCRIPT_STEPS)
         self._queue: list[tuple[float, int, Act]] = []

@@ -64,6 +64,35 @@ def test_an_answer_to_an_offer_that_was_never_made_is_ignored() -> None:
     assert sizes(offers).get(1, 0) == 0
 
 
+def test_a_limited_partition_keeps_the_slots_that_it_uses_and_no_others() -> None:
+    offers = Offers([0, 1])
+    offers.update(8, {}, {0, 1}, 0)
+    assert sizes(offers) == {0: 4, 1: 4}
+    answer(offers)
+    offers.update(8, {0: 2, 1: 4}, {1}, 10, limited={0})
+    answer(offers)
+    offers.update(8, {0: 2, 1: 4}, {1}, 20, limited={0})
+    assert sizes(offers) == {0: 2, 1: 6}
+
+
+def test_a_slot_of_a_limited_partition_waits_for_the_attempt_that_comes_next() -> None:
+    offers = Offers([0, 1])
+    for now, live in ((0, 0), (10, 2), (20, 1)):
+        offers.update(4, {0: live}, {1} if live else {0, 1}, now, limited={0} if live else set())
+        answer(offers)
+    assert sizes(offers)[0] == 2
+    offers.update(4, {0: 1}, {1}, 20 + TURN_MS, limited={0})
+    assert sizes(offers)[0] == 1
+
+
+def test_where_no_other_partition_waits_a_limited_one_has_all_slots() -> None:
+    offers = Offers([0, 1])
+    offers.update(4, {}, {0}, 0)
+    answer(offers)
+    offers.update(4, {0: 1}, set(), 10, limited={0})
+    assert sizes(offers) == {0: 4}
+
+
 class Owner:
     """An owner that reads offers late, and dispatches by the newest that it has read."""
 
@@ -93,8 +122,10 @@ def test_owners_that_read_offers_late_never_exceed_the_slots(data: st.DataObject
         p = data.draw(st.integers(0, partitions - 1))
         owner = owners[p]
         if step == "update":
-            demand = {q for q in range(partitions) if owners[q].ready}
-            if offers.update(slots, {q: owners[q].live for q in range(partitions)}, demand, now):
+            limited = set(data.draw(st.lists(st.integers(0, partitions - 1), max_size=2)))
+            demand = {q for q in range(partitions) if owners[q].ready} - limited
+            live = {q: owners[q].live for q in range(partitions)}
+            if offers.update(slots, live, demand, now, limited=limited):
                 for offer in offers.messages():
                     wire[offer.partition].append(offer)
         elif step == "read_offer" and wire[p]:

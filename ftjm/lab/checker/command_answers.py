@@ -30,6 +30,8 @@ ANSWERS: dict[type[c.Command], tuple[type[e.Event], ...]] = {
     c.RerunJob: (e.JobRerun,),
     c.PauseQueue: (e.QueuePaused,),
     c.ResumeQueue: (e.QueueResumed,),
+    c.ApplyQueue: (e.QueueApplied, e.QueueUnchanged),
+    c.DeleteQueue: (e.QueueDeleted, e.QueueUnchanged),
     c.StartAttempt: (e.AttemptStarted,),
     c.CompleteAttempt: (e.AttemptSucceeded, e.AttemptFailed),  # failed where its result is too large
     c.FailAttempt: (e.AttemptFailed, e.AttemptLost),
@@ -46,9 +48,12 @@ FURTHER: dict[type[e.Event], tuple[type[e.Event], ...]] = {
 KINDS = {kind.__name__: kind for kind in ANSWERS}
 SAME = frozenset(
     {"run", "attempt", "session", "command_id", "awaits", "reason", "started_at", "ended_at", "exit_code", "signal",
-     "error", "result", "data"}
+     "error", "result", "data", "spec", "labels"}
 )  # fmt: skip
 """Fields that an event copies from its command, where both have the field."""
+OWN_VALUES: dict[type[c.Command], set[str]] = {c.CancelJob: {"reason"}, c.SubmitJob: {"spec"}}
+"""Fields of these that the answer has with a value of its own: the reason of an end, a spec with the cluster's
+retention."""
 NAME_MAX = 300
 """Length to which a refusal shortens a name: a name in a command may be anything."""
 
@@ -98,8 +103,7 @@ def _common(command: type[c.Command], answer: type[e.Event]) -> list[str]:
     if answer in (e.CommandRejected, e.CommandForwarded):
         return []
     fields = SAME & {*command.__struct_fields__} & {*answer.__struct_fields__}
-    # The events of a cancel have a reason of their own.
-    return sorted(fields - {"reason"} if command is c.CancelJob else fields)
+    return sorted(fields - OWN_VALUES.get(command, set()))
 
 
 def _differences(command: c.Command, answer: e.Event) -> Iterator[str]:

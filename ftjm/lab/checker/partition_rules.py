@@ -1,6 +1,7 @@
 """The rules of one partition: the order of dispatches, the slots of sessions, and the timers, after every event.
 
-- Order: a dispatch takes the first ready job of its queue, by priority and then by age. A paused queue has none.
+- Order: a dispatch takes the first ready job of its queue, by priority and then by age.
+- Queues: a dispatch keeps to what its queue is declared to, and is of none that is paused (`queue_limits.py`).
 - Limits: a session holds no more attempts than its offer has slots and places ahead, serves the queue, and is not lost.
   An attempt is sent ahead if and only if all slots of the offer are taken, and only where partition and job allow it.
 - Timers: each event that a timer causes has a timer that was due, and no batch leaves behind a timer that was due
@@ -22,6 +23,7 @@ from ftjm.lab.checker.evidence import Evidence
 from ftjm.lab.checker.intervals import uncovered
 from ftjm.lab.checker.job import OUTCOMES, CheckedJob
 from ftjm.lab.checker.lazy_heap import LazyHeap
+from ftjm.lab.checker.queue_limits import QueueLimits
 from ftjm.lab.checker.remembered import COMMAND_ID_MS, SESSION_MS, RememberedNames
 from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
 
@@ -73,8 +75,7 @@ class PartitionRules:
         """Ids of reruns that were carried out."""
         self._fired: list[tuple[JobName, int]] = []
         """Timers that fired in this batch: the job, and the time since which the timer was due."""
-        self._paused: set[str] = set()
-        """Queues that are paused."""
+        self._queue_limits = QueueLimits()
         self._level = FIRST_LEVEL
         """The record level that was made final."""
         self.timers_judged = 0
@@ -89,7 +90,7 @@ class PartitionRules:
         """Judge an event of a job by the state before the event, and apply it."""
         if isinstance(event, e.AttemptDispatched):
             yield from self._check_deadline(job, event)
-            yield from self._check_pause(event)
+            yield from self._queue_limits.attempt_started(event)
             yield from self._check_order(name, job, event)
             yield from self._check_ahead(job, event)
             yield from self._check_limits(event)
@@ -104,6 +105,7 @@ class PartitionRules:
             self._attempts[event.session] += 1
         elif isinstance(event, OUTCOMES) and was_open:
             self._attempts[session] -= 1
+            self._queue_limits.attempt_ended(event.queue)
             if not self._attempts[session]:
                 self._emptied[session] = self._batch_no
         if isinstance(event, e.JobSubmitted | e.JobRerun):
@@ -130,14 +132,10 @@ class PartitionRules:
                 self._emptied.pop(event.session, None)
             case e.UpgradeFinalized():
                 self._level = event.level
-            case e.QueuePaused():
-                self._paused.add(event.queue)
-            case e.QueueResumed():
-                self._paused.discard(event.queue)
             case e.CommandIdForgotten():
                 yield from self._carried_out.forget(event.command_id, event)
             case _:
-                pass
+                yield from self._queue_limits.take(event)
 
     def check_refusal(self, event: e.CommandRejected, command: c.Command | None) -> Iterator[Violation]:
         """Judge a refusal as repeated. `command` is the refused command; `None` where that is not known."""
@@ -163,12 +161,6 @@ class PartitionRules:
         if 0 < job.deadline_at <= event.at:
             text = f"expected no attempt after the deadline, {job.deadline_at}"
             yield Violation(ViolationKind.TIMER, f"{text}, but found one at {event.at}")
-
-    def _check_pause(self, event: e.AttemptDispatched) -> Iterator[Violation]:
-        if event.queue in self._paused:
-            yield Violation(
-                ViolationKind.LIMIT, f"expected no attempt of {event.queue}, which is paused, but found one"
-            )
 
     def _check_order(self, name: JobName, job: CheckedJob, event: e.AttemptDispatched) -> Iterator[Violation]:
         queue = self._ready.get(name[0])

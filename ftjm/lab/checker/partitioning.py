@@ -30,11 +30,11 @@ def partition_of(key: str, partitions: int) -> int:
 
 
 def check_partition(event: e.Event, partition: int, partitions: int) -> Iterator[Violation]:
-    """Judge whether a partition is that of the key: where a job is submitted, where a queue is paused or resumed, and
+    """Judge whether a partition is that of the key: where a job is submitted, where something is set for a queue, and
     where a command is forwarded to."""
     if isinstance(event, e.CommandForwarded):
         found = event.partition
-    elif isinstance(event, e.JobSubmitted | e.QueuePaused | e.QueueResumed):
+    elif isinstance(event, e.JobSubmitted | e.QueuePaused | e.QueueResumed | e.QueueApplied | e.QueueDeleted):
         found = partition
     else:
         return

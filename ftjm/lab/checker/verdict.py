@@ -45,7 +45,7 @@ class ViolationKind(StrEnum):
     ORDER = "order"
     """A dispatch out of the order of its queue."""
     LIMIT = "limit"
-    """More attempts than a session has slots, or a dispatch to a lost session or of a paused queue."""
+    """More attempts than a session or a queue allows, or a dispatch to a lost session or of a paused queue."""
     TIMER = "timer"
     """A timer that fired too early, too late or never, or an event that only a timer may cause, without one."""
     CAUSE = "cause"

@@ -15,7 +15,8 @@ until they start, so they need no such care: what cannot be started goes back.
 Offers move to where jobs wait. Raising one is safe at once if slots are spare. A lowered one counts at its old size
 until the owner has published that it has read it (`OfferTaken`), since the owner may be using it at this moment. The
 sum of what owners may act on never exceeds the slots. Where fewer slots than waiting partitions exist, partitions take
-turns.
+turns. A partition whose waiting jobs are kept back by the limits of their queues keeps the slots that it uses, and
+leaves the others to partitions that can use them.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -32,8 +33,9 @@ class Offers:
 
     def __init__(self, partitions: Iterable[int]) -> None:
         self._credits = {partition: _Credit(partition) for partition in sorted(set(partitions))}
-        self._settled: tuple[int, Collection[int]] | None = None
-        """Slots and demand for which no offer moves, whatever the time is; None if they are not known."""
+        self._settled: tuple[int, Collection[int], Collection[int]] | None = None
+        """Slots, demand and limited partitions for which no offer moves, whatever the time is; None if they are not
+        known."""
 
     def update(
         self,
@@ -42,6 +44,7 @@ class Offers:
         demand: Collection[int],
         now_ms: int,
         ahead: Callable[[int, int], int] = lambda _partition, _slots: 0,
+        limited: Collection[int] = frozenset(),
     ) -> bool:
         """Move offers to where jobs wait.
 
@@ -51,13 +54,14 @@ class Offers:
             demand: The partitions in which jobs of our queues wait for a slot.
             now_ms: The time.
             ahead: Tells how many attempts of a partition are wanted at hand while it has so many slots.
+            limited: The partitions in which jobs wait, and none may start but for one that ends.
 
         Returns:
             Whether an offer changed, so that a heartbeat is due.
         """
         for partition, credit in self._credits.items():
-            credit.live = live.get(partition, 0)
-        changed = self._settled != (slots, demand) and self._move(slots, demand, now_ms)
+            credit.note_live(live.get(partition, 0), now_ms)
+        changed = self._settled != (slots, demand, limited) and self._move(slots, demand, limited, now_ms)
         for credit in self._credits.values():
             if (wanted_ahead := ahead(credit.partition, credit.slots)) != credit.ahead:
                 credit.ahead = wanted_ahead
@@ -65,9 +69,12 @@ class Offers:
                 changed = True
         return changed
 
-    def _move(self, slots: int, demand: Collection[int], now_ms: int) -> bool:
+    def _move(self, slots: int, demand: Collection[int], limited: Collection[int], now_ms: int) -> bool:
         """Lower and raise offers, as far as slots are spare. Returns whether one changed."""
-        wanted = allocate(slots, self._turn_order(now_ms), demand)
+        # Where no other partition could use them, the slots of limited ones stay where the next start needs them.
+        kept = {p: self._credits[p].in_use for p in limited if p in self._credits and p not in demand} if demand else {}
+        order = {p: place for p, place in self._turn_order(now_ms).items() if p not in kept}
+        wanted = allocate(max(0, slots - sum(kept.values())), order, demand or limited) | kept
         changed = False
         for partition, credit in self._credits.items():
             if wanted[partition] < credit.slots:
@@ -85,7 +92,7 @@ class Offers:
         # Where every partition has what it should, nothing moves until slots or demand change. Turns, which time ends,
         # are taken only where partitions outnumber slots.
         is_settled = slots >= len(wanted) and all(wanted[p] == credit.slots for p, credit in self._credits.items())
-        self._settled = (slots, frozenset(demand)) if is_settled else None
+        self._settled = (slots, frozenset(demand), frozenset(limited)) if is_settled and not kept else None
         return changed
 
     def granted(self, partition: int) -> int:
@@ -161,7 +168,7 @@ def allocate(slots: int, order: Mapping[int, TurnOrder], demand: Collection[int]
 class _Credit:
     """One partition's offer: its newest size, and the larger ones that its owner may still act on."""
 
-    __slots__ = ("ahead", "live", "number", "older", "partition", "since", "slots")
+    __slots__ = ("ahead", "live", "most_at", "most_live", "number", "older", "partition", "since", "slots")
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
@@ -169,12 +176,26 @@ class _Credit:
         self.slots = 0
         self.ahead = 0
         self.live = 0
+        self.most_live = 0
+        self.most_at = 0
+        """When the most attempts of the last `TURN_MS` were live, and how many they were."""
         self.since = 0
         """Time at which the partition last got its first slot or lost its last one, ms."""
         self.older: list[tuple[int, int]] = []
         """(number, slots) of earlier offers that the owner may still take for the newest, oldest first. Each is larger
         than
         all that follow: a smaller one adds nothing, so at most `slots` are kept."""
+
+    def note_live(self, live: int, now_ms: int) -> None:
+        """So many attempts of the partition have a slot now."""
+        self.live = live
+        if live >= self.most_live or now_ms - self.most_at >= TURN_MS:
+            self.most_live, self.most_at = live, now_ms
+
+    @property
+    def in_use(self) -> int:
+        """How many of its slots the partition uses. One that an attempt has just left counts: the next one comes."""
+        return min(self.slots, self.most_live)
 
     @property
     def committed(self) -> int:

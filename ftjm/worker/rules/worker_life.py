@@ -32,6 +32,7 @@ from ftjm.core.state.model import FailureReason
 from ftjm.worker.attempts.protocol import Checkpointed, Ended
 from ftjm.worker.rules import reports
 from ftjm.worker.rules.actions import Action, CloseLane, Halt, OpenLane, RenewLease, SendHeartbeat
+from ftjm.worker.rules.demand import Demand
 from ftjm.worker.rules.held import HeldAttempt, attempt_key, key_of
 from ftjm.worker.rules.prefetch import Prefetch
 from ftjm.worker.rules.session import WorkerIdentity, WorkerSession
@@ -48,8 +49,6 @@ from ftjm.worker.rules.starting import (
     start_at_hand,
 )
 
-DEMAND_KEPT_MS = 5_000
-"""The demand that an owner has published counts for this long if no newer heartbeat arrives."""
 LOOKS = 4
 """How often a late attempt at hand is looked at in the time that it may wait."""
 
@@ -67,8 +66,7 @@ class WorkerRules:
         self._prefetch = Prefetch(identity.slots, identity.ahead)
         self._levels: dict[int, int] = {}
         """The record level that is final in each partition, as its owner last announced it."""
-        self._demand: dict[int, int] = {}
-        """Time at which the owner of each partition last published that jobs of this worker's queues wait."""
+        self._demand = Demand(identity.queues)
 
     @property
     def current(self) -> WorkerSession | None:
@@ -130,16 +128,10 @@ class WorkerRules:
 
     def scheduler_heartbeat(self, heartbeat: SchedulerHeartbeat, now: int) -> None:
         """A scheduler has published which queues wait in its partitions, and which of our offers it has read."""
-        queues = self.identity.queues
         for report in heartbeat.partitions:
             if report.role != "owner":
                 continue
-            # An entry without a name stands for queues that are not listed: one of them may be ours.
-            waiting = (one.queue for one in report.demand if one.ready > 0 and not one.paused)
-            if any(not queue or queue in queues for queue in waiting):
-                self._demand[report.partition] = now
-            else:
-                self._demand.pop(report.partition, None)
+            self._demand.published(report, now)
             for taken in report.taken:
                 if session := self.sessions.get(taken.session):
                     session.offers.taken(report.partition, taken.number)
@@ -184,7 +176,7 @@ class WorkerRules:
         return [*last, session.report(reports.ended(self.identity.worker, held.dispatch, end))]
 
     def _place_freed(self, dispatch: RunAttempt, now: int) -> None:
-        if now - self._demand.get(dispatch.partition, -DEMAND_KEPT_MS) < DEMAND_KEPT_MS:
+        if self._demand.waits(dispatch.partition, now):
             self._prefetch.place_freed(dispatch.partition, now)
 
     def guard_lost(self, keys: Collection[str], suspects: Collection[str], wall_ms: int) -> list[Action]:
@@ -326,8 +318,8 @@ class WorkerRules:
         if (current := self._current) is None:
             return False
         elsewhere = self.live_attempts - len(current.held)
-        demand = current.at_hand.partitions()  # it waits for slots, though its owners count it no more
-        demand |= {partition for partition, seen in self._demand.items() if now - seen < DEMAND_KEPT_MS}
+        # What is at hand waits for slots, though its owners count it no more.
+        demand = current.at_hand.partitions() | self._demand.waiting(now)
         slow = current.running(before=now - self._prefetch.wait_ms)
 
         def ahead(partition: int, slots: int) -> int:
@@ -335,7 +327,8 @@ class WorkerRules:
                 return 0  # its owner could not read the heartbeat
             return self._prefetch.wanted(partition, slots, slots - slow.get(partition, 0), now)
 
-        return current.offers.update(self.identity.slots - elsewhere, current.held.live, demand, now, ahead)
+        limited = self._demand.limited(now)
+        return current.offers.update(self.identity.slots - elsewhere, current.held.live, demand, now, ahead, limited)
 
     def _send_heartbeat(self, session: WorkerSession, now: int, state: SessionState) -> SendHeartbeat:
         token, heartbeat = session.heartbeat(now, state)
