@@ -22,7 +22,7 @@ def register(group: typer.Typer) -> None:
 
 
 def explain(connection: Connection, jobs: Jobs, source: ApiSource, output: OutputFormat = Output.table) -> None:
-    """Explain why jobs are not running: held, too early, queue paused, behind others, no worker, no scheduler.
+    """Explain why jobs are not running: held, too early, queue paused or limited, behind others, no worker.
 
     Computed from the jobs' state and the heartbeats of the last seconds. Where it reads: see `ftjm list --help`.
 

@@ -7,14 +7,14 @@ projection (the job, and the jobs before it) and from presence (workers, and the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from ftjm.core.queue_gates import Opening, QueueRows, closed_gate, live_jobs
 from ftjm.core.records.messages import SessionState, WorkerHeartbeat
 from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState
-from ftjm.core.state.queues import QueueStatus
 from ftjm.readmodel.documents.explanation import ExplanationDocument, Reason
 from ftjm.readmodel.presence import Presence
 from ftjm.readmodel.queries import AHEAD_MAX, Reader, StoredJob
@@ -51,8 +51,8 @@ class Facts(msgspec.Struct, frozen=True):
     """All worker sessions that are within their leases."""
     worker: str = ""
     """Name of the worker that the newest attempt was sent to; empty if there is none."""
-    status: QueueStatus | None = None
-    """What was set for the queue; None if it is not paused."""
+    rows: QueueRows = QueueRows(None, None, None, None)
+    """What is stored of the queue."""
 
 
 class Standing(NamedTuple):
@@ -60,8 +60,8 @@ class Standing(NamedTuple):
 
     ahead: int | None
     """How many jobs of the queue are served before this one; None for a job that is not READY."""
-    status: QueueStatus | None
-    """What was set for the queue; None if it is not paused."""
+    rows: QueueRows
+    """What is stored of the queue."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ def standing_of(reader: Reader, found: StoredJob) -> Standing:
     """How a job stands in its queue."""
     queue, job = found.listed.queue, found.listed.job
     ahead = reader.ahead(queue, job) if job.state is JobState.READY else None
-    return Standing(ahead, reader.queue_status(queue))
+    return Standing(ahead, reader.queue_rows(queue))
 
 
 def gather_facts(found: StoredJob, standing: Standing, presence: Presence) -> Facts:
@@ -92,7 +92,7 @@ def gather_facts(found: StoredJob, standing: Standing, presence: Presence) -> Fa
         partition=partition,
         servers=[_server(session.heartbeat) for session in presence.workers() if session.within_lease],
         worker=found.listed.worker,
-        status=standing.status,
+        rows=standing.rows,
     )
 
 
@@ -153,16 +153,46 @@ def _live(facts: Facts) -> Explanation:
     return Explanation(Reason.NONE, f"attempt {job.attempt} has been running {where} since {since}{stopping}")
 
 
-def _paused(queue: str, status: QueueStatus) -> Explanation:
+def _paused(facts: Facts, _gate: Opening) -> Explanation:
+    status = facts.rows.status
+    assert status is not None
     by = f" by {status.actor}" if status.actor else ""
     because = f": {status.reason}" if status.reason else ""
-    text = f"queue {queue} has been paused since {format_time(status.paused_at)}{by}{because}"
-    return Explanation(Reason.QUEUE_PAUSED, text, f"resume it: ftjm queue resume {queue}")
+    text = f"queue {facts.queue} has been paused since {format_time(status.paused_at)}{by}{because}"
+    return Explanation(Reason.QUEUE_PAUSED, text, f"resume it: ftjm queue resume {facts.queue}")
+
+
+def _limited(facts: Facts, _gate: Opening) -> Explanation:
+    declaration = facts.rows.declaration
+    assert declaration is not None
+    text = f"{live_jobs(facts.rows)} job(s) of queue {facts.queue} have a worker, and its concurrency is"
+    todo = "wait for one of them to end, or raise the queue's concurrency: ftjm apply"
+    return Explanation(Reason.QUEUE_LIMIT, f"{text} {declaration.spec.concurrency}", todo)
+
+
+def _rate_used(facts: Facts, gate: Opening) -> Explanation:
+    declaration = facts.rows.declaration
+    assert declaration is not None
+    spec = declaration.spec
+    rate = f"{spec.rate_limit} start(s) in {format_duration(spec.rate_per_ms)}"
+    text = (
+        f"queue {facts.queue} has used up its rate of {rate}; the next job may start at {_at(gate.more_at, facts.now)}"
+    )
+    return Explanation(Reason.RATE_LIMIT, text, "wait, or raise the queue's rate: ftjm apply")
+
+
+CLOSED_GATES: dict[str, Callable[[Facts, Opening], Explanation]] = {
+    Reason.QUEUE_PAUSED: _paused,
+    Reason.QUEUE_LIMIT: _limited,
+    Reason.RATE_LIMIT: _rate_used,
+}
+"""How a closed gate of a queue is explained. Each gate of `ftjm.core.queue_gates` has a row."""
 
 
 def _ready(facts: Facts) -> Explanation:
-    if facts.status is not None:
-        return _paused(facts.queue, facts.status)
+    if (closed := closed_gate(facts.rows, facts.now)) is not None:
+        gate, opening = closed
+        return CLOSED_GATES[gate](facts, opening)
     serving = [server for server in facts.servers if facts.queue in server.queues]
     taking = [server for server in serving if not server.draining]
     if not taking:

@@ -15,9 +15,22 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ftjm.core.queue_gates import QueueRows
 from ftjm.core.state.model import Checkpoint, Job, JobSpec, JobState, Outcome, Position
-from ftjm.core.state.queues import Queue, QueueStatus
-from ftjm.core.state.tables import CHECKPOINTS, JOBS, OUTCOMES, POSITION, QUEUE_STATUS, QUEUES, SPECS, Row, Table
+from ftjm.core.state.queues import Queue
+from ftjm.core.state.tables import (
+    CHECKPOINTS,
+    JOBS,
+    OUTCOMES,
+    POSITION,
+    QUEUE_DECLARATIONS,
+    QUEUE_RATES,
+    QUEUE_STATUS,
+    QUEUES,
+    SPECS,
+    Row,
+    Table,
+)
 from ftjm.readmodel.documents.job import JobSummary, job_fields, job_summary
 from ftjm.readmodel.projection import OUTPUT
 
@@ -278,11 +291,19 @@ class Reader:
         rows = self._db.execute(query, (table.prefix + behind.encode(), table.end, limit))
         return {key[1:].decode(): table.decode(value) for key, value in rows}
 
-    def queue_status(self, queue: str) -> QueueStatus | None:
-        """What was set for a queue; None if nothing was: then it is not paused."""
-        key = QUEUE_STATUS.prefix + queue.encode()
+    def queue_rows(self, queue: str) -> QueueRows:
+        """What is stored of a queue as a whole."""
+        return QueueRows(
+            self._queue_row(QUEUE_STATUS, queue),
+            self._queue_row(QUEUE_DECLARATIONS, queue),
+            self._queue_row(QUEUES, queue),
+            self._queue_row(QUEUE_RATES, queue),
+        )
+
+    def _queue_row(self, table: Table[Row], queue: str) -> Row | None:
+        key = table.prefix + queue.encode()
         found = self._db.execute("SELECT value FROM rows WHERE key = ?", (key,)).fetchone()
-        return QUEUE_STATUS.decode(found[0]) if found else None
+        return table.decode(found[0]) if found else None
 
     def positions(self) -> dict[int, Position]:
         """The position of each partition."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from ftjm.core.queue_gates import GATES, QueueRows
 from ftjm.core.state.model import Job, JobState
-from ftjm.core.state.queues import QueueStatus
+from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueSpec, QueueStatus
 from ftjm.readmodel.documents.explanation import Reason
-from ftjm.readmodel.explain import Facts, Server, explain
+from ftjm.readmodel.explain import CLOSED_GATES, Facts, Server, explain
 
 NOW = 1_900_000_000_000
 FREE = Server("w1", ["q"], 4, 1, draining=False)
@@ -19,9 +20,29 @@ OTHER = Server("w4", ["other"], 4, 0, draining=False)
 PAUSED = QueueStatus(NOW - 60_000, "the disk is full", "ann@host")
 
 
-def explanation(state: JobState, servers=(FREE,), ahead: int = 0, owned: bool = True, status=None, **fields):
-    job = Job(state, **fields)
-    return explain(Facts("q", job, NOW, ahead, 1_000, owned, 3, servers, "w9", status))
+HOURLY = QueueSpec(rate_limit=60, rate_per_ms=3_600_000)
+
+
+def explanation(
+    state: JobState,
+    servers=(FREE,),
+    ahead: int = 0,
+    owned: bool = True,
+    status=None,
+    spec=None,
+    live=0,
+    used_ms=0,
+    **job,
+):
+    counts = [0] * (max(JobState) + 1)
+    counts[JobState.RUNNING] = live
+    rate = QueueRate((NOW + used_ms) * 1_000)
+    rows = QueueRows(status, QueueDeclaration(1, spec) if spec else None, Queue(counts), rate if spec else None)
+    return explain(Facts("q", Job(state, **job), NOW, ahead, 1_000, owned, 3, servers, "w9", rows))
+
+
+def test_every_gate_of_a_queue_is_explained() -> None:
+    assert list(CLOSED_GATES) == list(GATES)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +67,19 @@ def explanation(state: JobState, servers=(FREE,), ahead: int = 0, owned: bool = 
         ),
         (explanation(JobState.READY, status=QueueStatus(NOW)), Reason.QUEUE_PAUSED, "since 2030-03-17T17:46:40.000Z"),
         (explanation(JobState.READY, owned=False, status=PAUSED), Reason.NO_SCHEDULER, "partition 3"),
+        (
+            explanation(JobState.READY, [], live=2, spec=QueueSpec(concurrency=2)),
+            Reason.QUEUE_LIMIT,
+            "2 job(s) of queue q have a worker, and its concurrency is 2",
+        ),
+        (explanation(JobState.READY, [FULL], live=1, spec=QueueSpec(concurrency=2)), Reason.RESOURCES, "it is next"),
+        (
+            explanation(JobState.READY, used_ms=59_000, spec=HOURLY),
+            Reason.RATE_LIMIT,
+            "used up its rate of 60 start(s) in 1h; the next job may start at 2030-03-17T17:47:39.000Z, in 59s",
+        ),
+        (explanation(JobState.READY, [FULL], used_ms=0, spec=HOURLY), Reason.RESOURCES, "it is next"),
+        (explanation(JobState.READY, status=PAUSED, used_ms=9, spec=HOURLY), Reason.QUEUE_PAUSED, "has been paused"),
         (explanation(JobState.HELD, status=PAUSED), Reason.HELD, "it is held"),
         (explanation(JobState.RUNNING, attempt=1, status=PAUSED), Reason.NONE, "running"),
         (explanation(JobState.HELD, reason="disk"), Reason.HELD, "held: disk"),

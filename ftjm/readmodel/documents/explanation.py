@@ -19,6 +19,8 @@ class Reason(StrEnum):
     BACKOFF = "Backoff"
     DEPENDENCY = "Dependency"
     QUEUE_PAUSED = "QueuePaused"
+    QUEUE_LIMIT = "QueueLimit"
+    RATE_LIMIT = "RateLimit"
     NO_SCHEDULER = "NoScheduler"
     NO_WORKER = "NoWorker"
     PRIORITY = "Priority"
