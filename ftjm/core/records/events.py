@@ -10,8 +10,12 @@ import msgspec
 
 from ftjm.core.records.event import Cause as Cause  # noqa: PLC0414  (other files find them with the events)
 from ftjm.core.records.event import Event as Event  # noqa: PLC0414
+from ftjm.core.records.queue_events import QueueApplied as QueueApplied  # noqa: PLC0414
+from ftjm.core.records.queue_events import QueueDeleted as QueueDeleted  # noqa: PLC0414
+from ftjm.core.records.queue_events import QueuePaused as QueuePaused  # noqa: PLC0414
+from ftjm.core.records.queue_events import QueueResumed as QueueResumed  # noqa: PLC0414
+from ftjm.core.records.queue_events import QueueUnchanged as QueueUnchanged  # noqa: PLC0414
 from ftjm.core.state.model import FailureReason, JobSpec, StopReason
-from ftjm.core.state.queues import QueueSpec
 
 
 class JobSubmitted(Event, kw_only=True):
@@ -207,37 +211,6 @@ class WorkerForgotten(Event, kw_only=True):
     """The session was lost a day ago or more, and holds no attempt any more: its row is removed from the store."""
 
     session: str
-
-
-class QueuePaused(Event, kw_only=True):
-    """No attempt of the queue's jobs starts from here on. A queue that was paused has the new reason."""
-
-    reason: str = ""
-    """For people."""
-
-
-class QueueResumed(Event, kw_only=True):
-    """The queue's jobs start again. It may not have been paused."""
-
-
-class QueueApplied(Event, kw_only=True):
-    """The queue is declared, or its declaration is changed. It holds for every attempt that starts from here on."""
-
-    revision: int
-    """Higher than every revision that the partition gave out before."""
-    spec: QueueSpec
-    labels: dict[str, str]
-
-
-class QueueUnchanged(Event, kw_only=True):
-    """What a command asks of a queue's declaration is so already."""
-
-    revision: int = 0
-    """The declaration's revision; 0 if there is none."""
-
-
-class QueueDeleted(Event, kw_only=True):
-    """The queue's declaration is deleted: it has the defaults again. Its jobs stay."""
 
 
 class CommandRejected(Event, kw_only=True):

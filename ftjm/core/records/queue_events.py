@@ -1,0 +1,35 @@
+"""Events of a queue as a whole: paused, resumed, declared. `events.py` lists them with all others."""
+
+from ftjm.core.records.event import Event
+from ftjm.core.state.queues import QueueSpec
+
+
+class QueuePaused(Event, kw_only=True):
+    """No attempt of the queue's jobs starts from here on. A queue that was paused has the new reason."""
+
+    reason: str = ""
+    """For people."""
+
+
+class QueueResumed(Event, kw_only=True):
+    """The queue's jobs start again. It may not have been paused."""
+
+
+class QueueApplied(Event, kw_only=True):
+    """The queue is declared, or its declaration is changed. It holds for every attempt that starts from here on."""
+
+    revision: int
+    """Higher than every revision that the partition gave out before."""
+    spec: QueueSpec
+    labels: dict[str, str]
+
+
+class QueueUnchanged(Event, kw_only=True):
+    """What a command asks of a queue's declaration is so already."""
+
+    revision: int = 0
+    """The declaration's revision; 0 if there is none."""
+
+
+class QueueDeleted(Event, kw_only=True):
+    """The queue's declaration is deleted: it has the defaults again. Its jobs stay."""
