@@ -36,6 +36,7 @@ TECHNOLOGIES = {
     "rocksdict": ("ftjm/adapters/rocksdb.py",),
     "fastavro": ("ftjm/adapters/avro/codec.py", "ftjm/adapters/files/archive.py"),
     "fsspec": ("ftjm/adapters/files/folder.py",),
+    "cronsim": ("ftjm/adapters/calendar/cron.py",),
     "tzdata": ("ftjm/adapters/calendar/time_zone.py",),
     "zoneinfo": ("ftjm/adapters/calendar/time_zone.py",),  # elsewhere it would read the host's time zones
     "prometheus_client": ("ftjm/telemetry/*.py", "ftjm/*/metrics.py"),
