@@ -264,10 +264,10 @@ class Reader:
         """How many READY jobs of the queue are served before this one, counted up to `AHEAD_MAX`."""
         line = f"queue = ? AND state = {JobState.READY.value}"
         query = (
-            f"SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {line} AND priority > ? UNION ALL "
-            f"SELECT 1 FROM jobs WHERE {line} AND priority = ? AND place < ? LIMIT ?)"
+            f"SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {line} AND score < ? UNION ALL "
+            f"SELECT 1 FROM jobs WHERE {line} AND score = ? AND place < ? LIMIT ?)"
         )
-        values = (queue, job.priority, queue, job.priority, job.order, AHEAD_MAX)
+        values = (queue, job.score, queue, job.score, job.order, AHEAD_MAX)
         return int(self._db.execute(query, values).fetchone()[0])
 
     # -- queues and partitions

@@ -161,7 +161,8 @@ def _plan_limits(client: Client, queues: tuple[str, ...], until: float) -> None:
     for _ in range(draw.randint(1, 3)):
         at, queue = draw.uniform(0, until * 0.8), draw.choice(queues)
         limit, rate = draw.choice((0, 1, 1, 2)), draw.choice((0, 2, 5))
-        spec = QueueSpec(concurrency=limit, rate_limit=rate, rate_per_ms=1_000, rate_burst=draw.randint(1, 3))
+        ageing = draw.choice((1, 100, 60_000))
+        spec = QueueSpec(limit, rate, 1_000, draw.randint(1, 3), ageing)
         client.ask(c.ApplyQueue(queue=queue, spec=spec), at)
         if draw.random() < 0.3:
             client.ask(c.DeleteQueue(queue=queue), at + draw.uniform(500, 3_000))

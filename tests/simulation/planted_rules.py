@@ -5,13 +5,14 @@ from unittest.mock import patch
 
 import msgspec
 
-from ftjm.core import placement, queue_gates
-from ftjm.core.decide import attempts, sessions
+from ftjm.core import ageing, placement, queue_gates
+from ftjm.core.decide import attempts, processes, sessions
 from ftjm.core.decide import handlers as decide
 from ftjm.core.decide.timers import decide_timer
 from ftjm.core.evolve import attempts as evolve_attempts
 from ftjm.core.placement import Placement, match
 from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
 from ftjm.core.state.model import FailureReason, Job, Timer, TimerKind
 from ftjm.core.state.state import State
 from ftjm.engine import batch
@@ -56,6 +57,19 @@ def a_rate_begins_anew_with_each_owner() -> list[Patch]:
 
     real = Partition.lead
     return [patch.object(Partition, "lead", lead)]
+
+
+@planted
+def waiting_makes_no_difference() -> list[Patch]:
+    return [patch.object(ageing, "score", lambda _finalized, _declaration, job: -job.priority)]
+
+
+@planted
+def a_changed_ageing_leaves_waiting_jobs_where_they_are() -> list[Patch]:
+    def nothing(_state: State, queue: str, _start: bytes, _most: int) -> e.QueueReordered:
+        return e.QueueReordered(queue=queue, jobs=[], next_key=b"")
+
+    return [patch.object(processes, "_reorder", nothing)]
 
 
 @planted

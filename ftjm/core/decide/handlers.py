@@ -12,6 +12,7 @@ same state, command and time give the same events in every process. `evolve` is 
 | a timer is due | `timers` |
 | a worker's session ends | `sessions` |
 | a command needs what the cluster does not know yet, or an upgrade is finalised | `upgrades` |
+| a process has a slice to do | `processes` |
 | a slot is free | `ftjm.core.placement` |
 """
 

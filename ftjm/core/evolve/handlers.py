@@ -63,6 +63,7 @@ _HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
     e.QueueApplied: queues.applied,
     e.QueueUnchanged: queues.unchanged,
     e.QueueDeleted: queues.deleted,
+    e.QueueReordered: jobs.reordered,
     e.CommandRejected: commands.rejected,
     e.CommandForwarded: commands.forwarded,
     e.ForwardReceived: commands.forward_received,

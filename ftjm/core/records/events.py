@@ -13,6 +13,7 @@ from ftjm.core.records.event import Event as Event  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueApplied as QueueApplied  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueDeleted as QueueDeleted  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueuePaused as QueuePaused  # noqa: PLC0414
+from ftjm.core.records.queue_events import QueueReordered as QueueReordered  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueResumed as QueueResumed  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueUnchanged as QueueUnchanged  # noqa: PLC0414
 from ftjm.core.state.model import FailureReason, JobSpec, StopReason
@@ -314,6 +315,7 @@ EVENTS: tuple[type[Event], ...] = (
     QueueApplied,
     QueueUnchanged,
     QueueDeleted,
+    QueueReordered,
     CommandRejected,
     CommandForwarded,
     ForwardReceived,

@@ -23,6 +23,7 @@ from ftjm.core.records.events import (
     QueueApplied,
     QueueDeleted,
     QueuePaused,
+    QueueReordered,
     QueueResumed,
     QueueUnchanged,
 )
@@ -51,7 +52,7 @@ class Addition(NamedTuple):
     """The field's name, with dots where it is a field of a nested record (`spec.gpus`); empty for the record itself."""
 
 
-_QUEUES = (ApplyQueue, DeleteQueue, QueueApplied, QueueUnchanged, QueueDeleted)
+_QUEUES = (ApplyQueue, DeleteQueue, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered)
 
 ADDITIONS: tuple[Addition, ...] = (
     Addition(AHEAD_LEVEL, AttemptDispatched, "ahead"),

@@ -33,3 +33,12 @@ class QueueUnchanged(Event, kw_only=True):
 
 class QueueDeleted(Event, kw_only=True):
     """The queue's declaration is deleted: it has the defaults again. Its jobs stay."""
+
+
+class QueueReordered(Event, kw_only=True):
+    """Waiting jobs have the place in their queue that they would get if they came now: one slice of a process."""
+
+    jobs: list[str]
+    """Each as `queue/job_id`. `queue` of the event is empty if the process goes through all queues."""
+    next_key: bytes
+    """Where the next slice begins in the ready queue; empty after the last slice."""

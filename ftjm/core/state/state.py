@@ -19,10 +19,11 @@ from hashlib import blake2b
 
 from ftjm.core.state.model import Checkpoint, Finalized, Job, JobSpec, Outcome, Peer, Session, Timer, TimerKind
 from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.processes import Process, ProcessKind
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes, Rows
-from ftjm.core.state.tables import FINALIZED_KEY, outbox_key, ready_key, timer_key
+from ftjm.core.state.tables import FINALIZED_KEY, outbox_key, process_key, ready_key, timer_key
 from ftjm.core.state.view import CHECKPOINT, COMMAND_ID, HELD, OUTCOME, SPEC, StateView
 
 
@@ -93,6 +94,15 @@ class State(StateView):
         self.finalized = finalized
         self._changes[FINALIZED_KEY] = encode(finalized)
 
+    def save_process(self, kind: ProcessKind, name: str, process: Process) -> None:
+        """Begin a process, or write how far it has come."""
+        self._has_processes = True
+        self._changes[process_key(kind, name)] = encode(process)
+
+    def drop_process(self, kind: ProcessKind, name: str) -> None:
+        """End a process."""
+        self._changes[process_key(kind, name)] = None
+
     def save_spec(self, key: str, spec: JobSpec) -> None:
         """Write a job's spec."""
         self._specs.pop(key, None)
@@ -139,17 +149,17 @@ class State(StateView):
         else:
             self._changes[key] = None
 
-    def add_ready(self, queue: str, job_id: str, priority: int, order: int) -> None:
+    def add_ready(self, queue: str, job_id: str, score: int, order: int) -> None:
         """Put a job into its queue's ready queue."""
-        key = ready_key(queue, priority, order)
+        key = ready_key(queue, score, order)
         self._insert(key, job_id.encode())
-        heads = self._heads.get(queue)
-        if heads is not None:
-            heads[priority] = min(heads.get(priority, key), key)
+        head = self._heads.get(queue)
+        if head is not None and key < head:
+            self._heads[queue] = key
 
-    def remove_ready(self, queue: str, priority: int, order: int) -> None:
+    def remove_ready(self, queue: str, score: int, order: int) -> None:
         """Take a job out of its queue's ready queue."""
-        self._remove(ready_key(queue, priority, order))
+        self._remove(ready_key(queue, score, order))
 
     def set_timer(self, timer: Timer) -> None:
         """Set a timer."""

@@ -22,6 +22,7 @@ CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
     e.JobStopRequested: COMMAND | TIMER,
     e.AttemptDispatched: frozenset({e.Cause.OFFER}),
     e.WorkerLost: frozenset({e.Cause.LAPSE}),
+    e.QueueReordered: frozenset({e.Cause.CONTINUATION}),
     e.UpgradeFinalized: frozenset({e.Cause.UPGRADE}),
 }
 """The causes that each type of event may have."""
