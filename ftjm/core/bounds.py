@@ -27,6 +27,7 @@ from ftjm.core.names import NAME as NAME_PATTERN
 from ftjm.core.records import commands as c
 from ftjm.core.records import messages as m
 from ftjm.core.state.model import JobSpec
+from ftjm.core.state.processes import JobFilter
 from ftjm.core.state.queues import QueueSpec
 
 SHOWN_MAX = 130
@@ -171,12 +172,19 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "rate_burst": number(1, limits.RATE_MAX),
         "ageing_ms": number(1, limits.AGEING_MS_MAX),
     },
+    JobFilter: {
+        "states": items(limits.LABELS_MAX, text(40)),
+        "labels": pairs(limits.LABELS_MAX, _WORD),
+        "submitted_after": TIME,
+        "submitted_before": TIME,
+    },
     c.SubmitJob: _COMMAND | {"spec": struct(JobSpec)},
     c.AwaitJob: _COMMAND | {"spec": struct(JobSpec)},
     c.CancelJob: _COMMAND | {"reason": REASON},
     c.HoldJob: _COMMAND | {"reason": REASON},
     c.ReleaseJob: _COMMAND,
     c.RerunJob: _COMMAND | {"reason": REASON},
+    c.PrioritizeJob: _COMMAND | {"priority": number(0, limits.PRIORITY_MAX)},
     c.PauseQueue: _COMMAND | {"job_id": NO_JOB, "reason": REASON},
     c.ResumeQueue: _COMMAND | {"job_id": NO_JOB},
     c.ApplyQueue: _COMMAND
@@ -187,6 +195,14 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "expected_revision": number(c.ANY_REVISION, limits.COUNT_MAX),
     },
     c.DeleteQueue: _COMMAND | {"job_id": NO_JOB, "expected_revision": number(c.ANY_REVISION, limits.COUNT_MAX)},
+    c.BulkJobs: _COMMAND
+    | {
+        "job_id": NO_JOB,
+        "filter": struct(JobFilter),
+        "reason": REASON,
+        "priority": number(0, limits.PRIORITY_MAX),
+    },
+    c.StopBulk: _COMMAND | {"job_id": NO_JOB, "bulk": NAME},
     c.StartAttempt: _REPORT | {"started_at": TIME_OF_REPORT},
     c.CompleteAttempt: _END | {"result": OUTPUT},
     c.FailAttempt: _END
@@ -270,7 +286,7 @@ def _confine_fields(record: msgspec.Struct) -> str:
             continue
         for part in value if isinstance(value, list) else (value,):
             if type(part) is bound.inner and (fault := _confine_fields(part)):
-                return fault if type(part) in (JobSpec, QueueSpec) else f"{name}: {fault}"
+                return fault if type(part) in (JobSpec, QueueSpec, JobFilter) else f"{name}: {fault}"
         if bound.nearest is None:
             return f"{name}: expected {bound.expected}, but found {_shown(value)}"
         setattr(record, name, bound.nearest(value))

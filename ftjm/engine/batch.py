@@ -39,14 +39,15 @@ from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.model import Ahead, job_key
 from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.processes import Bulk
 from ftjm.core.state.state import State
 from ftjm.engine.ports import Codec, CommandRecord
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 BATCH_ROWS_MAX = 1_000
 """Bounds one write of the store, which holds the interpreter lock for as long as it takes."""
-ROWS_OF_A_CHANGE = 3
-"""Rows that a process changes with one job: those of the job and of its old and its new place."""
+ROWS_OF_A_SLICE_MIN = 20
+"""With less room in the batch, a process waits for the next one."""
 DISPATCHES_MAX = 500
 REJECTED_TEXT_MAX = 4_000
 OUT_OF_TURN = "OUT_OF_TURN"
@@ -152,15 +153,21 @@ class Batch:
         return consumed
 
     def _advance_a_process(self) -> None:
-        """Do one slice of one process, in turns. While there is one, the next batch is due at once."""
-        under_way = self._state.processes()
-        room = (BATCH_ROWS_MAX - self._state.size) // ROWS_OF_A_CHANGE
-        if not under_way or room <= 0:
-            self.more_at = self.now if under_way else None
-            return
-        kind, name = under_way[self._state.position.batch_no % len(under_way)]
-        self._record(next_slice(self._state, kind, name, room), e.Cause.CONTINUATION, f"{kind.name}/{name}")
-        self.more_at = self.now if self._state.processes() else None
+        """Do one slice of one process, in turns. While there is one, the next batch is due at once.
+
+        A process that this batch has begun waits for the next one: a slice reads rows, and those that the batch has
+        changed are not written yet.
+        """
+        state = self._state
+        under_way = [one for one in state.processes() if state.process(*one) is not None]
+        rows = BATCH_ROWS_MAX - state.size
+        if under_way and rows > ROWS_OF_A_SLICE_MIN:
+            kind, name = under_way[state.position.batch_no % len(under_way)]
+            process = state.process(kind, name)
+            actor = process.actor if isinstance(process, Bulk) else ""
+            events = next_slice(state, kind, name, rows, self.now, self._policy)
+            self._record(events, e.Cause.CONTINUATION, f"{kind.name}/{name}", actor)
+        self.more_at = self.now if state.has_processes else None
 
     def _take_command(self, record: CommandRecord) -> None:
         """Decide a command. It leads to at least one event, whose `cause_ref` is the command's offset."""

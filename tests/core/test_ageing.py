@@ -20,6 +20,7 @@ from ftjm.core.state.processes import ProcessKind
 from ftjm.core.state.queues import AGEING_MS, QueueDeclaration, QueueSpec
 from tests.core.story import (
     NOW,
+    POLICY,
     Story,
     attempt_failed,
     declined,
@@ -45,10 +46,10 @@ def line(story: Story, queue: str = "q") -> list[str]:
     return [job_id for _, _, job_id in story.state.ready(queue)]
 
 
-def advance(story: Story, room: int = 1_000) -> e.QueueReordered:
+def advance(story: Story, rows: int = 1_000) -> e.QueueReordered:
     """Do the next slice of the only process."""
     ((kind, name),) = story.state.processes()
-    (event,) = next_slice(story.state, kind, name, room)
+    (event,) = next_slice(story.state, kind, name, rows, NOW, POLICY)
     assert isinstance(event, e.QueueReordered)
     evolve(story.state, event)
     story.written()
@@ -166,7 +167,7 @@ def test_a_changed_ageing_reorders_those_that_wait_slice_by_slice():
 
 def test_a_slice_changes_no_more_than_the_batch_has_room_for():
     story = waiting(20).when(apply(ageing_ms=1))
-    assert len(advance(story, room=3).jobs) == 3
+    assert len(advance(story, rows=9).jobs) == 3
 
 
 def test_a_slice_looks_at_no_more_jobs_than_it_may(monkeypatch: Any):

@@ -27,6 +27,7 @@ from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes
 from ftjm.core.state.state import State
 from ftjm.core.state.tables import (
+    BULK_RESULTS,
     FINALIZED,
     MIGRATION,
     OUTBOX,
@@ -45,7 +46,7 @@ from tests.core import version_3
 from tests.core.consistency import all_rows, check_state
 from tests.engine.world import World
 
-LATER = (MIGRATION, FINALIZED, QUEUE_STATUS, QUEUE_DECLARATIONS, QUEUE_RATES, PROCESSES)
+LATER = (MIGRATION, FINALIZED, QUEUE_STATUS, QUEUE_DECLARATIONS, QUEUE_RATES, PROCESSES, BULK_RESULTS)
 """Tables that programs of the oldest version did not have."""
 
 

@@ -8,6 +8,7 @@ same state, command and time give the same events in every process. `evolve` is 
 | a job is submitted, or its outcome asked for | `submissions` |
 | a job is cancelled, held, released or run again | `jobs` |
 | a queue is paused, resumed or declared | `queues` |
+| many jobs are changed by one request | `bulk` |
 | a worker reports about an attempt | `attempts` |
 | a timer is due | `timers` |
 | a worker's session ends | `sessions` |
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ftjm.core.bounds import confine
-from ftjm.core.decide import attempts, jobs, queues, upgrades
+from ftjm.core.decide import attempts, bulk, jobs, queues, upgrades
 from ftjm.core.decide.decision import Events, Policy, Rejected
 from ftjm.core.decide.submissions import await_outcome, submit
 from ftjm.core.identity import partition_for
@@ -67,10 +68,13 @@ _HANDLERS: dict[type[c.Command], Callable[[StateView, Any, int, Policy], Events 
     c.HoldJob: jobs.hold,
     c.ReleaseJob: jobs.release,
     c.RerunJob: jobs.rerun,
+    c.PrioritizeJob: jobs.prioritize,
     c.PauseQueue: queues.pause,
     c.ResumeQueue: queues.resume,
     c.ApplyQueue: queues.apply,
     c.DeleteQueue: queues.delete,
+    c.BulkJobs: bulk.begin,
+    c.StopBulk: bulk.stop,
     c.StartAttempt: attempts.start,
     c.CompleteAttempt: attempts.complete,
     c.FailAttempt: attempts.fail,

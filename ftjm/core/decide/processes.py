@@ -4,27 +4,32 @@ A slice is bounded in what it reads and in what it changes, so that it never del
 """
 
 from ftjm.core import ageing
-from ftjm.core.decide.decision import Events
+from ftjm.core.decide import bulk
+from ftjm.core.decide.decision import Events, Policy
 from ftjm.core.records import events as e
-from ftjm.core.state.processes import ProcessKind
+from ftjm.core.state.processes import Bulk, ProcessKind
 from ftjm.core.state.view import StateView
 
 CHANGED_MAX = 250
 """Jobs that a slice changes."""
 LOOKED_MAX = 1_000
 """Jobs that a slice looks at."""
+ROWS_OF_A_CHANGE = 3
+"""Rows that a change of a job's place writes: the job's, and those of its old and its new place."""
 
 
-def next_slice(state: StateView, kind: ProcessKind, name: str, room: int) -> Events:
+def next_slice(state: StateView, kind: ProcessKind, name: str, rows: int, now: int, policy: Policy) -> Events:
     """The events of a process's next slice: at least one, since it records how far the process has come.
 
     Args:
-        room: how many jobs the batch may change yet.
+        rows: how many rows the batch may change yet.
+        now: the batch's time, ms.
     """
-    assert kind is ProcessKind.REORDER
     process = state.process(kind, name)
     assert process is not None
-    return [_reorder(state, name, process.next_key, min(CHANGED_MAX, room))]
+    if isinstance(process, Bulk):
+        return bulk.next_slice(state, name, process, rows, now, policy)
+    return [_reorder(state, name, process.next_key, min(CHANGED_MAX, rows // ROWS_OF_A_CHANGE))]
 
 
 def _reorder(state: StateView, queue: str, start: bytes, most: int) -> e.QueueReordered:

@@ -148,6 +148,16 @@ def rerun(state: State, event: e.JobRerun, key: str) -> None:
     state.set_timer(Timer(event.at + COMMAND_ID_MEMORY_MS, TimerKind.COMMAND_ID, event.command_id))
 
 
+def prioritized(state: State, event: e.JobPrioritized, key: str) -> None:
+    """The job has another priority. One that waits gets another place in its queue."""
+    job = existing_job(state, event, key)
+    assert job.state in LIFECYCLE[type(event)]
+    job.priority = event.priority
+    if job.state is JobState.READY:
+        _place(state, event.queue, event.job_id, job)
+    state.save_job(key, job)
+
+
 def forgotten(state: State, event: e.JobForgotten, key: str) -> None:
     """The ended job is removed from the store with all its rows."""
     job = existing_job(state, event, key)
@@ -165,16 +175,21 @@ def reordered(state: State, event: e.QueueReordered, _key: str) -> None:
         assert job is not None
         assert job.state is JobState.READY, f"{key} does not wait for a slot"
         queue, _, job_id = key.partition("/")
-        state.remove_ready(queue, job.score, job.order)
         job.eligible_at = ageing.eligible_since(job, job.ready_at)
-        job.score = ageing.score(state.finalized, state.declaration(queue), job)
-        state.add_ready(queue, job_id, job.score, job.order)
+        _place(state, queue, job_id, job)
         state.save_job(key, job)
     assert state.process(ProcessKind.REORDER, event.queue) is not None
     if event.next_key:
         state.save_process(ProcessKind.REORDER, event.queue, Reorder(event.next_key))
     else:
         state.drop_process(ProcessKind.REORDER, event.queue)
+
+
+def _place(state: State, queue: str, job_id: str, job: Job) -> None:
+    """Give a waiting job the place that follows from its row and from its queue's ageing."""
+    state.remove_ready(queue, job.score, job.order)
+    job.score = ageing.score(state.finalized, state.declaration(queue), job)
+    state.add_ready(queue, job_id, job.score, job.order)
 
 
 def _add_waiter(job: Job, event: e.Event) -> None:

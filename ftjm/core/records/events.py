@@ -10,6 +10,9 @@ import msgspec
 
 from ftjm.core.records.event import Cause as Cause  # noqa: PLC0414  (other files find them with the events)
 from ftjm.core.records.event import Event as Event  # noqa: PLC0414
+from ftjm.core.records.queue_events import BulkAdvanced as BulkAdvanced  # noqa: PLC0414
+from ftjm.core.records.queue_events import BulkBegun as BulkBegun  # noqa: PLC0414
+from ftjm.core.records.queue_events import BulkStopped as BulkStopped  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueApplied as QueueApplied  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueDeleted as QueueDeleted  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueuePaused as QueuePaused  # noqa: PLC0414
@@ -92,6 +95,12 @@ class JobRerun(Event, kw_only=True):
     """Names the request, which is carried out only once: `queue/job_id/submitted_at/command_id` (earlier: the last)."""
     reason: str = ""
     """The reason that the user gave."""
+
+
+class JobPrioritized(Event, kw_only=True):
+    """The job's priority is changed."""
+
+    priority: int
 
 
 class JobForgotten(Event, kw_only=True):
@@ -300,6 +309,7 @@ EVENTS: tuple[type[Event], ...] = (
     JobCancelled,
     JobFailed,
     JobRerun,
+    JobPrioritized,
     JobForgotten,
     AttemptDispatched,
     AttemptStarted,
@@ -316,6 +326,9 @@ EVENTS: tuple[type[Event], ...] = (
     QueueUnchanged,
     QueueDeleted,
     QueueReordered,
+    BulkBegun,
+    BulkAdvanced,
+    BulkStopped,
     CommandRejected,
     CommandForwarded,
     ForwardReceived,

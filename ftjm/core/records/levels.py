@@ -17,9 +17,21 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ftjm.core.records.commands import ApplyQueue, DeleteQueue, PauseQueue, ResumeQueue
+from ftjm.core.records.commands import (
+    ApplyQueue,
+    BulkJobs,
+    DeleteQueue,
+    PauseQueue,
+    PrioritizeJob,
+    ResumeQueue,
+    StopBulk,
+)
 from ftjm.core.records.events import (
     AttemptDispatched,
+    BulkAdvanced,
+    BulkBegun,
+    BulkStopped,
+    JobPrioritized,
     QueueApplied,
     QueueDeleted,
     QueuePaused,
@@ -38,7 +50,7 @@ AHEAD_LEVEL = 2
 PAUSE_LEVEL = 3
 """The level from which on a queue can be paused."""
 QUEUE_LEVEL = 4
-"""The level from which on a queue can be declared."""
+"""The level from which on a queue can be declared, and many jobs changed by one request."""
 UNANNOUNCED = 0
 """The level of a member that announces none: its build is older than levels are."""
 
@@ -53,13 +65,14 @@ class Addition(NamedTuple):
 
 
 _QUEUES = (ApplyQueue, DeleteQueue, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered)
+_BULK = (BulkJobs, StopBulk, BulkBegun, BulkAdvanced, BulkStopped, PrioritizeJob, JobPrioritized)
 
 ADDITIONS: tuple[Addition, ...] = (
     Addition(AHEAD_LEVEL, AttemptDispatched, "ahead"),
     Addition(AHEAD_LEVEL, SlotOffer, "ahead"),
     *(Addition(PAUSE_LEVEL, record) for record in (PauseQueue, ResumeQueue, QueuePaused, QueueResumed)),
     Addition(PAUSE_LEVEL, QueueDemand, "paused"),
-    *(Addition(QUEUE_LEVEL, record) for record in _QUEUES),
+    *(Addition(QUEUE_LEVEL, record) for record in (*_QUEUES, *_BULK)),
     Addition(QUEUE_LEVEL, QueueDemand, "limited"),
 )
 

@@ -19,11 +19,11 @@ from hashlib import blake2b
 
 from ftjm.core.state.model import Checkpoint, Finalized, Job, JobSpec, Outcome, Peer, Session, Timer, TimerKind
 from ftjm.core.state.outbox import OutboxMessage
-from ftjm.core.state.processes import Process, ProcessKind
+from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes, Rows
-from ftjm.core.state.tables import FINALIZED_KEY, outbox_key, process_key, ready_key, timer_key
+from ftjm.core.state.tables import BULK_RESULTS, FINALIZED_KEY, outbox_key, process_key, ready_key, timer_key
 from ftjm.core.state.view import CHECKPOINT, COMMAND_ID, HELD, OUTCOME, SPEC, StateView
 
 
@@ -34,6 +34,8 @@ class State(StateView):
         super().__init__(rows)
         self._fresh: set[bytes] = set()
         """Keys that the batch inserted and that the store does not have."""
+        self._processes_changed: dict[tuple[ProcessKind, str], bool] = {}
+        """Processes that the batch has begun or advanced, and (False) those that it has ended."""
         self.pushed: list[tuple[int, OutboxMessage]] = []
         """Outbox messages of the batch with their numbers, to be sent once it is committed."""
         # Attributes, as those of `StateView` that read.
@@ -96,12 +98,28 @@ class State(StateView):
 
     def save_process(self, kind: ProcessKind, name: str, process: Process) -> None:
         """Begin a process, or write how far it has come."""
-        self._has_processes = True
+        self._processes_changed[kind, name] = True
         self._changes[process_key(kind, name)] = encode(process)
 
     def drop_process(self, kind: ProcessKind, name: str) -> None:
         """End a process."""
+        self._processes_changed[kind, name] = False
         self._changes[process_key(kind, name)] = None
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether a process is under way behind what the batch has changed so far."""
+        changed = self._processes_changed
+        return any(changed.values()) or any(changed.get(name, True) for name in self.processes())
+
+    def save_bulk_result(self, name: str, result: Bulk) -> None:
+        """Write what has become of a bulk request."""
+        self._changes[BULK_RESULTS.prefix + name.encode()] = encode(result)
+
+    def drop_bulk_result(self, name: str) -> None:
+        """Delete what has become of a bulk request, if it is there."""
+        if self._get(key := BULK_RESULTS.prefix + name.encode()) is not None:
+            self._changes[key] = None
 
     def save_spec(self, key: str, spec: JobSpec) -> None:
         """Write a job's spec."""
@@ -221,5 +239,8 @@ class State(StateView):
         self._changes = {}
         self._fresh = set()
         self.pushed = []
+        if self._processes_changed:
+            self._processes_changed = {}
+            self._processes = None
         for cache in self._caches:
             cache.written()

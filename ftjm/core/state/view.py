@@ -110,8 +110,8 @@ class StateView:
         self._changes: dict[bytes, bytes | None] = {}
         self._heads: dict[str, bytes] = {}
         """The key from which the ready queue is read, by queue; that behind the line if no job of it is READY."""
-        self._has_processes: bool | None = None
-        """Whether a process may be under way; None if that was not looked at yet."""
+        self._processes: dict[tuple[ProcessKind, str], None] | None = None
+        """What `processes` returns; None if the rows were not read yet."""
         self._open: dict[str, Session] = {}
         self._timer_head = TIMER
         """The key from which timers are read: none that may fire is set before it."""
@@ -216,13 +216,18 @@ class StateView:
             name, _, _ = key[1:].partition(b"\0")
             yield key, job_key(name.decode(), job_id.decode())
 
+    def job_keys(self, queue: str, start: str) -> Iterator[str]:
+        """Keys of a queue's jobs by their ids, from the id `start` on."""
+        first = JOBS.prefix + job_key(queue, "").encode()
+        for key, _ in self.scan(first + start.encode(), first_key_after(first)):
+            yield key[1:].decode()
+
     def processes(self) -> list[tuple[ProcessKind, str]]:
-        """Kinds and names of the processes that are under way."""
-        if self._has_processes is False:
-            return []
-        found = [(ProcessKind(key[1]), key[2:].decode()) for key, _ in self.scan(PROCESSES.prefix, PROCESSES.end)]
-        self._has_processes = bool(found)
-        return found
+        """Kinds and names of the processes that were under way behind the last batch that was written."""
+        if self._processes is None:
+            found = self.rows.scan(PROCESSES.prefix, PROCESSES.end)
+            self._processes = {(ProcessKind(key[1]), key[2:].decode()): None for key, _ in found}
+        return list(self._processes)
 
     def has_timer(self, timer: Timer) -> bool:
         """Whether the timer is set."""

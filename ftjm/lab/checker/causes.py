@@ -14,15 +14,21 @@ COMMAND, TIMER = frozenset({e.Cause.COMMAND}), frozenset({e.Cause.TIMER})
 LOSS = frozenset({e.Cause.COMMAND, e.Cause.LAPSE})
 """A worker reports the loss (command), or its session falls silent (lapse). No timer ends an attempt."""
 
+CONTINUATION = frozenset({e.Cause.CONTINUATION})
+"""A slice of a process; `bulk_requests.py` judges which."""
+
 CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
     **dict.fromkeys(e.EVENTS, COMMAND),
-    **dict.fromkeys((e.JobQueued, e.JobForgotten, e.WorkerForgotten, e.CommandIdForgotten), TIMER),
-    **dict.fromkeys((e.AttemptLost, e.JobHeld, e.JobCancelled), LOSS),
+    **dict.fromkeys((e.JobQueued, e.WorkerForgotten, e.CommandIdForgotten), TIMER),
+    **dict.fromkeys((e.JobReleased, e.JobRerun, e.JobPrioritized), COMMAND | CONTINUATION),
+    **dict.fromkeys((e.QueueReordered, e.BulkAdvanced), CONTINUATION),
+    e.AttemptLost: LOSS,
+    **dict.fromkeys((e.JobHeld, e.JobCancelled), LOSS | CONTINUATION),
     e.JobFailed: LOSS | TIMER,
-    e.JobStopRequested: COMMAND | TIMER,
+    e.JobForgotten: TIMER | CONTINUATION,
+    e.JobStopRequested: COMMAND | TIMER | CONTINUATION,
     e.AttemptDispatched: frozenset({e.Cause.OFFER}),
     e.WorkerLost: frozenset({e.Cause.LAPSE}),
-    e.QueueReordered: frozenset({e.Cause.CONTINUATION}),
     e.UpgradeFinalized: frozenset({e.Cause.UPGRADE}),
 }
 """The causes that each type of event may have."""

@@ -184,6 +184,8 @@ class CheckedJob:
                 self.deadline_at = event.deadline_at
             case e.JobStopRequested():
                 self.stopping, self.deadline_at = event.reason, 0
+            case e.JobPrioritized():
+                self.terms = self.terms._replace(priority=event.priority)
             case e.AttemptDispatched():
                 self.attempt, self.session, self.attempt_open = event.attempt, event.session, True
                 self.unstarted = event.ahead

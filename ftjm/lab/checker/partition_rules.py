@@ -19,6 +19,7 @@ from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import AHEAD_LEVEL, FIRST_LEVEL
 from ftjm.core.state.model import JobState, StopReason, job_key
+from ftjm.lab.checker.bulk_requests import BulkRequests
 from ftjm.lab.checker.evidence import Evidence
 from ftjm.lab.checker.intervals import uncovered
 from ftjm.lab.checker.job import OUTCOMES, CheckedJob
@@ -55,6 +56,7 @@ class PartitionRules:
         self._evidence = evidence
         self._batch_no = 1
         self._waiting = WaitingJobs()
+        self._bulk = BulkRequests()
         self._timers: LazyHeap[_Timer] = LazyHeap(_Timer.counts)
         self._attempts: Counter[str] = Counter()
         """Number of open attempts, by session."""
@@ -79,6 +81,7 @@ class PartitionRules:
 
     def take_job_event(self, name: JobName, job: CheckedJob, event: e.Event) -> Iterator[Violation]:
         """Judge an event of a job by the state before the event, and apply it."""
+        yield from self._bulk.take_job_event(name, job, event)
         if isinstance(event, e.AttemptDispatched):
             yield from self._check_deadline(job, event)
             yield from self._queue_limits.attempt_started(event)
@@ -128,6 +131,9 @@ class PartitionRules:
             case _:
                 yield from self._queue_limits.take(event)
                 yield from self._waiting.take(event)
+                yield from self._bulk.take(event, self._waiting.newest_rank)
+                if isinstance(event, e.BulkBegun):
+                    yield from self._carried_out.add(f"{event.queue}/{event.bulk}", event.at)
 
     def check_refusal(self, event: e.CommandRejected, command: c.Command | None) -> Iterator[Violation]:
         """Judge a refusal as repeated. `command` is the refused command; `None` where that is not known."""
@@ -187,7 +193,7 @@ class PartitionRules:
         match event:
             case e.JobQueued():
                 due_at = job.waits_until
-            case e.JobForgotten():
+            case e.JobForgotten() if event.cause is not e.Cause.CONTINUATION:
                 due_at = job.forget_at
             case e.JobStopRequested(reason=StopReason.DEADLINE):
                 due_at = job.deadline_at

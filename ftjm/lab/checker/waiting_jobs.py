@@ -44,6 +44,11 @@ class WaitingJobs:
         self._ages = False
         """Whether the partition's level knows ageing."""
 
+    @property
+    def newest_rank(self) -> int:
+        """The rank of the newest run."""
+        return self._serial
+
     def take(self, event: e.Event) -> Iterator[Violation]:
         """Judge and apply an event that belongs to no single job."""
         match event:
