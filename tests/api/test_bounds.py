@@ -41,7 +41,8 @@ from ftjm.readmodel.tables import Tables
 from ftjm.runtime import config
 from ftjm.runtime.durations import format_time, parse_time
 from ftjm.specs import json_text
-from ftjm.specs.job import PROBLEMS_MAX, InvalidJobError, parse_job
+from ftjm.specs.job import InvalidJobError, parse_job
+from ftjm.specs.problems import PROBLEMS_MAX
 from tests.readmodel.generated import write_jobs
 from tests.readmodel.test_paging import pages
 
@@ -118,14 +119,14 @@ def test_a_large_body_is_checked_beside_the_event_loop(
         threads.append(threading.current_thread().name)
         return parse_job(*arguments)
 
-    decode = json_text.decode_job
+    decode = json_text.decode_item
 
     def decoded(*arguments: Any) -> Any:
         threads.append(threading.current_thread().name)
         return decode(*arguments)
 
     monkeypatch.setattr(commands, "parse_job", checked)
-    monkeypatch.setattr(routing, "decode_job", decoded)
+    monkeypatch.setattr(routing, "decode_item", decoded)
     status, problem = post(tmp_path, msgspec.json.encode(LARGE[which]))
     assert (status, bool(problem["errors"])) == (422, True)
     assert len(threads) == 2

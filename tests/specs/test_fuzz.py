@@ -17,7 +17,7 @@ from ftjm.runtime.durations import parse_duration, parse_time
 from ftjm.runtime.errors import UsageError
 from ftjm.specs.files import InvalidFileError, JobFile, _reader_of
 from ftjm.specs.job import InvalidJobError, JobFields, parse_job
-from ftjm.specs.json_text import decode_job, decode_value
+from ftjm.specs.json_text import decode_item, decode_value
 from ftjm.specs.written import UnreadableError
 from tests.fuzzing import fuzz, fuzz_by_seeds
 
@@ -136,7 +136,7 @@ def read(data: bytes) -> None:
             continue
         assert problems
         assert all(problem.startswith("jobs:") and len(problem) < 1_000 for problem in problems)
-    for decode in (decode_job, decode_value):
+    for decode in (decode_item, decode_value):
         with contextlib.suppress(UnreadableError, InvalidJobError):
             parse_job(decode(data))
 

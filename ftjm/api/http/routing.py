@@ -23,7 +23,7 @@ from ftjm.api.http.query_models import Query
 from ftjm.api.http.service import Service
 from ftjm.core import json_values
 from ftjm.readmodel.documents.fields import Document
-from ftjm.specs.json_text import decode_job
+from ftjm.specs.json_text import decode_item
 from ftjm.specs.written import UnreadableError
 
 SERVICE = web.AppKey("service", Service)
@@ -165,7 +165,7 @@ async def _body(operation: Operation, http: web.Request) -> tuple[Any, int]:
         detail = f"expected a body of application/json, but found {http.content_type[:100]}; set Content-Type"
         raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept": "application/json"})
     # A job is read by the rules of files of jobs. Its handler checks it field by field, with `specs.job.parse_job`.
-    read = decode_job if operation.name == "submit" else json_values.loads
+    read = decode_item if operation.name == "submit" else json_values.loads
     try:
         value = await http.app[SERVICE].check(len(raw), lambda: read(raw))
     except UnreadableError as error:
