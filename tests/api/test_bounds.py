@@ -26,6 +26,7 @@ from ftjm.api.http.routing import CheckedRequest, Handler, reply
 from ftjm.api.http.service import Service
 from ftjm.api.routes import cluster as cluster_routes
 from ftjm.api.routes import commands, events, jobs
+from ftjm.api.routes import queues as queue_routes
 from ftjm.api.server import CONNECTION_SETTINGS, Binding, application
 from ftjm.core import json_values
 from ftjm.core.records import events as e
@@ -33,6 +34,7 @@ from ftjm.core.records.messages import JobOutcome, SessionState, WorkerHeartbeat
 from ftjm.core.state.model import Job, JobSpec, JobState
 from ftjm.engine.ports import EventRecord
 from ftjm.history.jobs import Recorded
+from ftjm.readmodel import cluster as readmodel_cluster
 from ftjm.readmodel import queries
 from ftjm.readmodel.documents.job import job_summary, outcome_document
 from ftjm.readmodel.presence import Presence
@@ -276,7 +278,7 @@ def named_on_all_pages(path: Handler, service: Any, group: str, *, bytes_max: in
     seen: list[str] = []
     cursor: str | None = None
     while True:
-        query: Any = SimpleNamespace(cursor=cursor, limit=100)
+        query: Any = SimpleNamespace(cursor=cursor, limit=100, declared=False)
         body = body_of(path, service, query)
         assert len(body) < bytes_max
         page = json.loads(body)
@@ -291,7 +293,7 @@ def test_a_page_of_queues_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -
 
     async def read(query: Any) -> Any:
         return query(SimpleNamespace(
-            queues=lambda behind, limit: [(name, {"READY": 1}, False) for name in names if name > behind][:limit],
+            queues=lambda behind, limit, declared: [(n, queue_routes.NOTHING) for n in names if n > behind][:limit],
             oldest_ready=lambda _: 0,
         ))  # fmt: skip
 
@@ -303,10 +305,10 @@ def test_a_page_of_queues_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -
         status=SimpleNamespace(),
     )
     serving = [SimpleNamespace(worker=f"{n:0100d}", slots=1, busy=0) for n in range(20)]
-    monkeypatch.setattr(cluster_routes, "workers_by_queue", lambda _: dict.fromkeys(names, serving))
-    monkeypatch.setattr(cluster_routes, "freshness_document", lambda _: None)
+    monkeypatch.setattr(readmodel_cluster, "workers_by_queue", lambda _: dict.fromkeys(names, serving))
+    monkeypatch.setattr(queue_routes, "freshness_document", lambda _: None)
     monkeypatch.setattr(cluster_routes, "PAGE_BYTES_MAX", 5_000)
-    assert named_on_all_pages(cluster_routes.queues, service, "queues", bytes_max=9_000) == names
+    assert named_on_all_pages(queue_routes.queues, service, "queues", bytes_max=9_000) == names
 
 
 def test_a_page_of_workers_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
