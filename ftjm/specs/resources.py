@@ -162,14 +162,21 @@ def parse_resource(fields: Any) -> Resource:
     return Resource(parsed.kind, parsed.metadata.name, parsed.metadata.labels or {}, kind.spec(parsed.spec))
 
 
-def document(resource: Resource) -> dict[str, Any]:
-    """A resource as users write it: the inverse of `parse_resource`."""
-    metadata: dict[str, Any] = {"name": resource.name}
+def document(kind: str, name: str, labels: Mapping[str, str], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A resource as users write it: `parse_resource` reads it.
+
+    Args:
+        kind: The resource's kind.
+        name: Its name.
+        labels: Its labels.
+        spec: The fields of its spec as users write them.
+    """
+    metadata: dict[str, Any] = {"name": name}
     return {
         "apiVersion": API_VERSION,
-        "kind": resource.kind,
-        "metadata": metadata | ({"labels": resource.labels} if resource.labels else {}),
-        "spec": queue.written(resource.spec),
+        "kind": kind,
+        "metadata": metadata | ({"labels": dict(labels)} if labels else {}),
+        "spec": dict(spec),
     }
 
 

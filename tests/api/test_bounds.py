@@ -29,6 +29,7 @@ from ftjm.api.routes import commands, events, jobs
 from ftjm.api.routes import queues as queue_routes
 from ftjm.api.server import CONNECTION_SETTINGS, Binding, application
 from ftjm.core import json_values
+from ftjm.core.queue_gates import QueueRows
 from ftjm.core.records import events as e
 from ftjm.core.records.messages import JobOutcome, SessionState, WorkerHeartbeat
 from ftjm.core.state.model import Job, JobSpec, JobState
@@ -293,7 +294,7 @@ def test_a_page_of_queues_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -
 
     async def read(query: Any) -> Any:
         return query(SimpleNamespace(
-            queues=lambda behind, limit, declared: [(n, queue_routes.NOTHING) for n in names if n > behind][:limit],
+            queues=lambda behind, limit, declared: [(n, QueueRows(*[None] * 4)) for n in names if n > behind][:limit],
             oldest_ready=lambda _: 0,
         ))  # fmt: skip
 

@@ -25,9 +25,6 @@ from ftjm.readmodel.queries import Reader
 from ftjm.specs.problems import FieldProblem
 from ftjm.specs.resources import InvalidResourceError, QueueResource, parse_resource
 
-NOTHING = QueueRows(None, None, None, None)
-"""The rows of a queue of which nothing is stored."""
-
 
 async def queues(request: CheckedRequest) -> web.StreamResponse:
     """A page of queues, by name."""
@@ -50,10 +47,10 @@ async def queue(request: CheckedRequest) -> web.StreamResponse:
     if not is_name(name):
         raise unknown_queue(name[:200])
     rows, oldest = await service.read(lambda reader: (reader.queue_rows(name), reader.oldest_ready(name)))
-    if rows == NOTHING:
+    if not any(rows):
         await service.presence_is_settled()
     document = queue_renderer(service.listener.presence, service.follower.partitions)(name, rows, oldest)
-    if rows == NOTHING and not document.workers:
+    if not (any(rows) or document.workers):
         raise unknown_queue(name)
     return reply(QueueAnswer(**msgspec.structs.asdict(document), freshness=freshness_document(service.status)))
 
