@@ -32,6 +32,7 @@ from ftjm.core.records.events import (
     QueueApplied,
     QueueDeleted,
     QueuePaused,
+    QueueReordered,
     QueueResumed,
     QueueUnchanged,
 )
@@ -47,7 +48,7 @@ RETRY_MS = 1_000
 TAKE_MAX = 100
 HELD_BYTES_MAX = 256 * 1024
 OFFSET_MAX = 1 << 62
-QUEUE_EVENTS = (QueuePaused, QueueResumed, QueueApplied, QueueUnchanged, QueueDeleted)
+QUEUE_EVENTS = (QueuePaused, QueueResumed, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered)
 """Events of a queue as a whole. Their records have no key."""
 LAST_EVENT_ID = "Last-Event-ID"
 LISTENERS = web.AppKey("listeners", set[asyncio.Task[None] | None])
