@@ -33,7 +33,7 @@ JOB_FIELDS = frozenset({"jobs", *(schema.field for schema in SCHEMAS)})
 RESERVED_LABELS = ("tenant",)
 """Labels that a later build gives a meaning."""
 NAMES_MAX = 200
-"""Fields of one resource, at the top and in its spec."""
+"""Names in a mapping of a resource, but for labels. Most may be unknown, and each costs time to word."""
 
 
 class Resource(NamedTuple):
@@ -148,9 +148,7 @@ def parse_resource(fields: Any) -> Resource:
     """
     if not isinstance(fields, Mapping):
         raise InvalidResourceError([FieldProblem((), f"expected a resource's fields, but found {shown(fields)}")])
-    if len(fields) > NAMES_MAX:
-        text = f"expected a resource's fields, but found {len(fields)} of them"
-        raise InvalidResourceError([FieldProblem((), text)])
+    _check_sizes(fields)
     kind = _kind(fields)
     problems = _in_words(fields, kind)
     try:
@@ -203,6 +201,15 @@ def _plain(schema: Any) -> Any:
     return found
 
 
+def _check_sizes(fields: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
+    """Raise InvalidResourceError if a mapping has far more names than there are fields."""
+    if path != ("metadata", "labels") and len(fields) > NAMES_MAX:
+        raise InvalidResourceError([FieldProblem(path, f"expected a resource's fields, but found {len(fields)} names")])
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and len(path) < 2:
+            _check_sizes(value, (*path, name))
+
+
 def _kind(fields: Mapping[str, Any]) -> Kind:
     """The kind that a resource names. Raises InvalidResourceError if there is no such kind."""
     named = fields.get("kind")
@@ -232,8 +239,6 @@ def _in_words(fields: Mapping[str, Any], kind: Kind) -> list[FieldProblem]:
         text = "expected what you declare, but a status is what ftjm tells; leave it out"
         found.append(FieldProblem(("status",), text))
     if isinstance(spec, Mapping):
-        if len(spec) > NAMES_MAX:
-            found.append(FieldProblem(("spec",), f"expected a spec's fields, but found {len(spec)} of them"))
         found += [
             FieldProblem(("spec", name), f"{name} is not supported yet; leave it out")
             for name in kind.to_come

@@ -267,6 +267,17 @@ def test_a_file_over_its_limit_is_refused(write):
     assert problem == f"q.yaml:1: expected at most {FILE_BYTES_MAX} bytes in a file, but found more; split it"
 
 
+@pytest.mark.parametrize("path", [(), ("metadata",), ("spec",), ("spec", "rate")], ids=".".join)
+def test_very_many_names_are_counted_and_not_told_one_by_one(path):
+    fields = queue(rate={"limit": 1, "per": "1s"})
+    inner = fields
+    for name in path:
+        inner = inner[name]
+    inner |= {f"x{n}": "y" for n in range(300)}
+    where = f"{'.'.join(path)}: " if path else ""
+    assert refused(fields) == f"{where}expected a resource's fields, but found {len(inner)} names"
+
+
 def test_many_mistakes_are_counted_and_the_first_are_shown(write):
     with pytest.raises(InvalidResourcesError) as caught:
         read_resources([write("q.json", json.dumps([3] * 50))])
