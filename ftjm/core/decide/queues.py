@@ -53,6 +53,6 @@ def _conflict(state: StateView, command: c.ApplyQueue | c.DeleteQueue) -> Reject
     expected = f"revision {command.expected_revision}" if command.expected_revision else "none"
     return Rejected(
         "CONFLICT",
-        f"queue {command.queue}: expected its declaration to be {expected}, but found {what}; it was changed "
+        f"expected the declaration of the queue to be {expected}, but found {what}; it was changed "
         f"meanwhile: compare again with `ftjm plan`",
     )
