@@ -95,7 +95,7 @@ def test_an_edit_in_between_is_a_conflict_and_the_others_are_applied(ftjm, clust
     monkeypatch.setattr(answers, "connect", after_an_edit)
     applied = ftjm("apply", "-f", "queues")
     assert (applied.exit_code, applied.stdout) == (1, "Queue etl changed\nQueue web changed\n")
-    assert "mail was refused: queue mail: expected its declaration to be revision" in applied.stderr
+    assert "mail was refused: expected the declaration of the queue to be revision" in applied.stderr
     assert "by bob@host; it was changed meanwhile: compare again with `ftjm plan` (CONFLICT)" in applied.stderr
     assert {name: spec.concurrency for name, spec in declared(cluster).items()} == {"etl": 9, "mail": 7, "web": 9}
     monkeypatch.setattr(answers, "connect", connect)
