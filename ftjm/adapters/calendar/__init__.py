@@ -1,0 +1,1 @@
+"""Time zones, cron expressions and intervals: when a schedule is due."""
