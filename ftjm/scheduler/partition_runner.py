@@ -4,6 +4,7 @@
 import threading
 import time
 
+from ftjm.adapters.calendar.calendar import LocalCalendar
 from ftjm.adapters.kafka.errors import LogError, LostPosition
 from ftjm.adapters.kafka.partition_log import KafkaWriter
 from ftjm.adapters.rocksdb import RocksStore
@@ -50,6 +51,7 @@ class Runner:
             context.partitions,
             retention_ms=int(context.settings.retention_seconds * 1000),
             inline_bytes_max=context.settings.inline_limit_bytes,
+            calendar=LocalCalendar(),
         )
         self._path = context.stores / f"partition-{number}"
         self._faults = FaultHandler(self._path, self._log, context)

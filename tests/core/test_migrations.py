@@ -33,6 +33,7 @@ from ftjm.core.state.tables import (
     QUEUE_DECLARATIONS,
     QUEUE_RATES,
     QUEUE_STATUS,
+    SCHEDULES,
     TABLES,
     load_position,
 )
@@ -110,7 +111,8 @@ class Golden:
 
 def test_the_golden_rows_hold_every_kind_of_row_and_of_message():
     golden = Golden()
-    came_later = {table.prefix for table in (MIGRATION, FINALIZED, QUEUE_STATUS, QUEUE_DECLARATIONS, QUEUE_RATES)}
+    later = (MIGRATION, FINALIZED, QUEUE_STATUS, QUEUE_DECLARATIONS, QUEUE_RATES, SCHEDULES)
+    came_later = {table.prefix for table in later}
     kinds = {table.prefix for table in TABLES} - came_later
     assert {key[:1] for key in golden.rows} == kinds
     messages = [value for key, value in golden.rows.items() if key[:1] == OUTBOX.prefix]

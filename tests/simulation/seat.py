@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ftjm.adapters.avro import codec
+from ftjm.adapters.calendar.calendar import LocalCalendar
 from ftjm.adapters.memory import MemoryStore
 from ftjm.core.decide.decision import Policy
 from ftjm.core.queue_gates import is_limited, queue_rows
@@ -67,7 +68,7 @@ class Seat:
         if why is not None:
             instance.say("discards store", number, why)
             store.clear()
-        policy = Policy(number, log.partitions, retention_ms=86_400_000)
+        policy = Policy(number, log.partitions, retention_ms=86_400_000, calendar=LocalCalendar())
         self.partition = engine.Partition(policy, store, codec, log.log_id)
         self.cursor = self.partition.position.applied_offset + 1
         self.ownership.opened()

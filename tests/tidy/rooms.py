@@ -25,7 +25,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "adapters.avro": ("core.records", "core"),
     "adapters.kafka": ("runtime", "core.state", "engine", "adapters"),
     "adapters.files": ("runtime", "engine", "adapters"),
-    "adapters.calendar": ("runtime",),
+    "adapters.calendar": ("runtime", "core.state"),
     "specs": ("runtime", "core.state", "core"),
     "client": ("runtime", "core.records", "core", "adapters", "adapters.avro", "adapters.kafka", "specs"),
     "snapshots": ("runtime", "core.state", "engine", "adapters", "adapters.kafka", "adapters.files"),

@@ -17,7 +17,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ftjm.core.records.commands import ApplyQueue, DeleteQueue, PauseQueue, ResumeQueue
+from ftjm.core.records.commands import (
+    ApplyQueue,
+    ApplySchedule,
+    DeleteQueue,
+    DeleteSchedule,
+    PauseQueue,
+    PauseSchedule,
+    ResumeQueue,
+    ResumeSchedule,
+    TriggerSchedule,
+)
 from ftjm.core.records.events import (
     AttemptDispatched,
     QueueApplied,
@@ -27,6 +37,7 @@ from ftjm.core.records.events import (
     QueueUnchanged,
 )
 from ftjm.core.records.messages import QueueDemand, SlotOffer
+from ftjm.core.records.schedule_events import SCHEDULE_EVENTS
 
 FIRST_LEVEL = 1
 """The level that every build supports which announces a level. A cluster that was never finalised is at this level."""
@@ -38,6 +49,8 @@ PAUSE_LEVEL = 3
 """The level from which on a queue can be paused."""
 QUEUE_LEVEL = 4
 """The level from which on a queue can be declared."""
+SCHEDULE_LEVEL = 4
+"""The level from which on there are schedules."""
 UNANNOUNCED = 0
 """The level of a member that announces none: its build is older than levels are."""
 
@@ -52,6 +65,14 @@ class Addition(NamedTuple):
 
 
 _QUEUES = (ApplyQueue, DeleteQueue, QueueApplied, QueueUnchanged, QueueDeleted)
+_SCHEDULES: tuple[type[msgspec.Struct], ...] = (
+    ApplySchedule,
+    DeleteSchedule,
+    PauseSchedule,
+    ResumeSchedule,
+    TriggerSchedule,
+    *SCHEDULE_EVENTS,
+)
 
 ADDITIONS: tuple[Addition, ...] = (
     Addition(AHEAD_LEVEL, AttemptDispatched, "ahead"),
@@ -60,6 +81,7 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition(PAUSE_LEVEL, QueueDemand, "paused"),
     *(Addition(QUEUE_LEVEL, record) for record in _QUEUES),
     Addition(QUEUE_LEVEL, QueueDemand, "limited"),
+    *(Addition(SCHEDULE_LEVEL, record) for record in _SCHEDULES),
 )
 
 

@@ -188,6 +188,8 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     """Version of the algorithm that made `content`."""
     ahead: Ahead = Ahead.NO
     """Whether the run's current attempt was sent ahead of a free slot, and whether later ones may be."""
+    schedule: str = ""
+    """The schedule that made it; empty if none did."""
 
 
 class Session(msgspec.Struct, array_like=True, gc=False):
@@ -245,6 +247,8 @@ class TimerKind(IntEnum):
     """The id of a command is forgotten."""
     SESSION = 5
     """A lost session is forgotten."""
+    SCHEDULE = 6
+    """An instant of a schedule has come, or one that waited may fire."""
 
 
 class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -253,7 +257,7 @@ class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     due_at: int
     kind: TimerKind
     key: str
-    """A job, a command id or a session."""
+    """A job, a command id, a session or a schedule."""
     attempt: int = 0
     """The attempt or run that it was set for, so that it acts on no other."""
 

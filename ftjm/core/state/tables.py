@@ -6,6 +6,7 @@ behind it name the row. Everything that reads or shows rows uses the declaration
 
 | prefix and key | value | sorted so that |
 |---|---|---|
+| `a` schedule, as `queue/name` | `Schedule` | |
 | `c` request, as `JobRerun.command_id` names it | empty | |
 | `e` queue | `QueueDeclaration`, if it is declared | |
 | `f` partition | `Peer` | |
@@ -52,6 +53,7 @@ from ftjm.core.state.model import (
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.rows import Rows, first_key_after
+from ftjm.core.state.schedules import Schedule
 
 Row = TypeVar("Row")
 PRIORITY_TOP = 200
@@ -128,6 +130,7 @@ QUEUES = Table[Queue](b"q", "queue", Queue, for_readers=True)
 QUEUE_STATUS = Table[QueueStatus](b"g", "queue_status", QueueStatus, for_readers=True)
 QUEUE_DECLARATIONS = Table[QueueDeclaration](b"e", "queue_declaration", QueueDeclaration, for_readers=True)
 QUEUE_RATES = Table[QueueRate](b"h", "queue_rate", QueueRate, for_readers=True)
+SCHEDULES = Table[Schedule](b"a", "schedule", Schedule, for_readers=True)
 PEERS = Table[Peer](b"f", "peer", Peer, for_readers=True)
 COMMAND_IDS = Table[bytes](b"c", "command_id")
 COUNTERS = Table[Counters](b"x", "counters", Counters, for_readers=True)
@@ -149,6 +152,7 @@ TABLES: tuple[Table[Any], ...] = (
     QUEUE_STATUS,
     QUEUE_DECLARATIONS,
     QUEUE_RATES,
+    SCHEDULES,
     PEERS,
     COMMAND_IDS,
     COUNTERS,
