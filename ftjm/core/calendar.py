@@ -1,8 +1,8 @@
 """The port to time zones and cron expressions, and what the core reckons with it: the instants of one schedule.
 
 The core knows no calendar, since that depends on files (the IANA database) that change. An owner asks its calendar when
-it decides, and puts what it is told into the event. `evolve` never asks, so a replay under another version of the database
-gives the same rows.
+it decides, and puts what it is told into the event. `evolve` never asks, so a replay under another version of the
+database gives the same rows.
 
 Every function here asks a bounded number of times, however long ago the last instant was.
 """

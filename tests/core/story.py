@@ -89,6 +89,11 @@ class Story:
         check_state(self.store)
         return self
 
+    def taken_over(self) -> Story:
+        """Another owner leads, with the store as it is written."""
+        self.state = State(self.store)
+        return self
+
     # -- when
 
     def when(self, command: c.Command, at: int | None = None, policy: Policy = POLICY, reply: str = "") -> Story:

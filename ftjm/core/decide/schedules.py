@@ -167,7 +167,7 @@ def _fault(command: c.ApplySchedule, policy: Policy, calendar: Calendar) -> str:
         return fault
     if fault := _template_fault(spec, name, policy):
         return f"job.{fault}"
-    if not next_instant(calendar, spec, key, -1):
+    if not next_instant(calendar, spec, key, 0):
         return "expected an instant between start and end, but it would never fire"
     return ""
 
