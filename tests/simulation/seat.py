@@ -24,6 +24,17 @@ if TYPE_CHECKING:
     from tests.simulation.scheduler import Instance
 
 
+class SimCalendar(LocalCalendar):
+    """The time zones of one host. Hosts have two versions of them, which differ in nothing but their name."""
+
+    def __init__(self, instance: str) -> None:
+        self._version = f"zones-{sum(instance.encode()) % 2}"
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+
 class SimStore:
     """A disk that outlives the process, which may die just before or after a write."""
 
@@ -68,7 +79,7 @@ class Seat:
         if why is not None:
             instance.say("discards store", number, why)
             store.clear()
-        policy = Policy(number, log.partitions, retention_ms=86_400_000, calendar=LocalCalendar())
+        policy = Policy(number, log.partitions, retention_ms=86_400_000, calendar=SimCalendar(instance.name))
         self.partition = engine.Partition(policy, store, codec, log.log_id)
         self.cursor = self.partition.position.applied_offset + 1
         self.ownership.opened()

@@ -17,7 +17,10 @@ LOSS = frozenset({e.Cause.COMMAND, e.Cause.LAPSE})
 CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
     **dict.fromkeys(e.EVENTS, COMMAND),
     **dict.fromkeys((e.JobQueued, e.JobForgotten, e.WorkerForgotten, e.CommandIdForgotten), TIMER),
-    **dict.fromkeys((e.AttemptLost, e.JobHeld, e.JobCancelled), LOSS),
+    **dict.fromkeys((e.ScheduleReckoned, e.ScheduleDelayed, e.ScheduleSkipped), TIMER),
+    **dict.fromkeys((e.JobSubmitted, e.ScheduleFired), COMMAND | TIMER),
+    **dict.fromkeys((e.AttemptLost, e.JobHeld), LOSS),
+    e.JobCancelled: LOSS | TIMER,
     e.JobFailed: LOSS | TIMER,
     e.JobStopRequested: COMMAND | TIMER,
     e.AttemptDispatched: frozenset({e.Cause.OFFER}),

@@ -90,12 +90,12 @@ def check_unprompted(event: e.Event) -> Iterator[Violation]:
             yield Violation(
                 ViolationKind.END, f"expected a last attempt before it failed, but found none ({event.reason})"
             )
-        case e.JobCancelled() if event.cause is not e.Cause.COMMAND:
+        case e.JobCancelled() if event.cause not in (e.Cause.COMMAND, e.Cause.TIMER):  # by timers: see schedules
             yield Violation(ViolationKind.END, f"expected a command to cancel it, but found the cause {event.cause}")
         case e.JobHeld() if event.cause is not e.Cause.COMMAND:
             yield Violation(ViolationKind.CAUSE, f"expected a command to hold it, but found the cause {event.cause}")
         case e.JobStopRequested():
-            if event.reason == StopReason.CANCELLED and event.cause is not e.Cause.COMMAND:
+            if event.reason == StopReason.CANCELLED and event.cause not in (e.Cause.COMMAND, e.Cause.TIMER):
                 yield Violation(
                     ViolationKind.CAUSE, f"expected a command to stop it, but found the cause {event.cause}"
                 )
