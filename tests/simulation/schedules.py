@@ -45,10 +45,14 @@ class Schedules:
         self._submitted: set[str] = set()
         """Jobs that timers have submitted in this batch, without a firing so far."""
         self._fired: set[Name] = set()
+        self._replaced: set[Name] = set()
+        """Jobs that must be asked to stop in this batch."""
 
     def take(self, event: e.Event) -> None:
         if isinstance(event, e.JobSubmitted) and event.cause is e.Cause.TIMER:
             self._submitted.add(event.job_id)
+        if isinstance(event, e.JobStopRequested | e.JobCancelled):
+            self._replaced.discard((event.queue, event.job_id))
         if not isinstance(event, e.ScheduleEvent) or isinstance(event, e.ScheduleUnchanged):
             return
         name = event.queue, event.name
@@ -74,6 +78,9 @@ class Schedules:
                 expect(told.spec.overlap in (Overlap.QUEUE, Overlap.REPLACE), "must not wait:", event)
                 told.decide(event, event.instant, event.instant)
                 told.waiting = event.instant
+                job = event.queue, told.last_job
+                if told.spec.overlap is Overlap.REPLACE and not self._jobs[job].open_stop:
+                    self._replaced.add(job)
             case e.ScheduleSkipped():
                 self._take_skip(told, event)
 
@@ -112,3 +119,4 @@ class Schedules:
 
     def end_of_batch(self) -> None:
         expect(not self._submitted, "jobs of timers without a firing:", self._submitted)
+        expect(not self._replaced, "jobs that are replaced, and not asked to stop:", self._replaced)
