@@ -52,6 +52,12 @@ class Api(Process):
     def post(self, path: str, body: Any = None, **headers: str) -> Answer:
         return self.ask("POST", path, body, **headers)
 
+    def put(self, path: str, body: Any = None, **headers: str) -> Answer:
+        return self.ask("PUT", path, body, **headers)
+
+    def delete(self, path: str) -> Answer:
+        return self.ask("DELETE", path)
+
     def ready(self) -> Api:
         """Wait until `/readyz` succeeds."""
 

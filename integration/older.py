@@ -18,7 +18,8 @@ from ftjm.core.records import levels
 VERSION = "0.0.1"
 NEWEST = {"SchedulerHeartbeat": 2}
 """The newest version that the older build knows of a record; of others it is the last but one. This build writes
-version 3 of it in every cluster (and 4 only where a queue is paused), so the older build meets what it cannot decode.
+version 3 of it in every cluster (4 and 5 only where a queue is paused or limited), so the older build meets what it
+cannot decode.
 """
 
 

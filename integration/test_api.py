@@ -257,6 +257,49 @@ def test_a_queue_is_paused_and_resumed(api: Api) -> None:
     assert refused(api.post("/queues/no%20name/pause"), 422)["detail"]
 
 
+def resource(name: str, **spec: object) -> dict[str, object]:
+    metadata = {"name": name, "labels": {"app": "etl"}}
+    return {"apiVersion": "ftjm.io/v1", "kind": "Queue", "metadata": metadata, "spec": spec}
+
+
+def test_a_queue_is_declared_changed_and_deleted(api: Api) -> None:
+    """As in a file of `ftjm apply -f`, and by the same rules."""
+    with api.listen("/events?queue=declared") as events:
+        answer = api.put("/queues/declared?expected_revision=0", resource("declared", concurrency=3))
+        assert (answer.status, answer.json["queue"], answer.json["decided"]) == (202, "declared", True)
+        event = next(events)
+        assert (event["event"], event["data"]["details"]["spec"]["concurrency"]) == ("QueueApplied", 3)
+    shown = api.get(f"/queues/declared?after={answer.json['token']}").json
+    first = shown["declaration"]
+    assert (first["labels"], first["spec"]) == ({"app": "etl"}, {"concurrency": 3, "ageing": "1m"})
+    assert (first["actor"], shown["ready"], "freshness" in shown) == ("http@127.0.0.1", 0, True)
+    assert [one["queue"] for one in api.get("/queues?declared=true").json["queues"]] == ["declared"]
+    changed = resource("declared", rate={"limit": 2, "per": "1s"})
+    refusal = refused(api.put("/queues/declared?expected_revision=0", changed), 409)
+    assert refusal["code"] == "CONFLICT"
+    assert f"revision {first['revision']}" in str(refusal["detail"])
+    assert api.put(f"/queues/declared?expected_revision={first['revision']}", changed).status == 202
+    again = api.put("/queues/declared?expected_revision=0", changed)
+    assert again.status == 202, "what is so already is accepted"
+    second = api.get(f"/queues/declared?after={again.json['token']}").json["declaration"]
+    assert second["revision"] > first["revision"]
+    assert second["spec"] == {"rate": {"limit": 2, "per": "1s", "burst": 1}, "ageing": "1m"}
+    wrong = refused(api.put("/queues/declared", resource("other", concurrency=0, weight=2)), 422)
+    assert wrong["errors"] == [
+        {"path": ["spec", "weight"], "text": "weight is not supported yet; leave it out"},
+        {"path": ["spec", "concurrency"], "text": "expected 1 or more, but found 0; leave it out for no limit"},
+    ]
+    unnamed = refused(api.put("/queues/declared", resource("other")), 422)
+    text = "expected declared, as in the path, but found other"
+    assert unnamed["errors"] == [{"path": ["metadata", "name"], "text": text}]
+    assert refused(api.put("/queues/declared", b'{"kind": "Queue", "kind": "Queue"}'), 422)["errors"]
+    assert refused(api.delete("/queues/declared?expected_revision=1"), 409)["code"] == "CONFLICT"
+    token = api.delete("/queues/declared").json["token"]
+    assert refused(api.get(f"/queues/declared?after={token}"), 404)["code"] == "UNKNOWN_QUEUE"
+    assert api.delete("/queues/declared").status == 202
+    assert api.get("/queues/served").json["workers"], "a queue that is served is known"
+
+
 def test_queues_workers_partitions_and_topology(api: Api, site: Site) -> None:
     api.post("/jobs?wait=60s", job(job_id="t1"))
 

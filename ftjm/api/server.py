@@ -17,7 +17,7 @@ from ftjm.api.http.openapi import PREFIX, openapi_document
 from ftjm.api.http.routing import BODY_BYTES_MAX, SERVICE, checked
 from ftjm.api.http.service import Service
 from ftjm.api.metrics import ApiMetrics, keep_pulse
-from ftjm.api.routes import cluster, commands, events, jobs
+from ftjm.api.routes import cluster, commands, events, jobs, queues
 from ftjm.runtime import logs
 from ftjm.runtime.config import Settings
 from ftjm.runtime.directory_lock import DirectoryLock
@@ -40,7 +40,13 @@ CONNECTION_SETTINGS = {
 DRAIN_SECONDS_MAX = 10.0
 """How long requests may take that are under way when the process receives a signal to stop."""
 
-OPERATIONS = (*commands.OPERATIONS, *jobs.OPERATIONS, *cluster.OPERATIONS, *events.OPERATIONS)
+OPERATIONS = (
+    *commands.OPERATIONS,
+    *jobs.OPERATIONS,
+    *queues.OPERATIONS,
+    *cluster.OPERATIONS,
+    *events.OPERATIONS,
+)
 
 
 class Binding(msgspec.Struct, frozen=True):

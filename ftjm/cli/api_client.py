@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ftjm.cli.options import checked_token
+from ftjm.cli.output import echo
 from ftjm.runtime.errors import FtjmError, Unreachable, UsageError
 from ftjm.runtime.network import is_loopback
 
@@ -18,7 +19,16 @@ if TYPE_CHECKING:
     from ftjm.runtime.config import Settings
 
 TIMEOUT_SECONDS = 30.0
+UNKNOWN = ("UNKNOWN_JOB", "UNKNOWN_QUEUE")
+"""Codes of the answer that there is no such thing."""
 Params = list[tuple[str, str]]
+
+
+class PageFreshness(msgspec.Struct):
+    """How old a page of the API is."""
+
+    stale: bool
+    as_of: str = ""
 
 
 def get(settings: Settings, path: str, params: Params, shape: Any = dict[str, Any]) -> dict[str, Any] | None:
@@ -31,7 +41,7 @@ def get(settings: Settings, path: str, params: Params, shape: Any = dict[str, An
         shape: A type with the fields that the document must have, for another server than ftjm's may answer.
 
     Returns:
-        The document, or None where the API answers that there is no such job.
+        The document, or None where the API answers that there is no such job or queue.
 
     Raises:
         UsageError: The address is not one of HTTP, or the API refuses the parameters.
@@ -65,6 +75,12 @@ def get(settings: Settings, path: str, params: Params, shape: Any = dict[str, An
         raise Unreachable(f"the API to answer at {settings.api}", str(error), todo) from error
 
 
+def warn_if_stale(freshness: PageFreshness) -> None:
+    """Print to standard error that what the API knows is old, if it is."""
+    if freshness.stale:
+        echo(f"what the API knows is of {freshness.as_of or 'an unknown time'}", err=True)
+
+
 def _opener(url: str) -> urllib.request.OpenerDirector:
     """What opens a URL. A proxy of the environment is not asked for an address of this machine: it would look for that
     address on a machine of its own, and would see the token."""
@@ -87,7 +103,7 @@ class _Problem(msgspec.Struct):
 
 
 def _refuse(settings: Settings, error: urllib.error.HTTPError) -> None:
-    """Raise the error that the API's problem document describes; return if it is that there is no such job."""
+    """Raise the error that the API's problem document describes; return if it is that there is no such job or queue."""
     try:
         problem = msgspec.json.decode(error.read(), type=_Problem)
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
@@ -95,7 +111,7 @@ def _refuse(settings: Settings, error: urllib.error.HTTPError) -> None:
     detail = problem.detail
     faults = "; ".join(f"{'.'.join(map(str, one.path))}: {one.text}" for one in problem.errors or ())
     match error.code:
-        case 404 if problem.code == "UNKNOWN_JOB":
+        case 404 if problem.code in UNKNOWN:
             return
         case 400:
             raise UsageError("filters that the API knows", faults or detail, "see `ftjm list --help`") from None

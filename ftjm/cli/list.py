@@ -23,11 +23,6 @@ PAGE = 500
 """Jobs that are asked of the API at a time."""
 
 
-class _Freshness(msgspec.Struct):
-    stale: bool
-    as_of: str = ""
-
-
 class _Job(msgspec.Struct):
     submitted_at: Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -36,7 +31,7 @@ class _Page(msgspec.Struct):
     """The fields of a page of the API that this verb reads."""
 
     jobs: list[_Job]
-    freshness: _Freshness
+    freshness: api_client.PageFreshness
     next: str = ""
 
 
@@ -92,8 +87,7 @@ def _pages_of_api(settings: Settings, params: Params, limit: int) -> Iterator[li
         more = [("cursor", cursor)] if cursor else []
         page = api_client.get(settings, "/jobs", [*params, ("limit", str(min(left, PAGE))), *more], _Page)
         assert page is not None
-        if page["freshness"]["stale"]:
-            echo(f"what the API knows is of {page['freshness'].get('as_of', 'an unknown time')}", err=True)
+        api_client.warn_if_stale(msgspec.convert(page["freshness"], api_client.PageFreshness))
         yield page["jobs"]
         left -= len(page["jobs"])
         cursor = page.get("next", "")

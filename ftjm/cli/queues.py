@@ -1,17 +1,21 @@
-"""The verbs of queues: `list` and `describe`, which read heartbeats; `pause` and `resume`, which send a command."""
+"""The verbs of queues: `list`, which reads heartbeats; `describe`, which asks the API where one is named, else folds
+the log; `pause` and `resume`, which send a command.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
-from ftjm.cli import answers
-from ftjm.cli.options import PATIENCE, Connection, OutputFormat, Patience
+from ftjm.cli import answers, api_client
+from ftjm.cli.options import PATIENCE, ApiSource, Connection, OutputFormat, Patience
 from ftjm.cli.output import Output, echo
 from ftjm.cli.verbs import add_verb
 from ftjm.cli.watch import Watch, emit_watched
 from ftjm.runtime.errors import FtjmError, UsageError
+from ftjm.runtime.plain_values import present
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,27 +61,100 @@ def list_queues(connection: Connection, watch: Watch = False, output: OutputForm
 
 def describe_queue(
     connection: Connection,
+    source: ApiSource,
     queue: Annotated[str, typer.Argument(help="The queue's name.")],
     watch: Watch = False,
     output: OutputFormat = Output.table,
 ) -> None:
-    """Show one queue: its partition and its owner, jobs by state, and the workers that serve it.
+    """Show one queue: what it is declared to, its pause, its jobs by state, and the workers that serve it.
+
+    With -o yaml, its declaration as a file for `ftjm apply -f`. Where it reads: see `ftjm list --help`. With --watch
+    and without an API, it shows what heartbeats tell, as `ftjm queue list`.
 
     \b
     Examples:
       ftjm queue describe thumbnails
+      ftjm queue describe thumbnails -o yaml >thumbnails.yaml
     """
-    reader = PresenceReader(connection.settings())
+    settings = connection.settings(api=source.api)
+    if not source.from_log and settings.api:
+        read = _by_api(settings, queue)
+    else:
+        read = _by_heartbeats(settings, queue) if watch and output is not Output.yaml else _by_log(settings, queue)
 
     def find() -> dict[str, Any]:
-        for row in _rows(reader.read(), output):
-            if row["queue"] == queue:
-                return row
-        raise FtjmError(
-            f"a queue {queue}", "no job in it, no worker that serves it, and no pause", "see `ftjm queue list`"
-        )
+        if (row := read()) is None:
+            found = "no job in it, no worker that serves it, no pause, and no declaration"
+            raise FtjmError(f"a queue {queue}", found, "see `ftjm queue list`")
+        if output is Output.yaml:
+            return _resource(row)
+        return _described(row) if output is Output.table else row
 
     emit_watched(find, output, watch=watch)
+
+
+def _by_api(settings: Settings, queue: str) -> Callable[[], dict[str, Any] | None]:
+    def read() -> dict[str, Any] | None:
+        row = api_client.get(settings, f"/queues/{quote(queue, safe='')}", [])
+        return {name: value for name, value in row.items() if name != "freshness"} if row else None
+
+    return read
+
+
+def _by_log(settings: Settings, queue: str) -> Callable[[], dict[str, Any] | None]:
+    from ftjm.readmodel import one_shot
+    from ftjm.readmodel.cluster import queue_renderer
+    from ftjm.readmodel.documents.fields import plain_document
+
+    presence = PresenceReader(settings)
+
+    def read() -> dict[str, Any] | None:
+        with one_shot.folded_log(settings, queue) as (reader, partitions):
+            rows, oldest = reader.queue_rows(queue), reader.oldest_ready(queue)
+        document = queue_renderer(presence.read(), partitions)(queue, rows, oldest)
+        return plain_document(document) if any(rows) or document.workers else None
+
+    return read
+
+
+def _by_heartbeats(settings: Settings, queue: str) -> Callable[[], dict[str, Any] | None]:
+    presence = PresenceReader(settings)
+
+    def read() -> dict[str, Any] | None:
+        return next((row for row in _rows(presence.read(), Output.json) if row["queue"] == queue), None)
+
+    return read
+
+
+def _resource(row: dict[str, Any]) -> dict[str, Any]:
+    """A queue's declaration as a file of resources. Raises FtjmError if it is not declared."""
+    from ftjm.specs.resources import QUEUE, document
+
+    declared = row.get("declaration")
+    if declared is None:
+        found = "none: it has the defaults"
+        raise FtjmError(f"a declaration of queue {row['queue']}", found, "declare it with `ftjm apply -f`")
+    return document(QUEUE, row["queue"], declared.get("labels", {}), declared["spec"])
+
+
+def _described(row: dict[str, Any]) -> dict[str, Any]:
+    """A queue for people: first what it is declared to, field by field."""
+    row = _with_oldest(row)
+    declared = row.pop("declaration", None)
+    place = {name: row.pop(name) for name in ("queue", "partition", "owner") if name in row}
+    if declared is None:
+        return place | {"declared": "no"} | row
+    spec = declared["spec"]
+    rate = spec.get("rate")
+    shown = {
+        "declared": f"revision {declared['revision']}, at {declared['applied_at']}",
+        "declared_by": declared.get("actor"),
+        "labels": ", ".join(f"{name}={value}" for name, value in declared.get("labels", {}).items()),
+        "concurrency": spec.get("concurrency", "no limit"),
+        "rate": f"{rate['limit']} in {rate['per']}, burst {rate['burst']}" if rate else "no limit",
+        "ageing": spec["ageing"],
+    }
+    return place | present(shown) | row
 
 
 def pause(

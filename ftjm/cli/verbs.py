@@ -30,7 +30,7 @@ import typer
 
 from ftjm.runtime.errors import UsageError, short
 
-MAY_NAME_FILES = frozenset({"file", "data_dir", "token_file", "payload", "args", "kwargs"})
+MAY_NAME_FILES = frozenset({"file", "files", "data_dir", "token_file", "payload", "args", "kwargs"})
 
 
 class OptionGroup:

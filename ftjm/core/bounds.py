@@ -27,6 +27,7 @@ from ftjm.core.names import NAME as NAME_PATTERN
 from ftjm.core.records import commands as c
 from ftjm.core.records import messages as m
 from ftjm.core.state.model import JobSpec
+from ftjm.core.state.processes import JobFilter
 from ftjm.core.state.queues import QueueSpec
 from ftjm.core.state.schedules import ScheduleSpec
 
@@ -185,12 +186,19 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "starting_deadline_ms": number(1, limits.STARTING_DEADLINE_MS_MAX),
         "jitter_ms": number(0, limits.JITTER_MS_MAX),
     },
+    JobFilter: {
+        "states": items(limits.LABELS_MAX, text(40)),
+        "labels": pairs(limits.LABELS_MAX, _WORD),
+        "submitted_after": TIME,
+        "submitted_before": TIME,
+    },
     c.SubmitJob: _COMMAND | {"spec": struct(JobSpec)},
     c.AwaitJob: _COMMAND | {"spec": struct(JobSpec)},
     c.CancelJob: _COMMAND | {"reason": REASON},
     c.HoldJob: _COMMAND | {"reason": REASON},
     c.ReleaseJob: _COMMAND,
     c.RerunJob: _COMMAND | {"reason": REASON},
+    c.PrioritizeJob: _COMMAND | {"priority": number(0, limits.PRIORITY_MAX)},
     c.PauseQueue: _COMMAND | {"job_id": NO_JOB, "reason": REASON},
     c.ResumeQueue: _COMMAND | {"job_id": NO_JOB},
     c.ApplyQueue: _COMMAND
@@ -202,6 +210,14 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
     c.PauseSchedule: _SCHEDULE | {"reason": REASON},
     c.ResumeSchedule: _SCHEDULE,
     c.TriggerSchedule: _SCHEDULE,
+    c.BulkJobs: _COMMAND
+    | {
+        "job_id": NO_JOB,
+        "filter": struct(JobFilter),
+        "reason": REASON,
+        "priority": number(0, limits.PRIORITY_MAX),
+    },
+    c.StopBulk: _COMMAND | {"job_id": NO_JOB, "bulk": NAME},
     c.StartAttempt: _REPORT | {"started_at": TIME_OF_REPORT},
     c.CompleteAttempt: _END | {"result": OUTPUT},
     c.FailAttempt: _END
@@ -264,6 +280,10 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
 }
 
 
+_OF_COMMANDS = (JobSpec, QueueSpec, ScheduleSpec, JobFilter)
+"""Structs of which a command has one. Their fields are named as they are, without the struct."""
+
+
 def confine(record: msgspec.Struct) -> str:
     """Check all fields of a command or a heartbeat, and set those that only inform people inside their bounds.
 
@@ -287,7 +307,7 @@ def _confine_fields(record: msgspec.Struct) -> str:
             if type(part) is bound.inner and (fault := _confine_fields(part)):
                 if type(record) is ScheduleSpec:
                     return f"{name}.{fault}"
-                return fault if type(part) in (JobSpec, QueueSpec, ScheduleSpec) else f"{name}: {fault}"
+                return fault if type(part) in _OF_COMMANDS else f"{name}: {fault}"
         if bound.nearest is None:
             return f"{name}: expected {bound.expected}, but found {_shown(value)}"
         setattr(record, name, bound.nearest(value))

@@ -34,6 +34,7 @@ LIFECYCLE: dict[type[e.Event], Row] = {
     e.JobCancelled: _from(*WAITING, S.HELD, to=S.CANCELLED),
     e.JobFailed: _from(*WAITING, S.HELD, to=S.FAILED),
     e.JobRerun: _from(*ENDED, to=S.READY),
+    e.JobPrioritized: _same(*WAITING, S.HELD, *HAS_WORKER),
     e.JobForgotten: _same(*ENDED),
     e.AttemptDispatched: _from(S.READY, to=S.DISPATCHED),
     e.AttemptStarted: _from(S.DISPATCHED, to=S.RUNNING),

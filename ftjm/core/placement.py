@@ -68,10 +68,10 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
     An offer's free slots are the slots that it offers, less the attempts that the session holds. So no slot can leak: a
     slot is free when its attempt has ended, and not before.
 
-    The next job is the one of highest priority, and among these the oldest, of all queues that a session with room
-    serves, and whose gates let it through (`ftjm.core.queue_gates`). It goes to the session with the most free slots,
-    or where no slot is free to the one that has least ahead; if several are equal, to the one whose name sorts last. A
-    job whose deadline has passed is left out: its timer, which may be late, ends it.
+    The next job is the one with the lowest score (`ftjm.core.ageing`), and among these the oldest, of all queues that a
+    session with room serves, and whose gates let it through (`ftjm.core.queue_gates`). It goes to the session with the
+    most free slots, or where no slot is free to the one that has least ahead; if several are equal, to the one whose
+    name sorts last. A job whose deadline has passed is left out: its timer, which may be late, ends it.
     """
     may_send_ahead = state.finalized.level >= AHEAD_LEVEL
     free: dict[str, int] = {}
@@ -92,10 +92,10 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
         heapify(rooms)
     # One entry for each queue: its first ready job, and the iterator over the rest.
     heads = [
-        (-priority, order, queue, job_id, waiting)
+        (score, order, queue, job_id, waiting)
         for queue in serving
         for waiting in (state.ready(queue),)
-        for priority, order, job_id in _next(waiting)
+        for score, order, job_id in _next(waiting)
     ]
     heapify(heads)
     gates = _Gates(state, now)
@@ -117,8 +117,8 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
             limit -= 1
             gates.passed(queue)
             found.append(_dispatch(job, queue, job_id, best, ahead=ahead))
-        for priority, order, following in _next(waiting):
-            heappush(heads, (-priority, order, queue, following, waiting))
+        for score, order, following in _next(waiting):
+            heappush(heads, (score, order, queue, following, waiting))
     return Placement(found, gates.more_at)
 
 

@@ -15,7 +15,7 @@ up the time `interval = per / limit`, one interval behind the other:
 
 The next start is allowed while no more than `burst` intervals are used up ahead of the time. So in any span of time W,
 at most burst + W / interval attempts start, whichever owners decide them: the integer is a row of the partition.
-Intervals are whole microseconds, rounded up.
+Intervals are whole nanoseconds, rounded up.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,6 +27,7 @@ from ftjm.core.state.view import StateView
 
 UNLIMITED = 1 << 60
 SOON_MS = 1_000
+NS_OF_MS = 1_000_000
 
 
 class QueueRows(NamedTuple):
@@ -66,12 +67,12 @@ def _rate(rows: QueueRows, now: int) -> Opening:
     declaration = rows.declaration
     if declaration is None or not declaration.spec.rate_limit:
         return OPEN
-    spec, now_us = declaration.spec, now * 1_000
-    interval = interval_us(spec)
-    used = max(0, rows.rate.used_until_us - now_us) if rows.rate else 0
+    spec, now_ns = declaration.spec, now * NS_OF_MS
+    interval = interval_ns(spec)
+    used = max(0, rows.rate.used_until_ns - now_ns) if rows.rate else 0
     jobs = max(0, spec.rate_burst - -(-used // interval))
-    more_us = now_us + used + (jobs + 1 - spec.rate_burst) * interval
-    return Opening(jobs, -(-more_us // 1_000))
+    more_ns = now_ns + used + (jobs + 1 - spec.rate_burst) * interval
+    return Opening(jobs, -(-more_ns // NS_OF_MS))
 
 
 GATES: Mapping[str, Gate] = {"QueuePaused": _pause, "QueueLimit": _limit, "RateLimit": _rate}
@@ -119,12 +120,12 @@ def live_jobs(rows: QueueRows) -> int:
     return sum(rows.counts.counts[state] for state in LIVE) if rows.counts else 0
 
 
-def interval_us(spec: QueueSpec) -> int:
-    """The least mean time between two starts that the rate allows, microseconds, rounded up."""
-    return -(-spec.rate_per_ms * 1_000 // spec.rate_limit)
+def interval_ns(spec: QueueSpec) -> int:
+    """The least mean time between two starts that the rate allows, nanoseconds, rounded up."""
+    return -(-spec.rate_per_ms * NS_OF_MS // spec.rate_limit)
 
 
 def used_by_start(spec: QueueSpec, rate: QueueRate | None, now: int) -> QueueRate:
     """The rate's row when one more attempt has started at the time `now`, ms."""
-    used_until = max(now * 1_000, rate.used_until_us if rate else 0)
-    return QueueRate(used_until + interval_us(spec))
+    used_until = max(now * NS_OF_MS, rate.used_until_ns if rate else 0)
+    return QueueRate(used_until + interval_ns(spec))

@@ -1,13 +1,14 @@
 """One batch of an owner: what one transaction of `events` will hold, and what follows from it once it is committed.
 
 A batch takes what waits in a fixed order: an upgrade that becomes final, timers that are due, sessions that lapsed,
-commands in the order of the log, and at last offers of free slots. Time comes before load, so that a flood of commands
-cannot delay a retry or the loss of a worker. Every decision is applied to the draft state at once, so that the next
-decision of the batch sees it.
+commands in the order of the log, a slice of one process, and at last offers of free slots. Time comes before load, so
+that a flood of commands cannot delay a retry or the loss of a worker. Every decision is applied to the draft state at
+once, so that the next decision of the batch sees it.
 
     timers ─┐
-    lapses ─┼─► decide ─► events ─► evolve(state, event) ─► records of the transaction
-    commands┤                                          └──► outbox messages, kept by the state until the commit
+    lapses ─┤
+    commands┼─► decide ─► events ─► evolve(state, event) ─► records of the transaction
+    process ┤                                          └──► outbox messages, kept by the state until the commit
     offers ─┘
 
 A command that raises, wherever in that line, is a fault of the program. It must not stop the partition under owner
@@ -25,6 +26,7 @@ import msgspec
 
 from ftjm.core.decide.decision import Events, Policy, Rejected
 from ftjm.core.decide.handlers import decide, home_partition
+from ftjm.core.decide.processes import next_slice
 from ftjm.core.decide.sessions import decide_lapse
 from ftjm.core.decide.timers import decide_timer
 from ftjm.core.decide.upgrades import finalize
@@ -37,12 +39,15 @@ from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.model import Ahead, job_key
 from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.processes import Bulk
 from ftjm.core.state.state import State
 from ftjm.engine.ports import Codec, CommandRecord
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 BATCH_ROWS_MAX = 1_000
 """Bounds one write of the store, which holds the interpreter lock for as long as it takes."""
+ROWS_OF_A_SLICE_MIN = 20
+"""With less room in the batch, a process waits for the next one."""
 DISPATCHES_MAX = 500
 REJECTED_TEXT_MAX = 4_000
 OUT_OF_TURN = "OUT_OF_TURN"
@@ -139,14 +144,33 @@ class Batch:
                 break
             self._take_command(record)
             consumed += 1
+        self._advance_a_process()
         if offers and not self.full:
             # Matching is finished before anything is recorded: it reads the rows that recording changes.
             usable = [offer for offer in offers if offer.session not in self.declined]
             placement = match(self._state, usable, DISPATCHES_MAX, self.now)
-            self.more_at = placement.more_at
+            if placement.more_at is not None:
+                self.more_at = min(placement.more_at, self.more_at or placement.more_at)
             for dispatched in placement.dispatches:
                 self._record([dispatched], e.Cause.OFFER, f"{dispatched.session}/{dispatched.offer}")
         return consumed
+
+    def _advance_a_process(self) -> None:
+        """Do one slice of one process, in turns. While there is one, the next batch is due at once.
+
+        A process that this batch has begun waits for the next one: a slice reads rows, and those that the batch has
+        changed are not written yet.
+        """
+        state = self._state
+        under_way = [one for one in state.processes() if state.process(*one) is not None]
+        rows = BATCH_ROWS_MAX - state.size
+        if under_way and rows > ROWS_OF_A_SLICE_MIN:
+            kind, name = under_way[state.position.batch_no % len(under_way)]
+            process = state.process(kind, name)
+            actor = process.actor if isinstance(process, Bulk) else ""
+            events = next_slice(state, kind, name, rows, self.now, self._policy)
+            self._record(events, e.Cause.CONTINUATION, f"{kind.name}/{name}", actor)
+        self.more_at = self.now if state.has_processes else None
 
     def _take_command(self, record: CommandRecord) -> None:
         """Decide a command. It leads to at least one event, whose `cause_ref` is the command's offset."""

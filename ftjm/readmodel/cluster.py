@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from ftjm.core.identity import partition_for
+from ftjm.core.queue_gates import QueueRows
 from ftjm.core.records.messages import QueueDemand, WorkerHeartbeat
 from ftjm.core.state.model import JobState
 from ftjm.readmodel.documents.cluster import (
-    QueueDocument,
     SchedulerDocument,
     WorkerDocument,
-    queue_document,
     scheduler_document,
     worker_document,
 )
+from ftjm.readmodel.documents.queue import QueueDocument, queue_document, states_of
 from ftjm.readmodel.presence import Presence, WorkerSession
 
 
@@ -63,3 +64,33 @@ def queue_documents(presence: Presence) -> list[QueueDocument]:
             )
         )
     return found
+
+
+def queue_renderer(presence: Presence, partitions: int) -> Callable[[str, QueueRows, int], QueueDocument]:
+    """A function that renders a queue from its rows, with its owner and its workers from heartbeats.
+
+    It takes the queue's name, what is stored of it, and when the READY job that waits longest was submitted, ms (0 if
+    no job is READY).
+
+    Args:
+        presence: The members that sent heartbeats.
+        partitions: Number of partitions of the log.
+    """
+    serving, owners = workers_by_queue(presence), presence.owners()
+
+    def render(queue: str, rows: QueueRows, oldest_ready_at: int) -> QueueDocument:
+        partition, states = partition_for(queue, max(1, partitions)), states_of(rows.counts)
+        return queue_document(
+            queue,
+            partition=partition,
+            owner=owners[partition].scheduler if partition in owners else None,
+            states=states,
+            ready=states.get(JobState.READY.name, 0),
+            oldest_ready_at=oldest_ready_at,
+            paused=rows.status is not None,
+            workers=serving.get(queue, []),
+            status=rows.status,
+            declaration=rows.declaration,
+        )
+
+    return render

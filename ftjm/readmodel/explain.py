@@ -204,7 +204,7 @@ def _ready(facts: Facts) -> Explanation:
     slots, busy = sum(server.slots for server in taking), sum(min(server.busy, server.slots) for server in taking)
     if facts.ahead:
         count = f"at least {facts.ahead}" if facts.ahead >= facts.ahead_max else str(facts.ahead)
-        text = f"{count} job(s) of queue {facts.queue} are served first: of a higher priority, or of the same and older"
+        text = f"{count} job(s) of queue {facts.queue} are served first: of a higher priority, or older"
         return Explanation(
             Reason.PRIORITY,
             f"{text}; {busy} of {slots} slot(s) of {len(taking)} worker(s) are busy",

@@ -17,7 +17,6 @@ import msgspec
 
 from ftjm.core.queue_gates import QueueRows
 from ftjm.core.state.model import Checkpoint, Job, JobSpec, JobState, Outcome, Position
-from ftjm.core.state.queues import Queue
 from ftjm.core.state.tables import (
     CHECKPOINTS,
     JOBS,
@@ -264,32 +263,31 @@ class Reader:
         """How many READY jobs of the queue are served before this one, counted up to `AHEAD_MAX`."""
         line = f"queue = ? AND state = {JobState.READY.value}"
         query = (
-            f"SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {line} AND priority > ? UNION ALL "
-            f"SELECT 1 FROM jobs WHERE {line} AND priority = ? AND place < ? LIMIT ?)"
+            f"SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {line} AND score < ? UNION ALL "
+            f"SELECT 1 FROM jobs WHERE {line} AND score = ? AND place < ? LIMIT ?)"
         )
-        values = (queue, job.priority, queue, job.priority, job.order, AHEAD_MAX)
+        values = (queue, job.score, queue, job.score, job.order, AHEAD_MAX)
         return int(self._db.execute(query, values).fetchone()[0])
 
     # -- queues and partitions
 
-    def queues(self, behind: str, limit: int) -> list[tuple[str, dict[str, int], bool]]:
-        """Read queues by name: those that have jobs, and those that are paused.
+    def queues(self, behind: str, limit: int, *, declared: bool = False) -> list[tuple[str, QueueRows]]:
+        """Read queues by name: those that have jobs, those that are paused, and those that are declared.
 
         Args:
             behind: only queues behind this name.
             limit: queues, at most.
+            declared: only queues that are declared.
 
         Returns:
-            Each queue with the number of its jobs by state, without zeros, and whether it is paused.
+            Each queue with what is stored of it.
         """
-        counts, status = self._queue_rows(QUEUES, behind, limit), self._queue_rows(QUEUE_STATUS, behind, limit)
-        names = sorted(counts.keys() | status.keys())[:limit]
-        return [(name, _counts(counts[name]) if name in counts else {}, name in status) for name in names]
-
-    def _queue_rows(self, table: Table[Row], behind: str, limit: int) -> dict[str, Row]:
-        query = "SELECT key, value FROM rows WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
-        rows = self._db.execute(query, (table.prefix + behind.encode(), table.end, limit))
-        return {key[1:].decode(): table.decode(value) for key, value in rows}
+        query = "SELECT key FROM rows WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
+        names: set[str] = set()
+        for table in (QUEUE_DECLARATIONS,) if declared else (QUEUES, QUEUE_STATUS, QUEUE_DECLARATIONS):
+            rows = self._db.execute(query, (table.prefix + behind.encode(), table.end, limit))
+            names.update(key[1:].decode() for (key,) in rows)
+        return [(name, self.queue_rows(name)) for name in sorted(names)[:limit]]
 
     def queue_rows(self, queue: str) -> QueueRows:
         """What is stored of a queue as a whole."""
@@ -314,7 +312,3 @@ class Reader:
         """When the READY job of the queue that waits longest was submitted, ms; 0 if no job is READY."""
         query = "SELECT min(submitted_at) FROM jobs WHERE queue = ? AND state = ?"
         return int(self._db.execute(query, (queue, JobState.READY.value)).fetchone()[0] or 0)
-
-
-def _counts(queue: Queue) -> dict[str, int]:
-    return {state.name: queue.counts[state] for state in JobState if queue.counts[state]}

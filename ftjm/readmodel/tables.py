@@ -32,12 +32,12 @@ CREATE TABLE rows (key BLOB, partition INTEGER, value BLOB NOT NULL, PRIMARY KEY
 -- The id is the place of the job's JobSubmitted in the log: offset * 4096 + partition.
 CREATE TABLE jobs (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, queue TEXT NOT NULL, state INTEGER NOT NULL,
-  submitted_at INTEGER NOT NULL, priority INTEGER NOT NULL, place INTEGER NOT NULL, worker TEXT NOT NULL,
+  submitted_at INTEGER NOT NULL, score INTEGER NOT NULL, place INTEGER NOT NULL, worker TEXT NOT NULL,
   signal INTEGER NOT NULL, labels TEXT NOT NULL, row BLOB NOT NULL
 );
 CREATE INDEX jobs_by_state ON jobs (state, submitted_at, id);
 CREATE INDEX jobs_by_queue ON jobs (queue, state, submitted_at, id);
-CREATE INDEX jobs_in_line ON jobs (queue, priority, place) WHERE state = {JobState.READY.value};
+CREATE INDEX jobs_in_line ON jobs (queue, score, place) WHERE state = {JobState.READY.value};
 CREATE TABLE labels (
   name TEXT, value TEXT, submitted_at INTEGER, job INTEGER, PRIMARY KEY (name, value, submitted_at, job)
 ) WITHOUT ROWID;
@@ -263,7 +263,7 @@ class Tables:
             queue = key.partition("/")[0]
             worker, signal = changes.workers.get(key, ""), changes.signals.get(key, 0)
             label_text = json.dumps(spec.labels, ensure_ascii=False) if spec.labels else "{}"
-            fields = (job.state.value, job.submitted_at, job.priority, job.order, worker, signal, label_text, row)
+            fields = (job.state.value, job.submitted_at, job.score, job.order, worker, signal, label_text, row)
             jobs.append((job_id, key, queue, *fields))
             specs.append((job_id, raw))
             labels += [(name, value, job.submitted_at, job_id) for name, value in spec.labels.items()]
@@ -283,7 +283,7 @@ class Tables:
                 if value is not None and name not in changes.submitted:
                     job = JOBS.decode(value)
                     read = (changes.workers.get(name), changes.signals.get(name))
-                    jobs.append((job.state.value, job.priority, job.order, *read, value, self.id_of(name)))
+                    jobs.append((job.state.value, job.score, job.order, *read, value, self.id_of(name)))
             elif prefix == OUTCOME:
                 if (job_id := self.id_of(key[1:].decode())) is None:
                     continue
@@ -297,7 +297,7 @@ class Tables:
                 else:
                     deleted.append((key, changes.partition))
         self._db.executemany(
-            "UPDATE jobs SET state = ?, priority = ?, place = ?, worker = coalesce(?, worker), "
+            "UPDATE jobs SET state = ?, score = ?, place = ?, worker = coalesce(?, worker), "
             "signal = coalesce(?, signal), row = ? WHERE id = ?",
             jobs,
         )

@@ -138,7 +138,7 @@ class SchedulerMetrics(Collector):
         for (queue, number), count in counts.items():
             jobs.add_metric([queue, JobState(number).name], count)
         yield jobs
-        text = "How long the oldest waiting job has waited, of those that are first of their priority; 0 if none waits."
+        text = "How long the job has waited that is served next; 0 if none waits."
         ages = GaugeMetricFamily("ftjm_queue_oldest_seconds", text, labels=["queue"])
         now = wall_ms()
         for queue, since in oldest.items():

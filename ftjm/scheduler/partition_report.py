@@ -27,10 +27,10 @@ from ftjm.scheduler.ownership import Role
 READY = JobState.READY
 NO_JOBS = [0] * (max(JobState) + 1)
 SELDOM_MS = 1_000
-"""Pause between two searches for the oldest jobs; of many queues also between two copies of their counts, and two
-choices of those without waiting jobs."""
+"""Pause between two looks at the jobs that are served next; of many queues also between two copies of their counts, and
+two choices of those without waiting jobs."""
 OLDEST_QUEUES_MAX = 200
-"""Queues of one partition whose oldest job is searched for."""
+"""Queues of one partition whose next job is looked for."""
 UNCHANGED_MS = 100
 """Pause between two reports while nothing has changed but the time."""
 FEW_QUEUES = 1_000
@@ -51,8 +51,8 @@ class QueueStatistics(msgspec.Struct, frozen=True):
     """For each queue, the number of jobs in each state, indexed by `JobState`. Of many queues it is up to a
     second old."""
     oldest_at: dict[str, int] = {}
-    """For each queue, since when its oldest job waits, ms since the Unix epoch; 0 if none waits. Only the first job of
-    each priority is compared."""
+    """For each queue, since when the job waits that is served next, ms since the Unix epoch; 0 if none waits. Others
+    may wait longer, by their priority: at most 100 times the queue's ageing."""
     demand: list[QueueDemand] = []
     """The queues that heartbeats list."""
     waiting_jobs: int = 0
@@ -81,7 +81,7 @@ class QueueStatisticsReader:
         self._statistics = QueueStatistics()
 
     def read(self, state: StateView, now: int, time_ms: int) -> QueueStatistics:
-        """Count the jobs of each queue whose row has changed. Once a second, search for the oldest ones, too.
+        """Count the jobs of each queue whose row has changed. Once a second, look for those that are served next, too.
 
         Args:
             state: the partition's state.
@@ -165,8 +165,9 @@ def _keep(values: dict[str, int], name: str, value: int) -> None:
 
 
 def _oldest_at(state: StateView, queue: str) -> int:
-    jobs = (state.job(job_key(queue, job_id)) for _, _, job_id in state.ready(queue, first_only=True))
-    return min((job.ready_at for job in jobs if job is not None), default=0)
+    first = next(state.ready(queue), None)
+    job = None if first is None else state.job(job_key(queue, first[2]))
+    return 0 if job is None else job.ready_at
 
 
 def partition_report(
@@ -218,7 +219,7 @@ class Reporter:
         """The statistics and the report, if they may differ from the last ones; else None.
 
         They follow from the role, from the rows (each batch sets a new position), and from the offers of workers. Time
-        alone changes little (a session falls silent, a job becomes the oldest), and is looked at every `UNCHANGED_MS`.
+        alone changes little (a session falls silent, a rate lets jobs start), and is looked at every `UNCHANGED_MS`.
 
         Args:
             role: the role of this instance in the partition. An owner counts the jobs of queues.

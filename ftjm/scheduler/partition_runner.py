@@ -19,12 +19,7 @@ from ftjm.scheduler.fault_handling import FaultHandler
 from ftjm.scheduler.follower import Follower
 from ftjm.scheduler.leader import TICK_SECONDS, Leader
 from ftjm.scheduler.ownership import Action, Claim, Ownership, Role
-from ftjm.scheduler.partition_report import (
-    QueueStatistics,
-    Reporter,
-    must_report_soon,
-    role_report,
-)
+from ftjm.scheduler.partition_report import QueueStatistics, Reporter, must_report_soon, role_report
 from ftjm.scheduler.store_recovery import open_store
 
 REST_SECONDS = 5.0

@@ -78,7 +78,8 @@ class Request(Generic[R]):
 
     def checked(self) -> Request[R]:
         """Check the request, and return it. Raises InvalidJobError with all problems."""
-        from ftjm.specs.job import INLINE_LIMIT_BYTES, FieldProblem, InvalidJobError
+        from ftjm.specs.job import INLINE_LIMIT_BYTES, InvalidJobError
+        from ftjm.specs.problems import FieldProblem
 
         self.job()
         if len(self.payload) > INLINE_LIMIT_BYTES:

@@ -1,4 +1,5 @@
-"""Types of the fields of a job as users write them. Each checks its value; its error text names the expected form."""
+"""Types of the fields of jobs and resources as users write them. Each checks its value, and its error text names the
+expected form."""
 
 from __future__ import annotations
 
@@ -44,15 +45,16 @@ def shown(value: Any) -> str:
     return short("".join(text)).encode(errors="backslashreplace").decode()
 
 
-def _expected(what: str, found: Any) -> ValueError:
-    return ValueError(f"expected {what}, but found {shown(found)}")
+def wrong_value(expected: str, found: Any) -> ValueError:
+    """The error of a value of another form."""
+    return ValueError(f"expected {expected}, but found {shown(found)}")
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise _expected("text", value)
+        raise wrong_value("text", value)
     if "\0" in value:
-        raise _expected("text without NUL characters", value)
+        raise wrong_value("text without NUL characters", value)
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -62,7 +64,7 @@ def _text(value: Any) -> str:
 
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not is_name(value):
-        raise _expected(NAME_TEXT, value)
+        raise wrong_value(NAME_TEXT, value)
     return value
 
 
@@ -76,7 +78,7 @@ def _command(value: Any) -> Any:
         except ValueError as error:
             raise ValueError(f"expected a command line, but {error} in {shown(value)}") from None
     if not isinstance(value, list) or not value:
-        raise _expected("a program and its arguments", value)
+        raise wrong_value("a program and its arguments", value)
     if len(value) > ENTRIES_MAX:
         raise ValueError(f"expected at most {ENTRIES_MAX} words, but found {len(value)}; use the payload")
     if not _text(value[0]):
@@ -86,40 +88,41 @@ def _command(value: Any) -> Any:
 
 def _task_name(value: Any) -> str:
     if not isinstance(value, str) or not is_task_name(value):
-        raise _expected("a task's name, such as thumbnails.resize", value)
+        raise wrong_value("a task's name, such as thumbnails.resize", value)
     return value
 
 
 def _arguments(value: Any) -> Any:
     if not isinstance(value, list):
-        raise _expected("a list of arguments", value)
+        raise wrong_value("a list of arguments", value)
     return value
 
 
 def _environment_name(value: Any) -> str:
     name = _text(value)
     if not name or "=" in name:
-        raise _expected("a variable's name", name)
+        raise wrong_value("a variable's name", name)
     if name in SET_BY_WORKER:
         raise ValueError(f"expected a variable of your own, but {name} is set by the worker")
     return name
 
 
-def _duration(value: Any) -> int:
+def duration(value: Any) -> int:
+    """The milliseconds of a duration. Raises ValueError."""
     if not isinstance(value, str):
-        raise _expected(DURATION_EXAMPLES, value)
+        raise wrong_value(DURATION_EXAMPLES, value)
     return parse_duration(value)
 
 
 def _continue_for(value: Any) -> int:
-    if (ms := _duration(value)) > CONTINUE_FOR_MAX_MS:
-        raise _expected(f"at most {format_duration(CONTINUE_FOR_MAX_MS)}", value)
+    if (ms := duration(value)) > CONTINUE_FOR_MAX_MS:
+        raise wrong_value(f"at most {format_duration(CONTINUE_FOR_MAX_MS)}", value)
     return ms
 
 
 def _time(value: Any) -> int:
     if not isinstance(value, str):
-        raise _expected(TIME_EXAMPLES, value)
+        raise wrong_value(TIME_EXAMPLES, value)
     return parse_time(value)
 
 
@@ -127,25 +130,30 @@ def _duration_or_time(value: Any) -> tuple[str, int]:
     if isinstance(value, str) and re.match(r"\d{4}-", value.strip()):
         return "deadline_at", parse_time(value)
     try:
-        return "deadline_ms", _duration(value)
+        return "deadline_ms", duration(value)
     except ValueError as error:
         raise ValueError(str(error).replace(", but", f", or {TIME_EXAMPLES}, but", 1)) from None
 
 
 def _on_worker_loss(value: Any) -> OnWorkerLoss:
     if not isinstance(value, str) or value not in {member.value for member in OnWorkerLoss}:
-        raise _expected(", ".join(OnWorkerLoss), value)
+        raise wrong_value(", ".join(OnWorkerLoss), value)
     return OnWorkerLoss(value)
+
+
+def number_of(kind: type[int] | type[float], value: Any) -> int | float | None:
+    """The number that a value is, or that its text stands for; None if it is none."""
+    if isinstance(value, str | int | kind) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            return kind(value)
+    return None
 
 
 def between(kind: type[int] | type[float], low: int, high: int) -> BeforeValidator:
     """A validator of numbers from `low` to `high`. YAML and the command line give numbers as text."""
 
     def check(value: Any) -> int | float:
-        number: int | float | None = None
-        if isinstance(value, str | int | kind) and not isinstance(value, bool):
-            with contextlib.suppress(ValueError, OverflowError):
-                number = kind(value)
+        number = number_of(kind, value)
         if number is None or not low <= number <= high:
             found = short(value) if isinstance(value, str) else shown(value)
             raise ValueError(f"expected {low} to {high}, but found {found}")
@@ -154,12 +162,12 @@ def between(kind: type[int] | type[float], low: int, high: int) -> BeforeValidat
     return BeforeValidator(check)
 
 
-def at_most(count: int, what: str) -> BeforeValidator:
+def at_most(count: int, what: str, todo: str = "use the payload") -> BeforeValidator:
     """A validator of how many entries a value has. It comes first, so that no time is spent on each of too many."""
 
     def check(value: Any) -> Any:
         if isinstance(value, Sized) and len(value) > count:
-            raise ValueError(f"expected at most {count} {what}, but found {len(value)}; use the payload")
+            raise ValueError(f"expected at most {count} {what}, but found {len(value)}; {todo}")
         return value
 
     return BeforeValidator(check)
@@ -169,25 +177,25 @@ def _flag(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if not isinstance(value, str) or value.lower() not in {"true", "false"}:
-        raise _expected("true or false", value)
+        raise wrong_value("true or false", value)
     return value.lower() == "true"
 
 
-def _written(kind: str, **more: Any) -> WithJsonSchema:
+def written_as(kind: str, **more: Any) -> WithJsonSchema:
     """How users write a value, for the OpenAPI document. pydantic knows only the type that it becomes."""
     return WithJsonSchema({"type": kind, **more}, mode="validation")
 
 
 Text = Annotated[str, BeforeValidator(_text)]
-Name = Annotated[str, BeforeValidator(_name), _written("string", pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-EnvironmentName = Annotated[str, BeforeValidator(_environment_name), _written("string", pattern="^[^=]+$")]
-Duration = Annotated[int, BeforeValidator(_duration), _written("string", examples=["10s", "1h30m"])]
+Name = Annotated[str, BeforeValidator(_name), written_as("string", pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+EnvironmentName = Annotated[str, BeforeValidator(_environment_name), written_as("string", pattern="^[^=]+$")]
+Duration = Annotated[int, BeforeValidator(duration), written_as("string", examples=["10s", "1h30m"])]
 ContinueFor = Annotated[
     int,
     BeforeValidator(_continue_for),
-    _written("string", examples=["10m"], description=f"At most {format_duration(CONTINUE_FOR_MAX_MS)}."),
+    written_as("string", examples=["10m"], description=f"At most {format_duration(CONTINUE_FOR_MAX_MS)}."),
 ]
-Time = Annotated[int, BeforeValidator(_time), _written("string", format="date-time")]
+Time = Annotated[int, BeforeValidator(_time), written_as("string", format="date-time")]
 Command = Annotated[
     list[Text],
     BeforeValidator(_command),
@@ -206,14 +214,14 @@ Command = Annotated[
 TaskName = Annotated[
     str,
     BeforeValidator(_task_name),
-    _written("string", minLength=1, maxLength=TASK_NAME_CHARACTERS_MAX, examples=["thumbnails.resize"]),
+    written_as("string", minLength=1, maxLength=TASK_NAME_CHARACTERS_MAX, examples=["thumbnails.resize"]),
 ]
 Arguments = Annotated[list[Any], BeforeValidator(_arguments)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Deadline = Annotated[
     tuple[str, int],
     BeforeValidator(_duration_or_time),
-    _written("string", examples=["2h", "2030-01-31T18:00:00Z"]),
+    written_as("string", examples=["2h", "2030-01-31T18:00:00Z"]),
 ]
 """A field of `JobSpec`, `deadline_ms` or `deadline_at`, and its value."""
 WorkerLossPolicy = Annotated[OnWorkerLoss, BeforeValidator(_on_worker_loss)]

@@ -15,10 +15,11 @@ from typing import BinaryIO, cast
 import msgspec
 
 from ftjm.runtime.errors import UsageError
-from ftjm.specs.job import INLINE_LIMIT_BYTES, FieldProblem, InvalidJobError, JobRequest, derived_id, parse_job
-from ftjm.specs.json_text import decode_job, json_jobs
+from ftjm.specs.job import INLINE_LIMIT_BYTES, InvalidJobError, JobRequest, derived_id, parse_job
+from ftjm.specs.json_text import decode_item, json_items
+from ftjm.specs.problems import FieldProblem
 from ftjm.specs.written import Located, UnreadableError
-from ftjm.specs.yaml_lines import yaml_jobs
+from ftjm.specs.yaml_lines import yaml_items
 
 PROBLEMS_SHOWN_MAX = 20
 LINE_BYTES_MAX = 4 * 1024 * 1024
@@ -149,7 +150,7 @@ def open_jobs(source: str, *, inline_limit_bytes: int = INLINE_LIMIT_BYTES, batc
         return JobFile(name, content, _reader_of(Path(source), content), inline_limit_bytes, batch)
     except OSError as error:
         content.close()
-        raise _unreadable(source, error) from None
+        raise unreadable(source, error) from None
     except BaseException:
         content.close()
         raise
@@ -166,10 +167,11 @@ def _opened(source: str) -> BinaryIO:
         with file:
             return _spooled(file)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL character
-        raise _unreadable(source, error) from None
+        raise unreadable(source, error) from None
 
 
-def _unreadable(source: str, error: OSError | ValueError) -> UsageError:
+def unreadable(source: str, error: OSError | ValueError) -> UsageError:
+    """The error of a file that cannot be read. A ValueError is of a name with a NUL character."""
     reason = str(getattr(error, "strerror", None) or error).lower()
     return UsageError(f"a readable file {source}", reason, "check the name, or give - to read standard input")
 
@@ -190,8 +192,8 @@ def _reader_of(path: Path, content: BinaryIO) -> Reader:
     if first.startswith(b"{") and (_is_one_job(first) or second.startswith(b"{")):
         return _json_lines
     if suffix == ".json" or (first[:1] in (b"{", b"[") and _is_json(content)):
-        return lambda content: json_jobs(_whole(content))
-    return lambda content: yaml_jobs(_whole(content))
+        return lambda content: json_items(_whole(content), "jobs")
+    return lambda content: yaml_items(_whole(content), "jobs")
 
 
 def _whole(content: BinaryIO) -> bytes:
@@ -213,7 +215,7 @@ def _two_lines(content: BinaryIO) -> tuple[bytes, bytes]:
 def _is_one_job(line: bytes) -> bool:
     """Whether a line is a whole mapping, and not one with a list of jobs."""
     try:
-        return "jobs" not in (decode_job(line) or ())
+        return "jobs" not in (decode_item(line) or ())
     except UnreadableError as error:
         return bool(error.path)  # it is JSON, but a field of it is wrong
 
@@ -221,7 +223,7 @@ def _is_one_job(line: bytes) -> bool:
 def _is_json(content: BinaryIO) -> bool:
     content.seek(0)
     try:
-        next(json_jobs(_whole(content)), None)
+        next(json_items(_whole(content)), None)
     except UnreadableError:
         return False
     return True
@@ -237,6 +239,6 @@ def _json_lines(content: BinaryIO) -> Iterator[Located]:
         if not line.strip():
             continue
         try:
-            yield Located(decode_job(line), number)
+            yield Located(decode_item(line), number)
         except UnreadableError as error:
             yield Located(None, number, broken=error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from base64 import b32encode
 from collections.abc import Mapping, Set
 from hashlib import blake2b
@@ -12,7 +11,6 @@ from pydantic import ConfigDict, Field, ValidationError, create_model, model_val
 
 from ftjm.core.identity import content_hash
 from ftjm.core.state.model import JobSpec
-from ftjm.runtime.errors import short
 from ftjm.specs.executors import (
     ARGUMENT_FIELDS,
     BY_NAME,
@@ -37,14 +35,11 @@ from ftjm.specs.fields import (
     between,
     shown,
 )
+from ftjm.specs.problems import FieldProblem, problems_of
 
 INLINE_LIMIT_BYTES = 256 * 1024
-PROBLEMS_MAX = 100
-"""Problems that are told of one job. Each costs time to word, and a body of 1 MB may hold 45,000 of them."""
 NAMES_MAX = 200
 """Fields of one job, of which most may be unknown ones."""
-HINT_CHARACTERS_MAX = 40
-"""An unknown field with a longer name is compared with no known ones."""
 
 
 class JobRequest(NamedTuple):
@@ -53,17 +48,6 @@ class JobRequest(NamedTuple):
     queue: str
     job_id: str
     spec: JobSpec
-
-
-class FieldProblem(NamedTuple):
-    """A fault of one field. The path is empty if the fault is of the job as a whole."""
-
-    path: tuple[str | int, ...]
-    text: str
-
-    def __str__(self) -> str:
-        field = ".".join(short(str(part)) for part in self.path)
-        return f"{short(field, 200)}: {self.text}" if field else self.text
 
 
 class InvalidJobError(Exception):
@@ -151,7 +135,7 @@ def parse_job(fields: Any, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> JobR
     try:
         job = JobFields.model_validate(given)
     except ValidationError as error:
-        problems += [_problem(details) for details in error.errors(include_url=False)[:PROBLEMS_MAX]]
+        problems += problems_of(error, JobFields)
     if problems:
         raise InvalidJobError(problems)
     (schema,) = chosen
@@ -225,26 +209,3 @@ def _oversize(spec: JobSpec, limit: int) -> list[FieldProblem]:
         for field, (size, what) in sizes.items()
         if size > limit
     ]
-
-
-def _problem(details: Any) -> FieldProblem:
-    """An error of pydantic in the form of ftjm's messages."""
-    path = tuple(part for part in details["loc"] if part != "[key]")
-    match details["type"]:
-        case "value_error":
-            return FieldProblem(path, str(details["ctx"]["error"]))
-        case "extra_forbidden":
-            known = _known_beside(path)
-            name = str(path[-1])
-            close = difflib.get_close_matches(name, known, 1) if len(name) <= HINT_CHARACTERS_MAX else []
-            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
-            return FieldProblem(path, f"unknown field{hint}")
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return FieldProblem(path, f"expected names with values, but found {shown(details['input'])}")
-        case _:
-            return FieldProblem(path, f"{details['msg']}, but found {shown(details['input'])}")
-
-
-def _known_beside(path: tuple[str | int, ...]) -> tuple[str, ...]:
-    nested: dict[str, type[Fields]] = {"backoff": Backoff, "disconnect": Disconnect}
-    return tuple((nested.get(str(path[0]), JobFields) if len(path) > 1 else JobFields).model_fields)

@@ -1,4 +1,6 @@
-"""Reads JSON as users write it: one job, jobs, or the value of a field. The rules for values are in `written.py`.
+"""Reads JSON as users write it: a job or a resource, a list of them, or the value of a field.
+
+The rules for values are in `written.py`.
 
 The parser of Python's standard library hands out every number as its text and every mapping as pairs, so that no digit
 and no repeated name is lost before it is judged.
@@ -53,15 +55,19 @@ def decode_value(data: bytes) -> Any:
     return _converted(_parsed(decode_utf8(data)), (), data=True)
 
 
-def decode_job(data: bytes) -> Any:
-    """The fields of one job, by name; any other value of JSON as it is. Raises UnreadableError."""
+def decode_item(data: bytes) -> Any:
+    """The fields of one job or resource, by name; any other value of JSON as it is. Raises UnreadableError."""
     return _converted(_parsed(decode_utf8(data)), (), data=False)
 
 
-def json_jobs(data: bytes) -> Iterator[Located]:
-    """The jobs of a JSON document: a list, a list under `jobs`, or one job.
+def json_items(data: bytes, under: str = "") -> Iterator[Located]:
+    """The items of a JSON document, jobs or resources: a list, or one item.
 
-    A job that cannot be read is returned too, with the reason in `broken`.
+    An item that cannot be read is returned too, with the reason in `broken`.
+
+    Args:
+        data: The text.
+        under: A name under which the document may have its list, too; empty for none.
 
     Raises:
         UnreadableError: The whole is not JSON.
@@ -69,9 +75,9 @@ def json_jobs(data: bytes) -> Iterator[Located]:
     text = decode_utf8(data)
     whole = _parsed(text)
     start = _SPACE.match(text).end()  # type: ignore[union-attr]  # it matches everywhere
-    if isinstance(whole, _Mapping) and any(name == "jobs" for name, _ in whole):
+    if under and isinstance(whole, _Mapping) and any(name == under for name, _ in whole):
         if len(whole) > 1 or type(whole[0][1]) is not list:
-            fault = UnreadableError((), "expected a list under jobs, and nothing beside it")
+            fault = UnreadableError((), f"expected a list under {under}, and nothing beside it")
             yield Located(None, _line(text, start), broken=fault)
             return
         [(_, _, start, whole)] = _items(text, start)

@@ -1,4 +1,4 @@
-"""Reads jobs in YAML, and the line of each of their fields. The rules for values are in `written.py`.
+"""Reads jobs and resources in YAML, and the line of each of their fields. The rules for values are in `written.py`.
 
 PyYAML composes the file to nodes, since nodes know their lines, and this file makes values of the nodes:
 
@@ -63,10 +63,14 @@ _Loader.add_implicit_resolver(_TAG + "float", _SCALARS["float"], list("-+.012345
 _Loader.add_implicit_resolver(_TAG + "merge", _SCALARS["merge"], ["<"])
 
 
-def yaml_jobs(data: bytes) -> Iterator[Located]:
-    """The jobs of every document: a list, a list under `jobs:`, or one job.
+def yaml_items(data: bytes, under: str = "") -> Iterator[Located]:
+    """The items of every document, jobs or resources: a list, or one item.
 
-    A job that cannot be read is returned too, with the reason in `broken`.
+    An item that cannot be read is returned too, with the reason in `broken`.
+
+    Args:
+        data: The text.
+        under: A name under which a document may have its list, too; empty for none.
 
     Raises:
         UnreadableError: What follows is not YAML, or too much.
@@ -75,7 +79,7 @@ def yaml_jobs(data: bytes) -> Iterator[Located]:
     try:
         reader = _Reader(_count(data))
         for document in yaml.compose_all(data, Loader=_Loader):
-            yield from reader.jobs(document)
+            yield from reader.items(document, under)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise UnreadableError((), f"expected YAML, but {error.problem}", mark.line + 1 if mark else 1) from None
@@ -99,14 +103,14 @@ def _count(data: bytes) -> int:
 
 
 class _Broken(UnreadableError):
-    """A job that is correct YAML, but not allowed here."""
+    """An item that is correct YAML, but not allowed here."""
 
     def __init__(self, node: yaml.Node, path: FieldPath, text: str) -> None:
         super().__init__(path, text, _line(node))
 
 
 class _Reader:
-    """Makes jobs of the nodes of one file."""
+    """Makes items of the nodes of one file."""
 
     def __init__(self, written: int) -> None:
         self._left = ADDED_MAX + (ADDED_PER_VALUE_MAX + 1) * written
@@ -114,32 +118,32 @@ class _Reader:
         self._merged: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = {}
         """The keys and values of the mappings that `<<` merges in, by the `id` of their nodes in this document."""
 
-    def jobs(self, node: yaml.Node) -> Iterator[Located]:
-        """The jobs of one document."""
+    def items(self, node: yaml.Node, under: str) -> Iterator[Located]:
+        """The items of one document."""
         self._merged.clear()
-        jobs: Any = [node]
+        items: Any = [node]
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                if key.value != "jobs":
+                if not under or key.value != under:
                     continue
                 if len(node.value) > 1 or not isinstance(value, yaml.SequenceNode):
-                    yield _refused(_Broken(key, (), "expected a list under jobs, and nothing beside it"))
+                    yield _refused(_Broken(key, (), f"expected a list under {under}, and nothing beside it"))
                     return
-                jobs = value.value
+                items = value.value
         elif isinstance(node, yaml.SequenceNode):
-            jobs = node.value
+            items = node.value
         elif node.tag == _TAG + "null":
             return
-        for job in jobs:
+        for item in items:
             lines: dict[FieldPath, int] = {}
             try:
-                yield Located(self._value(job, (), lines), _line(job), lines.get)
+                yield Located(self._value(item, (), lines), _line(item), lines.get)
             except _Broken as error:
                 yield _refused(error)
             except UnreadableError as error:
                 if self._left <= 0:
                     raise
-                yield Located(None, _line(job), lines.get, error)
+                yield Located(None, _line(item), lines.get, error)
 
     def _value(self, node: yaml.Node, path: FieldPath, lines: dict[FieldPath, int]) -> Any:
         lines.setdefault(path, _line(node))

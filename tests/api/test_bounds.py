@@ -26,13 +26,16 @@ from ftjm.api.http.routing import CheckedRequest, Handler, reply
 from ftjm.api.http.service import Service
 from ftjm.api.routes import cluster as cluster_routes
 from ftjm.api.routes import commands, events, jobs
+from ftjm.api.routes import queues as queue_routes
 from ftjm.api.server import CONNECTION_SETTINGS, Binding, application
 from ftjm.core import json_values
+from ftjm.core.queue_gates import QueueRows
 from ftjm.core.records import events as e
 from ftjm.core.records.messages import JobOutcome, SessionState, WorkerHeartbeat
 from ftjm.core.state.model import Job, JobSpec, JobState
 from ftjm.engine.ports import EventRecord
 from ftjm.history.jobs import Recorded
+from ftjm.readmodel import cluster as readmodel_cluster
 from ftjm.readmodel import queries
 from ftjm.readmodel.documents.job import job_summary, outcome_document
 from ftjm.readmodel.presence import Presence
@@ -41,7 +44,8 @@ from ftjm.readmodel.tables import Tables
 from ftjm.runtime import config
 from ftjm.runtime.durations import format_time, parse_time
 from ftjm.specs import json_text
-from ftjm.specs.job import PROBLEMS_MAX, InvalidJobError, parse_job
+from ftjm.specs.job import InvalidJobError, parse_job
+from ftjm.specs.problems import PROBLEMS_MAX
 from tests.readmodel.generated import write_jobs
 from tests.readmodel.test_paging import pages
 
@@ -118,14 +122,14 @@ def test_a_large_body_is_checked_beside_the_event_loop(
         threads.append(threading.current_thread().name)
         return parse_job(*arguments)
 
-    decode = json_text.decode_job
+    decode = json_text.decode_item
 
     def decoded(*arguments: Any) -> Any:
         threads.append(threading.current_thread().name)
         return decode(*arguments)
 
     monkeypatch.setattr(commands, "parse_job", checked)
-    monkeypatch.setattr(routing, "decode_job", decoded)
+    monkeypatch.setattr(routing, "decode_item", decoded)
     status, problem = post(tmp_path, msgspec.json.encode(LARGE[which]))
     assert (status, bool(problem["errors"])) == (422, True)
     assert len(threads) == 2
@@ -275,7 +279,7 @@ def named_on_all_pages(path: Handler, service: Any, group: str, *, bytes_max: in
     seen: list[str] = []
     cursor: str | None = None
     while True:
-        query: Any = SimpleNamespace(cursor=cursor, limit=100)
+        query: Any = SimpleNamespace(cursor=cursor, limit=100, declared=False)
         body = body_of(path, service, query)
         assert len(body) < bytes_max
         page = json.loads(body)
@@ -290,7 +294,7 @@ def test_a_page_of_queues_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -
 
     async def read(query: Any) -> Any:
         return query(SimpleNamespace(
-            queues=lambda behind, limit: [(name, {"READY": 1}, False) for name in names if name > behind][:limit],
+            queues=lambda behind, limit, declared: [(n, QueueRows(*[None] * 4)) for n in names if n > behind][:limit],
             oldest_ready=lambda _: 0,
         ))  # fmt: skip
 
@@ -302,10 +306,10 @@ def test_a_page_of_queues_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -
         status=SimpleNamespace(),
     )
     serving = [SimpleNamespace(worker=f"{n:0100d}", slots=1, busy=0) for n in range(20)]
-    monkeypatch.setattr(cluster_routes, "workers_by_queue", lambda _: dict.fromkeys(names, serving))
-    monkeypatch.setattr(cluster_routes, "freshness_document", lambda _: None)
+    monkeypatch.setattr(readmodel_cluster, "workers_by_queue", lambda _: dict.fromkeys(names, serving))
+    monkeypatch.setattr(queue_routes, "freshness_document", lambda _: None)
     monkeypatch.setattr(cluster_routes, "PAGE_BYTES_MAX", 5_000)
-    assert named_on_all_pages(cluster_routes.queues, service, "queues", bytes_max=9_000) == names
+    assert named_on_all_pages(queue_routes.queues, service, "queues", bytes_max=9_000) == names
 
 
 def test_a_page_of_workers_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ftjm.core.ageing import score
 from ftjm.core.evolve.jobs import WAITERS_MAX
 from ftjm.core.evolve.sessions import SESSION_MEMORY_MS
 from ftjm.core.records import events as e
@@ -20,6 +21,7 @@ from ftjm.core.state.model import (
     Ahead,
     Checkpoint,
     Counters,
+    Finalized,
     Job,
     JobSpec,
     JobState,
@@ -31,11 +33,12 @@ from ftjm.core.state.model import (
     TimerKind,
 )
 from ftjm.core.state.outbox import ForwardMessage, OutboxMessage, OutcomeMessage, ReplyMessage
-from ftjm.core.state.queues import Queue
+from ftjm.core.state.processes import Process
+from ftjm.core.state.queues import Queue, QueueDeclaration
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Rows
 from ftjm.core.state.schedules import Schedule
-from ftjm.core.state.tables import MIGRATION, TABLES, outbox_key, ready_key, timer_key
+from ftjm.core.state.tables import FINALIZED, FINALIZED_KEY, MIGRATION, TABLES, outbox_key, ready_key, timer_key
 
 FIRST, LAST = b"\0", b"\xff"
 PREFIXES = {table.prefix for table in TABLES if table is not MIGRATION}
@@ -50,6 +53,8 @@ KINDS: dict[bytes, Any] = {
     b"f": Peer,
     b"t": Timer,
     b"o": OutboxMessage,
+    b"e": QueueDeclaration,
+    b"d": Process,
 }
 
 
@@ -99,6 +104,7 @@ class _Checker:
         checkpointed = {name.encode() for name, job in self.jobs.items() if job.checkpoint_at}
         assert {key[1:] for key in self._keys(b"k")} == checkpointed, "checkpoints and jobs differ"
         self._check_ready()
+        self._check_scores()
         self._check_timers()
         self._check_schedules()
         self._check_sessions()
@@ -117,6 +123,8 @@ class _Checker:
         assert not (job.waiters and job.state in TERMINAL), f"{key} has ended, and a client waits"
         assert not (job.checkpoint_at and job.state is JobState.SUCCEEDED), f"{key} succeeded and has a checkpoint"
         assert job.state is not JobState.READY or job.due_at == 0, f"{key} is ready and not due"
+        assert job.state is JobState.READY or job.score == 0, f"{key} is {job.state.name} with a score"
+        assert job.eligible_at == 0 or job.eligible_at >= job.submitted_at, f"{key} was eligible before it was there"
         unstarted = job.ahead is Ahead.UNSTARTED
         assert not unstarted or job.state is JobState.DISPATCHED, f"{key} is ahead and {job.state.name}"
         assert not (job.ahead and job.continue_for_ms), f"{key} may continue, and was sent ahead"
@@ -126,10 +134,21 @@ class _Checker:
         for key, job in self.jobs.items():
             if job.state is JobState.READY:
                 queue, _, job_id = key.partition("/")
-                expected[ready_key(queue, job.priority, job.order)] = job_id.encode()
+                expected[ready_key(queue, job.score, job.order)] = job_id.encode()
         assert {key: self.rows[key] for key in self._keys(b"r")} == expected, "the ready queue differs from the jobs"
         orders = [job.order for job in self.jobs.values()]
         assert len(set(orders)) == len(orders), "two jobs have the same place in a queue"
+
+    def _check_scores(self) -> None:
+        """A job that waits has the score that follows from its row, unless a process is about to give it that."""
+        raw = self.rows.get(FINALIZED_KEY)
+        finalized = Finalized() if raw is None else FINALIZED.decode(raw)
+        declared = self._decoded(b"e")
+        under_way = {key[2:].decode() for key in self._keys(b"d")}
+        for key, job in self.jobs.items():
+            queue = key.partition("/")[0]
+            if job.state is JobState.READY and not under_way & {"", queue}:
+                assert job.score == score(finalized, declared.get(queue), job), f"{key} has the score {job.score}"
 
     def _check_timers(self) -> None:
         expected = set()

@@ -156,6 +156,12 @@ class Story:
             assert getattr(job, name) == value, (name, job)
         return self
 
+    def job_is_of(self, job_id: str, **fields: Any) -> Story:
+        """Check fields of another job of the queue."""
+        for name, value in fields.items():
+            assert getattr(self.job(job_id), name) == value, (name, self.job(job_id))
+        return self
+
     def job(self, job_id: str = "a") -> Job:
         job = self.state.job(job_key("q", job_id))
         assert job is not None

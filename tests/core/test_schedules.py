@@ -87,7 +87,7 @@ def test_the_same_declaration_again_changes_nothing_whatever_revision_its_sender
 def test_a_change_of_what_was_changed_meanwhile_is_a_conflict():
     story = given(FINAL).when(apply(expected=0)).when(apply(expected=1, jitter_ms=1))
     for expected in (0, 1):
-        story.when(apply(expected=expected)).refused("CONFLICT", "schedule q/n", "revision 2", "ftjm plan")
+        story.when(apply(expected=expected)).refused("CONFLICT", "schedule", "revision 2", "ftjm plan")
         story.when(order(c.DeleteSchedule, expected_revision=expected)).refused("CONFLICT", "revision 2")
     given(FINAL).when(apply(expected=4)).refused("CONFLICT", "revision 4", "found none")
 
@@ -340,7 +340,7 @@ def test_the_last_job_may_be_run_again_and_is_waited_for():
     (job_id,) = fired(story)
     story.when_due(FIRST + MINUTE).then(like(e.ScheduleDelayed))
     # It ends, and is run again before the owner comes to the instant that waits.
-    story.evolve(cancelled(job_id=job_id)).evolve(rerun(job_id=job_id)).written()
+    story.evolve(cancelled(job_id=job_id)).evolve(rerun(job_id=job_id, at=FIRST + MINUTE)).written()
     assert let_pass(story, FIRST + MINUTE + 1) == []
     story.evolve(cancelled(job_id=job_id, run=2)).written()
     assert let_pass(story, FIRST + MINUTE + 1) == [FIRST + MINUTE]

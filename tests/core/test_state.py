@@ -10,6 +10,7 @@ from ftjm.adapters.memory import MemoryStore
 from ftjm.core.state import row_cache, view
 from ftjm.core.state.model import Job, JobSpec, JobState, Session, Timer, TimerKind
 from ftjm.core.state.outbox import ReplyMessage
+from ftjm.core.state.processes import ProcessKind
 from ftjm.core.state.queues import Queue
 from ftjm.core.state.rows import first_key_after
 from ftjm.core.state.state import State
@@ -17,12 +18,14 @@ from ftjm.core.state.tables import (
     HELD_ATTEMPTS,
     JOBS,
     OUTBOX,
+    PROCESSES,
     READY_JOBS,
     TABLES,
     TIMERS,
     Table,
     load_position,
     outbox_key,
+    process_key,
     ready_key,
     timer_key,
 )
@@ -46,9 +49,9 @@ def message(text: str) -> ReplyMessage:
     return ReplyMessage("0/client/1", "q", "a", 1, text=text)
 
 
-@given(st.lists(st.tuples(NAMES, st.integers(0, 100), st.integers(1, 2**40)), unique=True))
-def test_the_ready_queue_sorts_by_queue_then_priority_then_age(entries):
-    expected = sorted(entries, key=lambda entry: (entry[0].encode() + b"\0", -entry[1], entry[2]))
+@given(st.lists(st.tuples(NAMES, st.integers(-(2**45), 2**53), st.integers(1, 2**40)), unique=True))
+def test_the_ready_queue_sorts_by_queue_then_score_then_order(entries):
+    expected = sorted(entries, key=lambda entry: (entry[0].encode() + b"\0", *entry[1:]))
     assert sorted(entries, key=lambda entry: ready_key(*entry)) == expected
 
 
@@ -111,16 +114,16 @@ def test_a_row_that_is_removed_and_inserted_in_one_batch_exists():
 
 def test_changing_priorities_are_found_from_a_remembered_place():
     state, store = fresh()
-    state.add_ready("q", "low", 1, 1)
-    state.add_ready("q", "old", 9, 2)
-    state.add_ready("q", "new", 9, 3)
+    state.add_ready("q", "low", -1, 1)
+    state.add_ready("q", "old", -9, 2)
+    state.add_ready("q", "new", -9, 3)
     write(state, store)
-    assert list(state.ready("q")) == [(9, 2, "old"), (9, 3, "new"), (1, 1, "low")]
-    state.remove_ready("q", 9, 2)
-    state.remove_ready("q", 9, 3)
-    assert list(state.ready("q")) == [(1, 1, "low")], "an empty priority is skipped"
-    state.add_ready("q", "old", 9, 2)
-    state.add_ready("q", "first", 100, 5)
+    assert list(state.ready("q")) == [(-9, 2, "old"), (-9, 3, "new"), (-1, 1, "low")]
+    state.remove_ready("q", -9, 2)
+    state.remove_ready("q", -9, 3)
+    assert list(state.ready("q")) == [(-1, 1, "low")]
+    state.add_ready("q", "old", -9, 2)
+    state.add_ready("q", "first", -100, 5)
     assert [job_id for _, _, job_id in state.ready("q")] == ["first", "old", "low"]
     assert list(state.ready("other")) == []
 
@@ -379,7 +382,8 @@ def test_keys_of_every_kind_of_row_are_shown_as_text():
     timer = Timer(1_700_000_000_000, TimerKind.DEADLINE, "q/a", 3)
     shown: dict[Table[Any], tuple[bytes, str]] = {
         JOBS: (b"jq/a", "q/a"),
-        READY_JOBS: (ready_key("q", 90, 7), "q priority 90 order 7"),
+        READY_JOBS: (ready_key("q", -90, 7), "q score -90 order 7"),
+        PROCESSES: (process_key(ProcessKind.REORDER, "q"), "REORDER q"),
         TIMERS: (timer_key(timer), "1700000000000 DEADLINE q/a attempt 3"),
         OUTBOX: (outbox_key(12), "12"),
         HELD_ATTEMPTS: (b"ls1\0q/a", "s1 q/a"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from ftjm.core.limits import AGEING_MS_MAX
 from ftjm.core.state.migrations import OLDEST_VERSION
 from ftjm.core.state.model import Job
 from ftjm.core.state.outbox import (
@@ -18,7 +19,7 @@ from ftjm.core.state.outbox import (
     StopMessage,
 )
 from ftjm.core.state.row_cache import encode
-from ftjm.core.state.tables import JOBS, OUTBOX, POSITION_KEY
+from ftjm.core.state.tables import JOBS, OUTBOX, POSITION_KEY, READY_JOBS
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -53,12 +54,21 @@ def row(key: bytes, value: bytes) -> bytes:
 
 def rows(found: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """The rows that a program of version 3 had in place of these."""
-    return {key: row(key, value) for key, value in found.items()}
+    return {_key(key): row(key, value) for key, value in found.items()}
+
+
+def _key(key: bytes) -> bytes:
+    """A waiting job's key held 200 less the priority, and the order, in place of share, shape, score and order."""
+    if key[:1] != READY_JOBS.prefix:
+        return key
+    queue, priority = key[1:].partition(b"\0")[0], ((1 << 63) - int.from_bytes(key[-16:-8])) // AGEING_MS_MAX
+    return b"r%b\0%c%b" % (queue, 200 - priority, key[-8:])
 
 
 def _job(job: Job) -> list[Any]:
     """The content hash was kept as the event had it: from version 2 of the hash on, its version is in front."""
     fields = list(msgspec.structs.astuple(job))
+    del fields[-3:]  # since when it is eligible, its score, its schedule
     fields.pop()  # the mark of an attempt that was sent ahead
     version = fields.pop()
     if version > 1:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,10 +16,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryStore
 from ftjm.adapters.rocksdb import RocksStore
+from ftjm.core.decide import upgrades
 from ftjm.core.evolve.sessions import SESSION_MEMORY_MS
 from ftjm.core.limits import CONTINUE_FOR_MAX_MS
 from ftjm.core.records import commands as c
+from ftjm.core.records.levels import LEVEL
 from ftjm.core.state.model import LIVE, LOSSES, TERMINAL, FailureReason, Job, JobSpec, JobState, OnWorkerLoss
+from ftjm.core.state.queues import QueueSpec
 from ftjm.engine.batch import Lapse
 from ftjm.engine.partition import Partition
 from ftjm.engine.ports import Fenced, Store
@@ -54,6 +58,8 @@ SPECS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 class Histories(RuleBasedStateMachine):
     """Rules send and let time pass; `work` decides one batch; every batch is compared."""
 
+    level = LEVEL
+    """The record level of the log."""
     ahead_max = 2
     """The most that a session holds ahead of its slots."""
 
@@ -67,7 +73,21 @@ class Histories(RuleBasedStateMachine):
         self.wishes = 0
         for job_id, spec in zip("abc", specs, strict=True):
             self.world.submit(job_id, **spec)
-        self.world.work(offers=[offer(self.alive("s1"), slots), offer(self.alive("s2"), 1)])
+        with patch.object(upgrades, "LEVEL", self.level):
+            self.world.work(offers=[offer(self.alive("s1"), slots), offer(self.alive("s2"), 1)])
+
+    @rule(
+        spec=st.builds(
+            QueueSpec,
+            concurrency=st.integers(0, 2),
+            rate_limit=st.integers(0, 2),
+            ageing_ms=st.sampled_from([1, 10, 60_000]),
+        ),
+        delete=st.booleans(),
+    )
+    def declare(self, spec: QueueSpec, delete: bool) -> None:
+        declared = c.DeleteQueue(queue=QUEUE) if delete else c.ApplyQueue(queue=QUEUE, spec=spec)
+        self.world.send(declared)
 
     @rule(
         job=JOBS,

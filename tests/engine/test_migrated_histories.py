@@ -9,6 +9,7 @@ from hypothesis.stateful import rule
 
 from ftjm.adapters.avro import codec
 from ftjm.adapters.memory import MemoryStore
+from ftjm.core.records.levels import FIRST_LEVEL
 from ftjm.core.state import migrations
 from ftjm.core.state.migrations import OLDEST_VERSION, migrate
 from ftjm.core.state.model import JobState
@@ -25,7 +26,8 @@ class MigratedHistories(Histories):
 
     batches: list[int]
     crash_after: int
-    ahead_max = 0  # a program of version 3 sent nothing ahead
+    level = FIRST_LEVEL  # a program of version 3 stops where a later level is made final
+    ahead_max = 0  # and it sent nothing ahead
 
     @rule(batches=st.lists(st.integers(1, 60), max_size=3), crash_after=st.integers(0, 30))
     def choose(self, batches: list[int], crash_after: int) -> None:

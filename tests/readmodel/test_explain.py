@@ -36,7 +36,7 @@ def explanation(
 ):
     counts = [0] * (max(JobState) + 1)
     counts[JobState.RUNNING] = live
-    rate = QueueRate((NOW + used_ms) * 1_000)
+    rate = QueueRate((NOW + used_ms) * 1_000_000)
     rows = QueueRows(status, QueueDeclaration(1, spec) if spec else None, Queue(counts), rate if spec else None)
     return explain(Facts("q", Job(state, **job), NOW, ahead, 1_000, owned, 3, servers, "w9", rows))
 

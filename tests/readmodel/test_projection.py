@@ -11,6 +11,7 @@ from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.model import JobSpec, JobState, Position, job_key
 from ftjm.engine.partition import Diverged
+from ftjm.readmodel.documents.queue import states_of
 from ftjm.readmodel.projection import Projection
 from ftjm.readmodel.queries import Filter, Reader
 from ftjm.readmodel.tables import LAYOUT_VERSION, Tables
@@ -79,7 +80,7 @@ def compare(cluster: Cluster, reader: Reader) -> None:
         for p in cluster.partitions
         for name, row in p.state.queues()
     }
-    assert {name: states for name, states, _ in reader.queues("", 100)} == counts
+    assert {name: states_of(rows.counts) for name, rows in reader.queues("", 100)} == counts
 
 
 def test_rows_are_the_owners_rows(cluster):

@@ -30,7 +30,7 @@ from tests.core.consistency import check_state
 from tests.engine.world import NOW, QUEUE, World, offer
 
 
-def test_the_oldest_of_all_priorities_is_found():
+def test_the_report_tells_since_when_the_job_waits_that_is_served_next():
     world = World()
     world.submit("low", priority=10)
     world.work()
@@ -40,22 +40,13 @@ def test_the_oldest_of_all_priorities_is_found():
         world.work()
     reader = QueueStatisticsReader(1)
     found = reader.read(world.owner.state, world.now, world.now)
-    assert found.oldest_at == {QUEUE: NOW}
+    assert found.oldest_at == {QUEUE: NOW + 1_000}
     assert found.counts[QUEUE][JobState.READY] == 4
     world.work([Offer("s1", "w", 0, 5_000, (QUEUE,), 1, 4)])
     soon, later = world.now + 500, world.now + 1_500
-    assert reader.read(world.owner.state, soon, soon).oldest_at == {QUEUE: NOW}, "searched for a moment ago"
+    assert reader.read(world.owner.state, soon, soon).oldest_at == {QUEUE: NOW + 1_000}, "searched for a moment ago"
     assert reader.read(world.owner.state, later, later).oldest_at == {}
-    assert list(world.owner.state.ready(QUEUE, first_only=True)) == []
-
-
-def test_heads_of_priorities_only():
-    world = World()
-    for number, priority in enumerate((50, 50, 20, 20, 80)):
-        world.submit(f"j{number}", priority=priority)
-    world.work()
-    assert [job for _, _, job in world.owner.state.ready(QUEUE, first_only=True)] == ["j4", "j0", "j2"]
-    assert [job for _, _, job in world.owner.state.ready(QUEUE)] == ["j4", "j0", "j1", "j2", "j3"]
+    assert list(world.owner.state.ready(QUEUE)) == []
 
 
 def test_a_report_has_all_queues_and_is_urgent_for_those_that_wait():

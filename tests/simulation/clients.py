@@ -9,6 +9,7 @@ from ftjm.core.identity import partition_for
 from ftjm.core.records import commands as c
 from ftjm.core.records.messages import CommandReply, JobOutcome
 from ftjm.core.state.model import JobSpec, OnWorkerLoss
+from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.core.state.queues import QueueSpec
 from ftjm.core.state.schedules import CatchUp, Overlap, ScheduleSpec
 from tests.simulation.network import Broker
@@ -159,13 +160,22 @@ def _plan_crowd(client: Client, queues: tuple[str, ...], until: float) -> None:
 
 
 def _plan_limits(client: Client, queues: tuple[str, ...], until: float) -> None:
-    """Queues that are declared, declared otherwise, and no longer declared, while their jobs come and go."""
+    """Queues that are declared and no longer declared, and many jobs changed at once, while jobs come and go."""
     draw = client.world.limits
-    for _ in range(draw.randint(1, 3)):
+    for number in range(draw.randint(1, 3)):
         at, queue = draw.uniform(0, until * 0.8), draw.choice(queues)
         limit, rate = draw.choice((0, 1, 1, 2)), draw.choice((0, 2, 5))
-        spec = QueueSpec(concurrency=limit, rate_limit=rate, rate_per_ms=1_000, rate_burst=draw.randint(1, 3))
+        ageing = draw.choice((1, 100, 60_000))
+        spec = QueueSpec(limit, rate, 1_000, draw.randint(1, 3), ageing)
         client.ask(c.ApplyQueue(queue=queue, spec=spec), at)
+        if draw.random() < 0.5:
+            action = draw.choice([*BulkAction])
+            states = JobFilter(states=["SUCCEEDED", "FAILED"] if action is BulkAction.RERUN else [])
+            name = f"{client.name}-bulk{number}"
+            bulk = c.BulkJobs(queue=queue, action=action, filter=states, command_id=name, priority=draw.choice((0, 99)))
+            client.ask(bulk, at + draw.uniform(0, 3_000))
+            if draw.random() < 0.2:
+                client.ask(c.StopBulk(queue=queue, bulk=name), at + draw.uniform(0, 3_000))
         if draw.random() < 0.3:
             client.ask(c.DeleteQueue(queue=queue), at + draw.uniform(500, 3_000))
 

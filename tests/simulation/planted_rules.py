@@ -5,14 +5,17 @@ from unittest.mock import patch
 
 import msgspec
 
-from ftjm.core import placement, queue_gates
-from ftjm.core.decide import attempts, sessions
+from ftjm.core import ageing, placement, queue_gates
+from ftjm.core.decide import attempts, bulk, processes, sessions
 from ftjm.core.decide import handlers as decide
 from ftjm.core.decide.timers import decide_timer
 from ftjm.core.evolve import attempts as evolve_attempts
+from ftjm.core.evolve import handlers as evolve
 from ftjm.core.placement import Placement, match
 from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
 from ftjm.core.state.model import FailureReason, Job, Timer, TimerKind
+from ftjm.core.state.processes import Bulk
 from ftjm.core.state.state import State
 from ftjm.engine import batch
 from ftjm.engine.liveness import Liveness
@@ -56,6 +59,42 @@ def a_rate_begins_anew_with_each_owner() -> list[Patch]:
 
     real = Partition.lead
     return [patch.object(Partition, "lead", lead)]
+
+
+@planted
+def waiting_makes_no_difference() -> list[Patch]:
+    return [patch.object(ageing, "score", lambda _finalized, _declaration, job: -job.priority)]
+
+
+@planted
+def a_changed_ageing_leaves_waiting_jobs_where_they_are() -> list[Patch]:
+    def nothing(_state: State, queue: str, _start: bytes, _most: int) -> e.QueueReordered:
+        return e.QueueReordered(queue=queue, jobs=[], next_key=b"")
+
+    return [patch.object(processes, "_reorder", nothing)]
+
+
+@planted
+def a_bulk_request_is_about_jobs_that_come_later_too() -> list[Patch]:
+    def begun(state: State, event: e.BulkBegun, key: str) -> None:
+        with patch.object(state.counters, "order", 1 << 40):
+            real(state, event, key)
+
+    real = evolve._HANDLERS[e.BulkBegun]
+    return [patch.dict(evolve._HANDLERS, {e.BulkBegun: begun})]
+
+
+@planted
+def a_bulk_request_begins_anew_with_each_owner() -> list[Patch]:
+    def begins_anew(state: State, name: str, request: Bulk, *arguments: Any) -> Any:
+        if id(state) not in known:
+            known.add(id(state))
+            request = msgspec.structs.replace(request, next_job="")
+        return real(state, name, request, *arguments)
+
+    known: set[int] = set()
+    real = bulk.next_slice
+    return [patch.object(bulk, "next_slice", begins_anew), patch.object(bulk, "LOOKED_MAX", 3)]
 
 
 @planted

@@ -9,7 +9,7 @@ import pytest
 from ftjm.core.json_values import DEPTH_MAX
 from ftjm.specs.files import InvalidFileError, open_jobs
 from ftjm.specs.job import InvalidJobError, parse_job
-from ftjm.specs.json_text import decode_job, decode_value
+from ftjm.specs.json_text import decode_item, decode_value
 from ftjm.specs.written import UnreadableError
 
 BOM = b"\xef\xbb\xbf"
@@ -36,7 +36,7 @@ def by_stdin(data, _tmp_path, monkeypatch):
 
 
 def by_http(data, _tmp_path, _monkeypatch):
-    job = parse_job(decode_job(data))
+    job = parse_job(decode_item(data))
     with_id = job.job_id or "made"
     return job._replace(job_id=with_id)
 

@@ -1,4 +1,4 @@
-"""Whatever a file of jobs, an option or a settings file holds: it is read, or refused in words."""
+"""Whatever a file of jobs or of resources, an option or a settings file holds: it is read, or refused in words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import random
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from ftjm.runtime.durations import parse_duration, parse_time
 from ftjm.runtime.errors import UsageError
 from ftjm.specs.files import InvalidFileError, JobFile, _reader_of
 from ftjm.specs.job import InvalidJobError, JobFields, parse_job
-from ftjm.specs.json_text import decode_job, decode_value
+from ftjm.specs.json_text import decode_item, decode_value
+from ftjm.specs.queue import written
+from ftjm.specs.resource_files import _items
+from ftjm.specs.resources import KINDS, InvalidResourceError, document, parse_resource
 from ftjm.specs.written import UnreadableError
 from tests.fuzzing import fuzz, fuzz_by_seeds
 
@@ -136,7 +140,7 @@ def read(data: bytes) -> None:
             continue
         assert problems
         assert all(problem.startswith("jobs:") and len(problem) < 1_000 for problem in problems)
-    for decode in (decode_job, decode_value):
+    for decode in (decode_item, decode_value):
         with contextlib.suppress(UnreadableError, InvalidJobError):
             parse_job(decode(data))
 
@@ -164,6 +168,56 @@ def test_very_many_contents(request: pytest.FixtureRequest) -> None:
 
 def test_any_repetition_is_refused_soon(request: pytest.FixtureRequest) -> None:
     fuzz(request, lambda text: read(text.encode(errors="replace")), REPEATED, short=20, long=500)
+
+
+def read_resources(data: bytes) -> None:
+    """Read a file of resources. What is taken is taken again as it is shown; each refusal says something."""
+    for suffix in (".yaml", ".json", ""):
+        with contextlib.suppress(UnreadableError):
+            for located in _items(f"resources{suffix}", data):
+                try:
+                    found = parse_resource(located.fields)
+                except InvalidResourceError as refused:
+                    problems = refused.problems
+                else:
+                    assert parse_resource(document(found.kind, found.name, found.labels, written(found.spec))) == found
+                    continue
+                assert problems
+                assert all(located.line_of(problem.path) and len(str(problem)) < 1_000 for problem in problems)
+
+
+RESOURCE_FIELDS = (
+    "apiVersion",
+    "kind",
+    "metadata",
+    "spec",
+    "name",
+    "labels",
+    "concurrency",
+    "rate",
+    "limit",
+    "per",
+    "x",
+)
+
+
+def drawn_resource(source: random.Random) -> bytes:
+    """A resource with odd values, and its text with odd parts."""
+    whole = json.loads(json.dumps(source.choice(KINDS["Queue"].examples)))
+    for _ in range(source.randrange(3)):
+        inner = source.choice([whole, whole.get("spec"), whole.get("metadata")])
+        if isinstance(inner, dict):
+            inner[source.choice(RESOURCE_FIELDS)] = deepcopy(source.choice([*DATA_VALUES, "off", 0, "1m"]))
+    text = json.dumps(source.choice([whole, [whole, whole]]), indent=source.choice([None, 2]))
+    for _ in range(source.randrange(3)):
+        at = source.randrange(len(text))
+        text = text[:at] + source.choice([*INDICATORS, *LINES, *PLAIN, *ODD, ""]) + text[at + source.randrange(3) :]
+    return text.encode(errors="replace")
+
+
+def test_any_resource_is_taken_or_refused(request: pytest.FixtureRequest) -> None:
+    fuzz_by_seeds(request, read_resources, drawn_resource, short=400, long=40_000)
+    fuzz_by_seeds(request, read_resources, drawn, short=100, long=10_000)
 
 
 def test_any_values_in_python_are_a_job_or_refused(request: pytest.FixtureRequest) -> None:

@@ -96,6 +96,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "adapters.avro",
         "adapters.kafka",
         "adapters.files",
+        "specs",
         "snapshots",
         "history",
         "readmodel",

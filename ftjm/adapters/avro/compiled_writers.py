@@ -130,6 +130,9 @@ class _Writing:
             case "record":
                 inner = self.name()
                 first, *others = self.fields(schema, inner)
+                if kind_of(schema["fields"][0]["type"]) in ("array", "map"):
+                    # Its expression tests the list before it writes it, so the struct needs its name before.
+                    return [f"({inner} := {value}) and b''", first, *others]
                 return [first.replace(f"{inner}.", f"({inner} := {value}).", 1), *others]
             case "array" | "map":
                 return [self._blocks(schema, value)]

@@ -9,16 +9,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from ftjm.readmodel.documents.cluster import (
-    PartitionDocument,
-    QueueDocument,
-    SchedulerDocument,
-    WorkerDocument,
-)
+from ftjm.readmodel.documents.cluster import PartitionDocument, SchedulerDocument, WorkerDocument
 from ftjm.readmodel.documents.event import AttemptOutput, EventDocument
 from ftjm.readmodel.documents.explanation import ExplanationDocument
 from ftjm.readmodel.documents.fields import Document, Moment
 from ftjm.readmodel.documents.job import JobDocument, JobSummary, OutcomeDocument
+from ftjm.readmodel.documents.queue import QueueDocument
 from ftjm.readmodel.follower import ProjectionStatus
 from ftjm.runtime.clock import wall_ms
 from ftjm.runtime.durations import format_time
@@ -92,6 +88,12 @@ class LogsAnswer(AttemptOutput, frozen=True, kw_only=True):
 
 class ExplanationAnswer(ExplanationDocument, frozen=True, kw_only=True):
     """The reason why a job is not running."""
+
+    freshness: Freshness
+
+
+class QueueAnswer(QueueDocument, frozen=True, kw_only=True):
+    """A queue: the jobs that it holds, the workers that serve it, and what it is declared to."""
 
     freshness: Freshness
 

@@ -25,9 +25,9 @@ from ftjm.runtime.version import __version__
 
 PREFIX = "/api/v1"
 DESCRIPTION = """\
-Commands (`POST`) are appended to a replicated log and decided by a scheduler. Reads (`GET`) come from a projection of
-the log, which is usually less than two seconds old: `freshness` in the answer says how old it is. To read what a
-command has changed, give the command's `token` as `after`.
+Commands (`POST`, `PUT`, `DELETE`) are appended to a replicated log and decided by a scheduler. Reads (`GET`) come from
+a projection of the log, which is usually less than two seconds old: `freshness` in the answer says how old it is. To
+read what a command has changed, give the command's `token` as `after`.
 
 A job is named by its queue and its id, `queue/job_id`. Submitting the same job twice gives one job, so a submission
 that got no answer can be sent again.

@@ -61,6 +61,15 @@ def unknown_job(name: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, detail, code="UNKNOWN_JOB")
 
 
+def unknown_queue(name: str) -> ProblemError:
+    """404 for a queue of which nothing is known."""
+    detail = (
+        f"expected a queue {name}, but found no job in it, no worker that serves it, no pause and no declaration; "
+        f"check the name, or give the token of a command about it as ?after="
+    )
+    return ProblemError(HTTPStatus.NOT_FOUND, detail, code="UNKNOWN_QUEUE")
+
+
 def problem_response(problem: ProblemError) -> web.Response:
     """The response that carries a problem."""
     document = ProblemDocument(

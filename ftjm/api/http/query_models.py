@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from ftjm.core.state.model import JobState
 from ftjm.readmodel.queries import PAGE_MAX, Filter
 from ftjm.runtime.durations import DURATION_EXAMPLES, TIME_EXAMPLES, parse_duration, parse_time
-from ftjm.specs.fields import Name, shown
+from ftjm.specs.fields import Flag, Name, shown
 
 WAIT_MS_MAX = 60_000
 REASON_LENGTH_MAX = 1_000
@@ -110,6 +110,17 @@ class QueuesQuery(ReadQuery):
 
     limit: Limit = Field(PAGE_DEFAULT, description=LIMIT_TEXT)
     cursor: Name | None = Field(None, description=CURSOR_TEXT)
+    declared: Flag = Field(False, description="Only queues that are declared.")
+
+
+class DeclarationQuery(Query):
+    """What is expected of a declaration that is changed."""
+
+    expected_revision: Annotated[int, Field(ge=0, le=INT_MAX)] | None = Field(
+        None,
+        description="The revision of the declaration that you have seen; 0 if you have seen none. If it is another one "
+        "by now, it is not changed: 409. Left out: whichever it is.",
+    )
 
 
 class WorkersQuery(Query):

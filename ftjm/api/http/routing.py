@@ -23,7 +23,7 @@ from ftjm.api.http.query_models import Query
 from ftjm.api.http.service import Service
 from ftjm.core import json_values
 from ftjm.readmodel.documents.fields import Document
-from ftjm.specs.json_text import decode_job
+from ftjm.specs.json_text import decode_item
 from ftjm.specs.written import UnreadableError
 
 SERVICE = web.AppKey("service", Service)
@@ -44,7 +44,7 @@ class CheckedRequest(NamedTuple):
     query: Any
     """An instance of the operation's `query` model."""
     body: Any
-    """An instance of the operation's `body` model; of `submit`, the plain JSON value."""
+    """An instance of the operation's `body` model; of an operation whose body is `written`, the plain JSON value."""
     body_bytes: int = 0
     """Size of the body as it was sent."""
 
@@ -68,6 +68,8 @@ class Operation(NamedTuple):
     query: type[Query] = Query
     body: type[BaseModel] | None = None
     body_required: bool = False
+    written: bool = False
+    """Whether users write the body in files, too: it is read by the rules of files, and its handler checks it."""
     headers: tuple[tuple[str, str], ...] = ()
     """Request headers that the operation reads, each with its description."""
     group: str = "jobs"
@@ -164,8 +166,7 @@ async def _body(operation: Operation, http: web.Request) -> tuple[Any, int]:
     if http.content_type != "application/json":
         detail = f"expected a body of application/json, but found {http.content_type[:100]}; set Content-Type"
         raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept": "application/json"})
-    # A job is read by the rules of files of jobs. Its handler checks it field by field, with `specs.job.parse_job`.
-    read = decode_job if operation.name == "submit" else json_values.loads
+    read = decode_item if operation.written else json_values.loads
     try:
         value = await http.app[SERVICE].check(len(raw), lambda: read(raw))
     except UnreadableError as error:
@@ -175,7 +176,7 @@ async def _body(operation: Operation, http: web.Request) -> tuple[Any, int]:
     except ValueError as error:
         detail = f"expected the body to be JSON, but {' '.join(str(error).split())[:200]}"
         raise ProblemError(HTTPStatus.BAD_REQUEST, detail) from None
-    if operation.name == "submit":
+    if operation.written:
         return value, len(raw)
     try:
         return operation.body.model_validate(value), len(raw)

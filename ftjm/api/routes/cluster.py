@@ -1,4 +1,4 @@
-"""Paths that read the cluster: queues, workers, partitions, topology; and the health of this instance."""
+"""Paths that read the cluster: workers, partitions, topology; and the health of this instance."""
 
 from __future__ import annotations
 
@@ -14,56 +14,24 @@ from ftjm.api.http.models import (
     BrokerDocument,
     HealthAnswer,
     Partitions,
-    QueuePage,
     Topology,
     WorkerPage,
     freshness_document,
 )
 from ftjm.api.http.problems import ProblemError
-from ftjm.api.http.query_models import PAGE_DEFAULT, QueuesQuery, WorkersQuery
+from ftjm.api.http.query_models import PAGE_DEFAULT, WorkersQuery
 from ftjm.api.http.routing import CheckedRequest, Operation, reply
-from ftjm.core.identity import partition_for
-from ftjm.readmodel.cluster import scheduler_documents, worker_documents, workers_by_queue
-from ftjm.readmodel.documents.cluster import QueueDocument, WorkerDocument, partition_document, queue_document
+from ftjm.readmodel.cluster import scheduler_documents, worker_documents
+from ftjm.readmodel.documents.cluster import WorkerDocument, partition_document
 from ftjm.readmodel.documents.fields import Document
 from ftjm.readmodel.presence import Presence
-from ftjm.readmodel.queries import PAGE_BYTES_MAX, Reader
+from ftjm.readmodel.queries import PAGE_BYTES_MAX
 from ftjm.runtime.version import __version__
 
 AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
-async def queues(request: CheckedRequest) -> web.StreamResponse:
-    """A page of queues, by name."""
-    service, query = request.service, request.query
-
-    def ask(reader: Reader) -> list[tuple[str, dict[str, int], bool, int]]:
-        found = reader.queues(query.cursor or "", query.limit + 1)
-        return [(*one, reader.oldest_ready(one[0])) for one in found]
-
-    found = await service.read(ask)
-    presence = service.listener.presence
-    serving, owners = workers_by_queue(presence), presence.owners()
-
-    def document(name: str, states: dict[str, int], paused: bool, oldest_ready_at: int) -> QueueDocument:
-        partition = partition_for(name, max(1, service.follower.partitions))
-        return queue_document(
-            name,
-            partition=partition,
-            owner=owners[partition].scheduler if partition in owners else None,
-            states=states,
-            ready=states.get("READY", 0),
-            oldest_ready_at=oldest_ready_at,
-            paused=paused,
-            workers=serving.get(name, []),
-        )
-
-    documents = _first_bytes(document(*one) for one in found[: query.limit])
-    following = documents[-1].queue if len(found) > len(documents) else None
-    return reply(QueuePage(queues=documents, next=following, freshness=freshness_document(service.status)))
-
-
-def _first_bytes(documents: Iterable[AnyDocument]) -> list[AnyDocument]:
+def first_bytes(documents: Iterable[AnyDocument]) -> list[AnyDocument]:
     """The first documents, and at least one, as far as a page has bytes for them."""
     found: list[AnyDocument] = []
     size = 0
@@ -88,7 +56,7 @@ def _worker_page(presence: Presence, behind: str, limit: int) -> tuple[list[Work
     sessions = sorted(
         (one for one in presence.workers() if one.heartbeat.session > behind), key=lambda one: one.heartbeat.session
     )
-    documents = _first_bytes(worker_documents(sessions[:limit]))
+    documents = first_bytes(worker_documents(sessions[:limit]))
     return documents, documents[-1].session if len(sessions) > len(documents) else None
 
 
@@ -151,17 +119,6 @@ async def readyz(request: CheckedRequest) -> web.StreamResponse:
 
 
 OPERATIONS = (
-    Operation(
-        "GET",
-        "/queues",
-        "queues",
-        "List queues, and how many jobs they hold.",
-        queues,
-        {200: QueuePage},
-        (400, 414, 503),
-        QueuesQuery,
-        group="cluster",
-    ),
     Operation(
         "GET",
         "/workers",

@@ -7,7 +7,7 @@ job's queue, and only there; the handler turns the decision into a status.
 from __future__ import annotations
 
 from base64 import b32encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from http import HTTPStatus
 from urllib.parse import quote
@@ -16,9 +16,9 @@ import uuid_utils
 from aiohttp import web
 
 from ftjm.api.http.command_bridge import LogUnavailable, PendingCommand
-from ftjm.api.http.models import Accepted, Fault, QueueAccepted
+from ftjm.api.http.models import Accepted, Fault
 from ftjm.api.http.problems import ProblemError, unavailable, unknown_job
-from ftjm.api.http.query_models import CommandBody, PauseBody, SubmitQuery
+from ftjm.api.http.query_models import CommandBody, SubmitQuery
 from ftjm.api.http.routing import (
     FAULT_TEXT_MAX,
     FAULTS_MAX,
@@ -29,10 +29,11 @@ from ftjm.api.http.routing import (
     reply,
 )
 from ftjm.core.decide.submissions import RETRY_SECONDS
-from ftjm.core.names import NAME_TEXT, is_name
+from ftjm.core.names import is_name
 from ftjm.core.records import commands as c
 from ftjm.readmodel.documents.job import outcome_document
 from ftjm.specs.job import InvalidJobError, JobFields, parse_job
+from ftjm.specs.problems import FieldProblem
 
 DECISION_SECONDS = 2.0
 """How long an answer waits for the decision; without the decision, the answer has `"decided": false`."""
@@ -40,6 +41,7 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 REFUSALS = {
     "IDENTITY_TAKEN": HTTPStatus.CONFLICT,
     "WRONG_STATE": HTTPStatus.CONFLICT,
+    "CONFLICT": HTTPStatus.CONFLICT,
     "UNKNOWN_JOB": HTTPStatus.NOT_FOUND,
     "INTERNAL_ERROR": HTTPStatus.BAD_GATEWAY,
 }
@@ -58,12 +60,8 @@ async def submit(request: CheckedRequest) -> web.StreamResponse:
         limit = service.settings.inline_limit_bytes
         job = await service.check(request.body_bytes, lambda: parse_job(request.body, limit))
     except InvalidJobError as error:
-        errors = [
-            Fault(path=list(problem.path), text=problem.text[:FAULT_TEXT_MAX])
-            for problem in error.problems[:FAULTS_MAX]
-        ]
         detail = "the job cannot be submitted as it is; see errors, correct the fields, and send it again"
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors) from None
+        raise invalid(detail, error.problems) from None
     job_id = job.job_id or _id_of_key("k", key) or str(uuid_utils.uuid7())
     wait_seconds = request.query.wait / 1000
     command = c.SubmitJob(queue=job.queue, job_id=job_id, spec=job.spec, awaits=wait_seconds > 0)
@@ -87,32 +85,7 @@ def _command_handler(make: Callable[[CheckedRequest, str, str], c.Command]) -> H
         queue, job_id = request.http.match_info["queue"], request.http.match_info["job_id"]
         if not (is_name(queue) and is_name(job_id)):
             raise unknown_job(f"{queue}/{job_id}")
-        with await _send(request, make(request, queue, job_id)) as pending:
-            await pending.decided(DECISION_SECONDS)
-        _raise_refusal(pending)
-        return _accepted(pending)
-
-    return handle
-
-
-def _queue_handler(make: Callable[[CheckedRequest, str], c.QueueCommand]) -> Handler:
-    """A handler that sends a command about the path's queue, and answers with the decision.
-
-    Args:
-        make: makes the command of the request and the queue.
-    """
-
-    async def handle(request: CheckedRequest) -> web.StreamResponse:
-        queue = request.http.match_info["queue"]
-        if not is_name(queue):
-            detail = f"expected the name of a queue: {NAME_TEXT}, but found {queue[:200]!r}"
-            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-        with await _send(request, make(request, queue)) as pending:
-            await pending.decided(DECISION_SECONDS)
-        _raise_refusal(pending)
-        decided = pending.ticket.reply is not None
-        document = QueueAccepted(queue=queue, decided=decided, token=pending.token)
-        return reply(document, 202, {"Ftjm-Token": pending.token})
+        return _accepted(await decide(request, make(request, queue, job_id)))
 
     return handle
 
@@ -126,8 +99,20 @@ cancel = _command_handler(lambda request, q, j: c.CancelJob(queue=q, job_id=j, r
 hold = _command_handler(lambda request, q, j: c.HoldJob(queue=q, job_id=j, reason=request.body.reason))
 release = _command_handler(lambda _, q, j: c.ReleaseJob(queue=q, job_id=j))
 rerun = _command_handler(_rerun)
-pause = _queue_handler(lambda request, q: c.PauseQueue(queue=q, reason=request.body.reason))
-resume = _queue_handler(lambda _, q: c.ResumeQueue(queue=q))
+
+
+async def decide(request: CheckedRequest, command: c.Command) -> PendingCommand:
+    """Send a command, and wait some time for the decision. Raises ProblemError if it is refused."""
+    with await _send(request, command) as pending:
+        await pending.decided(DECISION_SECONDS)
+    _raise_refusal(pending)
+    return pending
+
+
+def invalid(detail: str, problems: Sequence[FieldProblem]) -> ProblemError:
+    """The problem of a body that breaks the rules for what users write."""
+    errors = [Fault(path=list(problem.path), text=problem.text[:FAULT_TEXT_MAX]) for problem in problems[:FAULTS_MAX]]
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 
 
 def _idempotency_key(http: web.Request) -> str:
@@ -204,21 +189,13 @@ _COMMANDS: tuple[tuple[str, str, str, Handler], ...] = (
     ("rerun", "Run a job that has ended once more.", _RERUN_TEXT, rerun),
     ("retry", "Run a job that has ended once more: the same as rerun.", _RERUN_TEXT, rerun),
 )
-_PAUSE_TEXT = (
-    "Attempts that run go on, and so do those that were sent to a worker just before. The queue may be empty. What is "
-    "sent again counts again: behind a resumption, it pauses the queue once more."
-)
-_QUEUE_COMMANDS: tuple[tuple[str, str, str, Handler, type[PauseBody] | None], ...] = (
-    ("pause", "Pause a queue: none of its jobs starts until it is resumed.", _PAUSE_TEXT, pause, PauseBody),
-    ("resume", "Resume a queue that was paused.", "A queue that is not paused may be resumed.", resume, None),
-)
 _IDEMPOTENCY = (
     (
         IDEMPOTENCY_KEY,
         "A text of your choice. Requests with the same key are one request, however often they are sent.",
     ),
 )
-_REFUSED = (400, 404, 408, 409, 413, 415, 422, 502, 503)
+REFUSED = (400, 404, 408, 409, 413, 415, 422, 502, 503)
 
 OPERATIONS = (
     Operation(
@@ -232,6 +209,7 @@ OPERATIONS = (
         query=SubmitQuery,
         body=JobFields,
         body_required=True,
+        written=True,
         headers=_IDEMPOTENCY,
         description="202 means that the replicated log has the job: it will run, whatever fails. 200 comes with the "
         "outcome, if `wait` was given and the run ended in time. A job's identity is its queue and its id: submitting "
@@ -245,25 +223,11 @@ OPERATIONS = (
             summary,
             handler,
             {202: Accepted},
-            (*_REFUSED, 414),
+            (*REFUSED, 414),
             body=CommandBody,
             headers=_IDEMPOTENCY if handler is rerun else (),
             description=description,
         )
         for verb, summary, description, handler in _COMMANDS
-    ),
-    *(
-        Operation(
-            "POST",
-            f"/queues/{{queue}}/{verb}",
-            f"{verb}_queue",
-            summary,
-            handler,
-            {202: QueueAccepted},
-            (*_REFUSED, 414),
-            body=body,
-            description=description,
-        )
-        for verb, summary, description, handler, body in _QUEUE_COMMANDS
     ),
 )

@@ -27,7 +27,15 @@ from ftjm.api.http.query_models import EventsQuery
 from ftjm.api.http.routing import CheckedRequest, Operation
 from ftjm.api.http.service import Service
 from ftjm.core.identity import partition_for
-from ftjm.core.records.events import BatchClosed, QueuePaused, QueueResumed
+from ftjm.core.records.events import (
+    BatchClosed,
+    QueueApplied,
+    QueueDeleted,
+    QueuePaused,
+    QueueReordered,
+    QueueResumed,
+    QueueUnchanged,
+)
 from ftjm.readmodel.documents.event import event_document
 
 LISTENERS_MAX = 64
@@ -40,6 +48,8 @@ RETRY_MS = 1_000
 TAKE_MAX = 100
 HELD_BYTES_MAX = 256 * 1024
 OFFSET_MAX = 1 << 62
+QUEUE_EVENTS = (QueuePaused, QueueResumed, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered)
+"""Events of a queue as a whole. Their records have no key."""
 LAST_EVENT_ID = "Last-Event-ID"
 LISTENERS = web.AppKey("listeners", set[asyncio.Task[None] | None])
 
@@ -200,7 +210,7 @@ def _take(stream: _Stream) -> list[str]:
 
 def _queue_prefix(key: bytes, value: bytes) -> bytes:
     """The name of an event's queue and a slash, as the keys of its jobs' events begin; empty if it is of no queue."""
-    if not key and codec.type_of(value) in (QueuePaused, QueueResumed):
+    if not key and codec.type_of(value) in QUEUE_EVENTS:
         return f"{codec.decode(value).queue}/".encode()
     return key[: key.find(b"/") + 1]
 

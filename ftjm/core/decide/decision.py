@@ -70,11 +70,11 @@ def unknown(command: c.Command) -> Rejected:
     )
 
 
-def conflict(subject: str, expected: int, found: int, actor: str) -> Rejected | None:
+def conflict(kind: str, expected: int, found: int, actor: str) -> Rejected | None:
     """The refusal of a change of a declaration that was changed meanwhile; None if it was not.
 
     Args:
-        subject: the kind and name of what is declared.
+        kind: what is declared, a queue or a schedule.
         expected: the revision that the sender has seen.
         found: the revision that there is; 0 if there is none.
         actor: the person or program that made it.
@@ -84,7 +84,7 @@ def conflict(subject: str, expected: int, found: int, actor: str) -> Rejected | 
     there = f"revision {found}, by {actor or 'an unnamed sender'}" if found else "none"
     return Rejected(
         "CONFLICT",
-        f"{subject}: expected its declaration to be {f'revision {expected}' if expected else 'none'}, but found "
+        f"expected the declaration of the {kind} to be {f'revision {expected}' if expected else 'none'}, but found "
         f"{there}; it was changed meanwhile: compare again with `ftjm plan`",
     )
 

@@ -10,10 +10,12 @@ same state, command and time give the same events in every process. `evolve` is 
 | a queue is paused, resumed or declared | `queues` |
 | a schedule is paused, resumed, declared or triggered | `schedules` |
 | an instant of a schedule has come | `firings` |
+| many jobs are changed by one request | `bulk` |
 | a worker reports about an attempt | `attempts` |
 | a timer is due | `timers` |
 | a worker's session ends | `sessions` |
 | a command needs what the cluster does not know yet, or an upgrade is finalised | `upgrades` |
+| a process has a slice to do | `processes` |
 | a slot is free | `ftjm.core.placement` |
 """
 
@@ -21,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ftjm.core.bounds import confine
-from ftjm.core.decide import attempts, jobs, queues, schedules, upgrades
+from ftjm.core.decide import attempts, bulk, jobs, queues, schedules, upgrades
 from ftjm.core.decide.decision import Events, Policy, Rejected
 from ftjm.core.decide.submissions import await_outcome, submit
 from ftjm.core.identity import partition_for
@@ -68,6 +70,7 @@ _HANDLERS: dict[type[c.Command], Callable[[StateView, Any, int, Policy], Events 
     c.HoldJob: jobs.hold,
     c.ReleaseJob: jobs.release,
     c.RerunJob: jobs.rerun,
+    c.PrioritizeJob: jobs.prioritize,
     c.PauseQueue: queues.pause,
     c.ResumeQueue: queues.resume,
     c.ApplyQueue: queues.apply,
@@ -77,6 +80,8 @@ _HANDLERS: dict[type[c.Command], Callable[[StateView, Any, int, Policy], Events 
     c.PauseSchedule: schedules.pause,
     c.ResumeSchedule: schedules.resume,
     c.TriggerSchedule: schedules.trigger,
+    c.BulkJobs: bulk.begin,
+    c.StopBulk: bulk.stop,
     c.StartAttempt: attempts.start,
     c.CompleteAttempt: attempts.complete,
     c.FailAttempt: attempts.fail,

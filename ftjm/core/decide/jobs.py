@@ -1,4 +1,4 @@
-"""Decisions about what people ask of a job that exists: cancel, hold, release, run again."""
+"""Decisions about what people ask of a job that exists: cancel, hold, release, run again, another priority, purge."""
 
 from ftjm.core.decide.decision import Events, Policy, Rejected, about, unknown, wrong_state
 from ftjm.core.lifecycle import may
@@ -77,3 +77,23 @@ def rerun(state: StateView, command: c.RerunJob, now: int, policy: Policy) -> Ev
             reason=command.reason,
         )
     ]
+
+
+def prioritize(state: StateView, command: c.PrioritizeJob, now: int, policy: Policy) -> Events | Rejected:
+    """Change the priority of a job that has not ended."""
+    key = job_key(command.queue, command.job_id)
+    job = state.job(key)
+    if job is None:
+        return unknown(command)
+    if not may(e.JobPrioritized, job.state):
+        return wrong_state(command, job, "not ended yet")
+    return [e.JobPrioritized(**about(key, job), priority=command.priority)]
+
+
+def purge(state: StateView, key: str) -> Events | Rejected:
+    """Remove an ended job before its retention is over."""
+    job = state.job(key)
+    assert job is not None
+    if not may(e.JobForgotten, job.state):
+        return Rejected("WRONG_STATE", f"expected {key} to have ended, but it is {job.state.name}")
+    return [e.JobForgotten(**about(key, job))]

@@ -47,4 +47,4 @@ def delete(state: StateView, command: c.DeleteQueue, now: int, policy: Policy) -
 def _conflict(state: StateView, command: c.ApplyQueue | c.DeleteQueue) -> Rejected | None:
     declared = state.declaration(command.queue)
     found, actor = (declared.revision, declared.actor) if declared else (0, "")
-    return conflict(f"queue {command.queue}", command.expected_revision, found, actor)
+    return conflict("queue", command.expected_revision, found, actor)

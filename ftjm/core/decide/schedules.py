@@ -144,7 +144,7 @@ def _unknown(command: c.ScheduleCommand) -> Rejected:
 
 def _conflict(command: c.ApplySchedule | c.DeleteSchedule, before: Schedule | None) -> Rejected | None:
     found, actor = (before.revision, before.actor) if before else (0, "")
-    return conflict(f"schedule {command.queue}/{command.name}", command.expected_revision, found, actor)
+    return conflict("schedule", command.expected_revision, found, actor)
 
 
 def _fault(command: c.ApplySchedule, policy: Policy, calendar: Calendar) -> str:

@@ -11,7 +11,7 @@ share: what follows when a job moves from one state to another.
 from collections.abc import Callable
 from typing import Any
 
-from ftjm.core.evolve import attempts, commands, jobs, queues, schedules, sessions, upgrades
+from ftjm.core.evolve import attempts, bulk, commands, jobs, queues, schedules, sessions, upgrades
 from ftjm.core.records import events as e
 from ftjm.core.state.model import job_key
 from ftjm.core.state.outbox import ReplyMessage
@@ -48,6 +48,7 @@ _HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
     e.JobCancelled: jobs.cancelled,
     e.JobFailed: jobs.failed,
     e.JobRerun: jobs.rerun,
+    e.JobPrioritized: jobs.prioritized,
     e.JobForgotten: jobs.forgotten,
     e.AttemptDispatched: attempts.dispatched,
     e.AttemptStarted: attempts.started,
@@ -72,6 +73,10 @@ _HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
     e.ScheduleFired: schedules.fired,
     e.ScheduleDelayed: schedules.delayed,
     e.ScheduleSkipped: schedules.skipped,
+    e.QueueReordered: jobs.reordered,
+    e.BulkBegun: bulk.begun,
+    e.BulkAdvanced: bulk.advanced,
+    e.BulkStopped: bulk.stopped,
     e.CommandRejected: commands.rejected,
     e.CommandForwarded: commands.forwarded,
     e.ForwardReceived: commands.forward_received,

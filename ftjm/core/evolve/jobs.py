@@ -1,5 +1,6 @@
 """Events of a job: submitted, queued, held, released, stopped, ended, run again, forgotten."""
 
+from ftjm.core import ageing
 from ftjm.core.evolve import schedules
 from ftjm.core.evolve.transitions import (
     count,
@@ -17,6 +18,7 @@ from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
 from ftjm.core.state.model import TERMINAL, Ahead, Job, JobState, Outcome, Timer, TimerKind
 from ftjm.core.state.outbox import StopMessage
+from ftjm.core.state.processes import ProcessKind, Reorder
 from ftjm.core.state.state import State
 
 COMMAND_ID_MEMORY_MS = 86_400_000
@@ -133,6 +135,7 @@ def rerun(state: State, event: e.JobRerun, key: str) -> None:
     job.run = event.run
     job.failures = job.losses = 0
     job.ahead = Ahead.NO
+    job.eligible_at = event.at if ageing.is_known(state.finalized) else 0
     job.dispatched_at = job.started_at = job.ended_at = 0
     job.deadline_at = event.deadline_at
     job.reason = ""
@@ -148,6 +151,16 @@ def rerun(state: State, event: e.JobRerun, key: str) -> None:
     state.set_timer(Timer(event.at + COMMAND_ID_MEMORY_MS, TimerKind.COMMAND_ID, event.command_id))
 
 
+def prioritized(state: State, event: e.JobPrioritized, key: str) -> None:
+    """The job has another priority. One that waits gets another place in its queue."""
+    job = existing_job(state, event, key)
+    assert job.state in LIFECYCLE[type(event)]
+    job.priority = event.priority
+    if job.state is JobState.READY:
+        _place(state, event.queue, event.job_id, job)
+    state.save_job(key, job)
+
+
 def forgotten(state: State, event: e.JobForgotten, key: str) -> None:
     """The ended job is removed from the store with all its rows."""
     job = existing_job(state, event, key)
@@ -156,6 +169,30 @@ def forgotten(state: State, event: e.JobForgotten, key: str) -> None:
     count(state, event.queue, job.state, None)
     drop_checkpoint(state, key, job)
     state.drop_job(key)
+
+
+def reordered(state: State, event: e.QueueReordered, _key: str) -> None:
+    """Waiting jobs have the place that they would get if they became eligible again: see `ftjm.core.ageing`."""
+    for key in event.jobs:
+        job = state.job(key)
+        assert job is not None
+        assert job.state is JobState.READY, f"{key} does not wait for a slot"
+        queue, _, job_id = key.partition("/")
+        job.eligible_at = ageing.eligible_since(job, job.ready_at)
+        _place(state, queue, job_id, job)
+        state.save_job(key, job)
+    assert state.process(ProcessKind.REORDER, event.queue) is not None
+    if event.next_key:
+        state.save_process(ProcessKind.REORDER, event.queue, Reorder(event.next_key))
+    else:
+        state.drop_process(ProcessKind.REORDER, event.queue)
+
+
+def _place(state: State, queue: str, job_id: str, job: Job) -> None:
+    """Give a waiting job the place that follows from its row and from its queue's ageing."""
+    state.remove_ready(queue, job.score, job.order)
+    job.score = ageing.score(state.finalized, state.declaration(queue), job)
+    state.add_ready(queue, job_id, job.score, job.order)
 
 
 def _add_waiter(job: Job, event: e.Event) -> None:

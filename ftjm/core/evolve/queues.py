@@ -1,6 +1,9 @@
 """Events of a queue as a whole: paused, resumed, declared, no longer declared."""
 
+from ftjm.core.ageing import ageing_of
 from ftjm.core.records import events as e
+from ftjm.core.state.model import JobState
+from ftjm.core.state.processes import ProcessKind, Reorder
 from ftjm.core.state.queues import QueueDeclaration, QueueStatus
 from ftjm.core.state.state import State
 
@@ -23,8 +26,10 @@ def applied(state: State, event: e.QueueApplied, _key: str) -> None:
     state.counters.order += 1
     state.save_counters()
     assert event.revision == state.counters.order
+    before = ageing_of(state.declaration(event.queue))
     declaration = QueueDeclaration(event.revision, event.spec, event.labels, event.at, event.actor)
     state.save_declaration(event.queue, declaration)
+    _reorder(state, event.queue, before)
     if not event.spec.rate_limit:
         _forget_rate(state, event.queue)
 
@@ -35,11 +40,23 @@ def unchanged(_state: State, _event: e.QueueUnchanged, _key: str) -> None:
 
 def deleted(state: State, event: e.QueueDeleted, _key: str) -> None:
     """The queue has the defaults again."""
-    assert state.declaration(event.queue) is not None
+    declared = state.declaration(event.queue)
+    assert declared is not None
+    before = ageing_of(declared)
     state.drop_declaration(event.queue)
+    _reorder(state, event.queue, before)
     _forget_rate(state, event.queue)
 
 
 def _forget_rate(state: State, queue: str) -> None:
     if state.queue_rate(queue) is not None:
         state.drop_queue_rate(queue)
+
+
+def _reorder(state: State, queue: str, ageing_before: int) -> None:
+    """If the queue's ageing has changed, begin to give those that wait their new places."""
+    row = state.queue(queue)
+    waits = row is not None and row.counts[JobState.READY] > 0
+    running = state.process(ProcessKind.REORDER, queue) is not None
+    if ageing_of(state.declaration(queue)) != ageing_before and (waits or running):
+        state.save_process(ProcessKind.REORDER, queue, Reorder(b""))

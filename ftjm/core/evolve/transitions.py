@@ -12,6 +12,7 @@ Each state implies rows besides the job's own. `move` removes those of the old s
 The queue's count of jobs in each state follows, too.
 """
 
+from ftjm.core import ageing
 from ftjm.core.evolve import schedules
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
@@ -55,7 +56,8 @@ def _leave(state: State, event: e.Event, key: str, job: Job) -> None:
     if job.state in LIVE:
         _release_slot(state, key, job)
     elif job.state is READY:
-        state.remove_ready(event.queue, job.priority, job.order)
+        state.remove_ready(event.queue, job.score, job.order)
+        job.score = 0
     elif job.due_at and job.state in DELAYED:
         state.clear_timer(due_timer(key, job))
 
@@ -67,7 +69,10 @@ def enter(state: State, event: e.Event, key: str, job: Job) -> None:
     elif job.state is READY:
         job.ready_at = event.at
         job.due_at = 0
-        state.add_ready(event.queue, event.job_id, job.priority, job.order)
+        if ageing.is_known(state.finalized):
+            job.eligible_at = ageing.eligible_since(job, event.at)
+        job.score = ageing.score(state.finalized, state.declaration(event.queue), job)
+        state.add_ready(event.queue, event.job_id, job.score, job.order)
     elif job.state in TERMINAL:
         _end(state, event, key, job)
     elif job.due_at and job.state in DELAYED:

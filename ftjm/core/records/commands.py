@@ -9,6 +9,7 @@ Fields, their order and their defaults are those of `schemas/commands`; a test h
 import msgspec
 
 from ftjm.core.state.model import FailureReason, JobSpec
+from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.core.state.queues import QueueSpec
 from ftjm.core.state.schedules import ScheduleSpec
 
@@ -78,6 +79,13 @@ class RerunJob(Command, kw_only=True):
 
     reason: str = ""
     """For people."""
+
+
+class PrioritizeJob(Command, kw_only=True):
+    """Change the priority of a job that has not ended. One that waits gets another place in its queue at once."""
+
+    priority: int
+    """0 to 100, higher first."""
 
 
 class QueueCommand(Command, kw_only=True):
@@ -174,6 +182,27 @@ class TriggerSchedule(ScheduleCommand, kw_only=True):
     """
 
 
+class BulkJobs(QueueCommand, kw_only=True):
+    """Do the same with many jobs of a queue: with those that are there when this is decided.
+
+    The jobs are changed little by little. `command_id` names the request: a repeated one is refused with `REPEATED`.
+    """
+
+    action: BulkAction
+    filter: JobFilter
+    reason: str = ""
+    """For people; kept with each job."""
+    priority: int = 0
+    """For PRIORITIZE."""
+
+
+class StopBulk(QueueCommand, kw_only=True):
+    """Stop a bulk request. Jobs that it has changed stay so. Refused with `UNKNOWN_BULK` if it is not under way."""
+
+    bulk: str
+    """`command_id` of the request."""
+
+
 class AttemptReport(Command, kw_only=True):
     """The envelope of what a worker reports about an attempt.
 
@@ -262,6 +291,7 @@ COMMANDS: tuple[type[Command], ...] = (
     HoldJob,
     ReleaseJob,
     RerunJob,
+    PrioritizeJob,
     PauseQueue,
     ResumeQueue,
     ApplyQueue,
@@ -271,6 +301,8 @@ COMMANDS: tuple[type[Command], ...] = (
     PauseSchedule,
     ResumeSchedule,
     TriggerSchedule,
+    BulkJobs,
+    StopBulk,
     StartAttempt,
     CompleteAttempt,
     FailAttempt,

@@ -10,9 +10,13 @@ import msgspec
 
 from ftjm.core.records.event import Cause as Cause  # noqa: PLC0414  (other files find them with the events)
 from ftjm.core.records.event import Event as Event  # noqa: PLC0414
+from ftjm.core.records.queue_events import BulkAdvanced as BulkAdvanced  # noqa: PLC0414
+from ftjm.core.records.queue_events import BulkBegun as BulkBegun  # noqa: PLC0414
+from ftjm.core.records.queue_events import BulkStopped as BulkStopped  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueApplied as QueueApplied  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueDeleted as QueueDeleted  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueuePaused as QueuePaused  # noqa: PLC0414
+from ftjm.core.records.queue_events import QueueReordered as QueueReordered  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueResumed as QueueResumed  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueUnchanged as QueueUnchanged  # noqa: PLC0414
 from ftjm.core.records.schedule_events import SCHEDULE_EVENTS
@@ -102,6 +106,12 @@ class JobRerun(Event, kw_only=True):
     """Names the request, which is carried out only once: `queue/job_id/submitted_at/command_id` (earlier: the last)."""
     reason: str = ""
     """The reason that the user gave."""
+
+
+class JobPrioritized(Event, kw_only=True):
+    """The job's priority is changed."""
+
+    priority: int
 
 
 class JobForgotten(Event, kw_only=True):
@@ -310,6 +320,7 @@ EVENTS: tuple[type[Event], ...] = (
     JobCancelled,
     JobFailed,
     JobRerun,
+    JobPrioritized,
     JobForgotten,
     AttemptDispatched,
     AttemptStarted,
@@ -326,6 +337,10 @@ EVENTS: tuple[type[Event], ...] = (
     QueueUnchanged,
     QueueDeleted,
     *SCHEDULE_EVENTS,
+    QueueReordered,
+    BulkBegun,
+    BulkAdvanced,
+    BulkStopped,
     CommandRejected,
     CommandForwarded,
     ForwardReceived,

@@ -20,19 +20,27 @@ import msgspec
 from ftjm.core.records.commands import (
     ApplyQueue,
     ApplySchedule,
+    BulkJobs,
     DeleteQueue,
     DeleteSchedule,
     PauseQueue,
     PauseSchedule,
+    PrioritizeJob,
     ResumeQueue,
     ResumeSchedule,
+    StopBulk,
     TriggerSchedule,
 )
 from ftjm.core.records.events import (
     AttemptDispatched,
+    BulkAdvanced,
+    BulkBegun,
+    BulkStopped,
+    JobPrioritized,
     QueueApplied,
     QueueDeleted,
     QueuePaused,
+    QueueReordered,
     QueueResumed,
     QueueUnchanged,
 )
@@ -48,7 +56,7 @@ AHEAD_LEVEL = 2
 PAUSE_LEVEL = 3
 """The level from which on a queue can be paused."""
 QUEUE_LEVEL = 4
-"""The level from which on a queue can be declared."""
+"""The level from which on a queue can be declared, and many jobs changed by one request."""
 SCHEDULE_LEVEL = 4
 """The level from which on there are schedules."""
 UNANNOUNCED = 0
@@ -64,7 +72,6 @@ class Addition(NamedTuple):
     """The field's name, with dots where it is a field of a nested record (`spec.gpus`); empty for the record itself."""
 
 
-_QUEUES = (ApplyQueue, DeleteQueue, QueueApplied, QueueUnchanged, QueueDeleted)
 _SCHEDULES: tuple[type[msgspec.Struct], ...] = (
     ApplySchedule,
     DeleteSchedule,
@@ -73,13 +80,15 @@ _SCHEDULES: tuple[type[msgspec.Struct], ...] = (
     TriggerSchedule,
     *SCHEDULE_EVENTS,
 )
+_QUEUES = (ApplyQueue, DeleteQueue, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered)
+_BULK = (BulkJobs, StopBulk, BulkBegun, BulkAdvanced, BulkStopped, PrioritizeJob, JobPrioritized)
 
 ADDITIONS: tuple[Addition, ...] = (
     Addition(AHEAD_LEVEL, AttemptDispatched, "ahead"),
     Addition(AHEAD_LEVEL, SlotOffer, "ahead"),
     *(Addition(PAUSE_LEVEL, record) for record in (PauseQueue, ResumeQueue, QueuePaused, QueueResumed)),
     Addition(PAUSE_LEVEL, QueueDemand, "paused"),
-    *(Addition(QUEUE_LEVEL, record) for record in _QUEUES),
+    *(Addition(QUEUE_LEVEL, record) for record in (*_QUEUES, *_BULK)),
     Addition(QUEUE_LEVEL, QueueDemand, "limited"),
     *(Addition(SCHEDULE_LEVEL, record) for record in _SCHEDULES),
 )

@@ -149,7 +149,7 @@ class QueueDemand(msgspec.Struct, kw_only=True, gc=False):
     counts: list[int] = []
     """Jobs in each state, indexed by `JobState`."""
     oldest_at: int = 0
-    """Since when the longest waiting job waits, of those that are first of their priority, ms; 0 if none waits."""
+    """Since when the job waits that is served next, ms; 0 if none waits."""
     paused: bool = False
     """None of its jobs starts, so that nobody need offer it a slot."""
     limited: bool = False

@@ -23,8 +23,8 @@ and the same from 4 to 5 and on, until the rows are of this version.
 
 A position of version 0 marks rows of mixed versions. No program uses them as they are: this one continues at the
 cursor, so that no row is migrated twice, and an earlier one, which does not know version 0, rebuilds its store. No row
-is migrated twice only if no migration reads a row that it has written. So a migration either keeps a row's key or
-writes keys of a table that no migration of its version reads; `migrate_store` asserts it.
+is migrated twice only if no migration reads a row that it has written. So a migration writes a row's own key, a key
+before it (behind the cursor), or keys of a table that no migration of its version reads; `migrate_store` asserts it.
 
 **The hash of the state.** `BatchClosed` carries the hash of the owner's state, chained to the hash before it, and the
 version of the owner's rows. The link is always the hash that the log has for the batch before, whatever version
@@ -47,7 +47,16 @@ import msgspec
 
 from ftjm.core.state.model import STATE_VERSION, MigrationCursor
 from ftjm.core.state.rows import Changes, Rows, first_key_after
-from ftjm.core.state.tables import JOBS, MIGRATION, MIGRATION_KEY, OUTBOX, POSITION_KEY, QUEUES, load_position
+from ftjm.core.state.tables import (
+    JOBS,
+    MIGRATION,
+    MIGRATION_KEY,
+    OUTBOX,
+    POSITION_KEY,
+    QUEUES,
+    READY_JOBS,
+    load_position,
+)
 
 Migration = Callable[[bytes, bytes], Iterable[tuple[bytes, bytes]]]
 """A function from a row, key and value, to the rows that replace it in the next version."""
@@ -113,10 +122,26 @@ def _job_5(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
     yield key, _encode([*_decode(value), 0])
 
 
+def _job_6(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """When the job became eligible, its score and its schedule stand last. A job that waits has the score of its
+    priority alone, one point of which was worth any time of waiting."""
+    fields = _decode(value)
+    state, priority = fields[0], fields[6]
+    yield key, _encode([*fields, 0, -priority * 315_360_000_000 if state == 4 else 0, ""])
+
+
+def _ready_6(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The key holds share, shape, score and order behind the queue. It held 200 less the priority, and the order."""
+    queue, _, place = key.partition(b"\0")
+    score = -(200 - place[0]) * 315_360_000_000
+    yield b"%b\0\0\0\0%b%b" % (queue, (score + (1 << 63)).to_bytes(8), place[1:]), value
+
+
 MIGRATIONS: Mapping[int, Mapping[bytes, Migration]] = {
     3: {JOBS.prefix: _job_3, OUTBOX.prefix: _message_3},
     4: {QUEUES.prefix: _queue_4},
     5: {JOBS.prefix: _job_5},
+    6: {JOBS.prefix: _job_6, READY_JOBS.prefix: _ready_6},
 }
 """The migrations, by the version that they start from and the prefix of the rows that they change."""
 
@@ -135,7 +160,7 @@ def migrate(rows: Iterable[tuple[bytes, bytes]], from_version: int) -> Iterator[
     """Rows of this program's version, made from rows of `from_version`, one at a time.
 
     The position is migrated like every row: it names the new version. Rows come in the order of the old ones, so they
-    are sorted only if migrations keep keys.
+    are sorted only if migrations keep keys, or their order.
     """
     for version in range(from_version, STATE_VERSION):
         rows = _step(rows, version)
@@ -196,7 +221,8 @@ def _migrate_once(store: WritableRows, cursor: MigrationCursor) -> None:
         changes: dict[bytes, bytes | None] = dict.fromkeys(key for key, _ in some)
         for key, value in some:
             for new_key, new_value in migrations[key[:1]](key, value):
-                assert new_key == key or new_key[:1] not in migrations, "a migrated row would be migrated again"
+                again = new_key > key and new_key[:1] in migrations
+                assert not again, "a migrated row would be migrated again"
                 changes[new_key] = new_value
         cursor = MigrationCursor(version, some[-1][0] + b"\0")
         store.write([*changes.items(), (MIGRATION_KEY, _encode(cursor)), mixed])

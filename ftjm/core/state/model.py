@@ -16,7 +16,7 @@ import msgspec
 
 from ftjm.core.state.executors import COMMAND
 
-STATE_VERSION = 6
+STATE_VERSION = 7
 """Counts changes of the rows' meaning. `ftjm.core.state.migrations` brings rows of earlier versions to this one."""
 
 
@@ -158,8 +158,7 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     losses: int = 0
     """Attempts of this run that were lost with their worker, but for those that were lost beside a suspect."""
     order: int = 0
-    """Its place among jobs of equal priority. It is kept over retries, so that a retry does not queue behind newer
-    jobs."""
+    """Its place among jobs of equal score. It is kept over retries."""
     priority: int = 50
     shard_key: str = ""
     content: bytes = b""
@@ -188,6 +187,11 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     """Version of the algorithm that made `content`."""
     ahead: Ahead = Ahead.NO
     """Whether the run's current attempt was sent ahead of a free slot, and whether later ones may be."""
+    eligible_at: int = 0
+    """When the run became READY first. It is kept over retries, so that a retry does not queue behind newer jobs. 0 if
+    that was before the cluster knew ageing."""
+    score: int = 0
+    """Its place in its queue while it is READY, lower first: see `ftjm.core.ageing`. 0 in other states."""
     schedule: str = ""
     """The schedule that made it; empty if none did."""
 

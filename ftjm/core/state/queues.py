@@ -55,6 +55,6 @@ class QueueDeclaration(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class QueueRate(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How much of its rate a queue has used. Only a queue with a rate of which a job was started has a row."""
 
-    used_until_us: int
-    """Until when the attempts that were started have used up the rate, microseconds since the Unix epoch: the
+    used_until_ns: int
+    """Until when the attempts that were started have used up the rate, nanoseconds since the Unix epoch: the
     theoretical arrival time of `ftjm.core.queue_gates`."""

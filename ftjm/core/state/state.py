@@ -19,11 +19,12 @@ from hashlib import blake2b
 
 from ftjm.core.state.model import Checkpoint, Finalized, Job, JobSpec, Outcome, Peer, Session, Timer, TimerKind
 from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes, Rows
 from ftjm.core.state.schedules import Schedule
-from ftjm.core.state.tables import FINALIZED_KEY, outbox_key, ready_key, timer_key
+from ftjm.core.state.tables import BULK_RESULTS, FINALIZED_KEY, outbox_key, process_key, ready_key, timer_key
 from ftjm.core.state.view import CHECKPOINT, COMMAND_ID, HELD, OUTCOME, SPEC, StateView
 
 
@@ -34,6 +35,8 @@ class State(StateView):
         super().__init__(rows)
         self._fresh: set[bytes] = set()
         """Keys that the batch inserted and that the store does not have."""
+        self._processes_changed: dict[tuple[ProcessKind, str], bool] = {}
+        """Processes that the batch has begun or advanced, and (False) those that it has ended."""
         self.pushed: list[tuple[int, OutboxMessage]] = []
         """Outbox messages of the batch with their numbers, to be sent once it is committed."""
         # Attributes, as those of `StateView` that read.
@@ -100,6 +103,31 @@ class State(StateView):
         self.finalized = finalized
         self._changes[FINALIZED_KEY] = encode(finalized)
 
+    def save_process(self, kind: ProcessKind, name: str, process: Process) -> None:
+        """Begin a process, or write how far it has come."""
+        self._processes_changed[kind, name] = True
+        self._changes[process_key(kind, name)] = encode(process)
+
+    def drop_process(self, kind: ProcessKind, name: str) -> None:
+        """End a process."""
+        self._processes_changed[kind, name] = False
+        self._changes[process_key(kind, name)] = None
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether a process is under way behind what the batch has changed so far."""
+        changed = self._processes_changed
+        return any(changed.values()) or any(changed.get(name, True) for name in self.processes())
+
+    def save_bulk_result(self, name: str, result: Bulk) -> None:
+        """Write what has become of a bulk request."""
+        self._changes[BULK_RESULTS.prefix + name.encode()] = encode(result)
+
+    def drop_bulk_result(self, name: str) -> None:
+        """Delete what has become of a bulk request, if it is there."""
+        if self._get(key := BULK_RESULTS.prefix + name.encode()) is not None:
+            self._changes[key] = None
+
     def save_spec(self, key: str, spec: JobSpec) -> None:
         """Write a job's spec."""
         self._specs.pop(key, None)
@@ -146,17 +174,17 @@ class State(StateView):
         else:
             self._changes[key] = None
 
-    def add_ready(self, queue: str, job_id: str, priority: int, order: int) -> None:
+    def add_ready(self, queue: str, job_id: str, score: int, order: int) -> None:
         """Put a job into its queue's ready queue."""
-        key = ready_key(queue, priority, order)
+        key = ready_key(queue, score, order)
         self._insert(key, job_id.encode())
-        heads = self._heads.get(queue)
-        if heads is not None:
-            heads[priority] = min(heads.get(priority, key), key)
+        head = self._heads.get(queue)
+        if head is not None and key < head:
+            self._heads[queue] = key
 
-    def remove_ready(self, queue: str, priority: int, order: int) -> None:
+    def remove_ready(self, queue: str, score: int, order: int) -> None:
         """Take a job out of its queue's ready queue."""
-        self._remove(ready_key(queue, priority, order))
+        self._remove(ready_key(queue, score, order))
 
     def set_timer(self, timer: Timer) -> None:
         """Set a timer."""
@@ -218,5 +246,8 @@ class State(StateView):
         self._changes = {}
         self._fresh = set()
         self.pushed = []
+        if self._processes_changed:
+            self._processes_changed = {}
+            self._processes = None
         for cache in self._caches:
             cache.written()

@@ -7,7 +7,9 @@ behind it name the row. Everything that reads or shows rows uses the declaration
 | prefix and key | value | sorted so that |
 |---|---|---|
 | `a` schedule, as `queue/name` | `Schedule` | |
+| `b` queue/command_id | the `Bulk` of a request that has ended, for a day | |
 | `c` request, as `JobRerun.command_id` names it | empty | |
+| `d` kind, name | a `Process` | |
 | `e` queue | `QueueDeclaration`, if it is declared | |
 | `f` partition | `Peer` | |
 | `g` queue | `QueueStatus`, if something is set for it | |
@@ -19,7 +21,7 @@ behind it name the row. Everything that reads or shows rows uses the declaration
 | `o` number | an `OutboxMessage` | messages are sent in this order |
 | `p` | `Position` | |
 | `q` queue | `Queue`, if it has jobs | |
-| `r` queue, 0, 200 - priority, order | id of a READY job | jobs are served in this order |
+| `r` queue, 0, share, 0, shape, score, order | id of a READY job | jobs of a line are served in this order |
 | `s` job | `JobSpec` | |
 | `t` due time, kind, key, attempt | `Timer` | timers fall due in this order |
 | `u` | `Finalized`, once an upgrade was finalised | |
@@ -51,13 +53,14 @@ from ftjm.core.state.model import (
     TimerKind,
 )
 from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.rows import Rows, first_key_after
 from ftjm.core.state.schedules import Schedule
 
 Row = TypeVar("Row")
-PRIORITY_TOP = 200
-"""A key holds this number less the priority, so that the highest priority sorts first."""
+SCORE_ZERO = 1 << 63
+"""A key holds this number plus the score, so that negative scores sort first."""
 
 
 def _text(key: bytes) -> str:
@@ -74,8 +77,12 @@ def _number(key: bytes) -> str:
 
 
 def _ready(key: bytes) -> str:
-    queue, _, place = key.partition(b"\0")
-    return f"{_text(queue)} priority {PRIORITY_TOP - place[0]} order {int.from_bytes(place[1:])}"
+    queue, _, _ = key.partition(b"\0")
+    return f"{_text(queue)} score {int.from_bytes(key[-16:-8]) - SCORE_ZERO} order {int.from_bytes(key[-8:])}"
+
+
+def _process(key: bytes) -> str:
+    return f"{ProcessKind(key[0]).name} {_text(key[1:])}"
 
 
 def _timer(key: bytes) -> str:
@@ -131,6 +138,8 @@ QUEUE_STATUS = Table[QueueStatus](b"g", "queue_status", QueueStatus, for_readers
 QUEUE_DECLARATIONS = Table[QueueDeclaration](b"e", "queue_declaration", QueueDeclaration, for_readers=True)
 QUEUE_RATES = Table[QueueRate](b"h", "queue_rate", QueueRate, for_readers=True)
 SCHEDULES = Table[Schedule](b"a", "schedule", Schedule, for_readers=True)
+BULK_RESULTS = Table[Bulk](b"b", "bulk_result", Bulk, for_readers=True)
+PROCESSES = Table[Process](b"d", "process", Process, for_readers=True, show_key=_process)
 PEERS = Table[Peer](b"f", "peer", Peer, for_readers=True)
 COMMAND_IDS = Table[bytes](b"c", "command_id")
 COUNTERS = Table[Counters](b"x", "counters", Counters, for_readers=True)
@@ -153,6 +162,8 @@ TABLES: tuple[Table[Any], ...] = (
     QUEUE_DECLARATIONS,
     QUEUE_RATES,
     SCHEDULES,
+    PROCESSES,
+    BULK_RESULTS,
     PEERS,
     COMMAND_IDS,
     COUNTERS,
@@ -169,9 +180,20 @@ MIGRATION_KEY = MIGRATION.prefix
 _READY, _TIMER, _OUTBOX = READY_JOBS.prefix, TIMERS.prefix, OUTBOX.prefix
 
 
-def ready_key(queue: str, priority: int, order: int) -> bytes:
-    """The key of a READY job. Keys sort as jobs are served: by priority, then by order."""
-    return b"%b%b\0%c%b" % (_READY, queue.encode(), PRIORITY_TOP - priority, order.to_bytes(8))
+def line_key(queue: str) -> bytes:
+    """The first part of the keys of a queue's READY jobs. All of a queue's jobs are of one share, which has no name,
+    and of one shape, number 0: they are one line."""
+    return b"%b%b\0\0\0\0" % (_READY, queue.encode())
+
+
+def ready_key(queue: str, score: int, order: int) -> bytes:
+    """The key of a READY job. Keys of a line sort as its jobs are served: by score, then by order."""
+    return b"%b%b%b" % (line_key(queue), (score + SCORE_ZERO).to_bytes(8), order.to_bytes(8))
+
+
+def process_key(kind: ProcessKind, name: str) -> bytes:
+    """The key of a process."""
+    return b"%b%c%b" % (PROCESSES.prefix, kind, name.encode())
 
 
 def timer_key(timer: Timer) -> bytes:

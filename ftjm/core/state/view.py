@@ -6,7 +6,6 @@ cache.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Set
-from itertools import islice
 from typing import Any
 
 from ftjm.core.state.model import (
@@ -20,8 +19,10 @@ from ftjm.core.state.model import (
     Session,
     Timer,
     TimerKind,
+    job_key,
 )
 from ftjm.core.state.outbox import OutboxMessage
+from ftjm.core.state.processes import Process, ProcessKind
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.row_cache import RowCache
 from ftjm.core.state.rows import Rows, first_key_after
@@ -35,20 +36,22 @@ from ftjm.core.state.tables import (
     OUTBOX,
     OUTCOMES,
     PEERS,
-    PRIORITY_TOP,
+    PROCESSES,
     QUEUE_DECLARATIONS,
     QUEUE_RATES,
     QUEUE_STATUS,
     QUEUES,
     READY_JOBS,
     SCHEDULES,
+    SCORE_ZERO,
     SESSIONS,
     SPECS,
     TIMERS,
+    line_key,
     load_finalized,
     load_position,
     outbox_key,
-    ready_key,
+    process_key,
     timer_key,
 )
 
@@ -111,8 +114,10 @@ class StateView:
         self._specs: dict[str, JobSpec] = {}
         """Specs that were read lately: placement reads one, and the outbox reads it again behind the commit."""
         self._changes: dict[bytes, bytes | None] = {}
-        self._heads: dict[str, dict[int, bytes]] = {}
-        """The key from which the ready queue is read, by queue and priority."""
+        self._heads: dict[str, bytes] = {}
+        """The key from which the ready queue is read, by queue; that behind the line if no job of it is READY."""
+        self._processes: dict[tuple[ProcessKind, str], None] | None = None
+        """What `processes` returns; None if the rows were not read yet."""
         self._open: dict[str, Session] = {}
         self._timer_head = TIMER
         """The key from which timers are read: none that may fire is set before it."""
@@ -164,6 +169,11 @@ class StateView:
         """Whether a request of this name was carried out in the last 24 h."""
         return self._get(COMMAND_ID + request.encode()) is not None
 
+    def process(self, kind: ProcessKind, name: str) -> Process | None:
+        """The process of this kind and name; None if it is not under way."""
+        raw = self._get(process_key(kind, name))
+        return None if raw is None else PROCESSES.decode(raw)
+
     # -- ranges of rows
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -185,37 +195,45 @@ class StateView:
             if (mine := self._changes[mine_key]) is not None:
                 yield mine_key, mine
 
-    def ready(self, queue: str, *, first_only: bool = False) -> Iterator[tuple[int, int, str]]:
-        """READY jobs of a queue as (priority, order, job id), in the order in which they are served.
+    def ready(self, queue: str) -> Iterator[tuple[int, int, str]]:
+        """READY jobs of a queue as (score, order, job id), in the order in which they are served."""
+        line = line_key(queue)
+        start, end = self._heads.get(queue, line), first_key_after(line)
+        if start == end:
+            return
+        first = True
+        for key, job_id in self.scan(start, end):
+            if first:
+                # The next read begins here, so that it does not pass over the deleted keys again.
+                self._heads[queue], first = key, False
+            yield int.from_bytes(key[-16:-8]) - SCORE_ZERO, int.from_bytes(key[-8:]), job_id.decode()
+        if first:
+            self._heads[queue] = end
+
+    def ready_rows(self, start: bytes, queue: str) -> Iterator[tuple[bytes, str]]:
+        """READY jobs in the order of their rows, from the key `start` on: the row's key, and the job's key.
 
         Args:
-            queue: the queue's name.
-            first_only: yield only the first job of each priority.
+            start: empty to begin with the first.
+            queue: only jobs of this queue; of all queues if it is empty.
         """
-        heads = self._heads.get(queue)
-        if heads is None:
-            heads = self._heads[queue] = self._find_heads(queue)
-        for priority in sorted(heads, reverse=True):
-            end = first_key_after(ready_key(queue, priority, 0)[:-8])
-            first = True
-            for key, job_id in islice(self.scan(heads[priority], end), 1 if first_only else None):
-                if first:
-                    # The next read begins here, so that it does not pass over the deleted keys again.
-                    heads[priority], first = key, False
-                yield priority, int.from_bytes(key[-8:]), job_id.decode()
-            if first:
-                del heads[priority]
+        line = line_key(queue) if queue else READY
+        for key, job_id in self.scan(max(start, line), first_key_after(line)):
+            name, _, _ = key[1:].partition(b"\0")
+            yield key, job_key(name.decode(), job_id.decode())
 
-    def _find_heads(self, queue: str) -> dict[int, bytes]:
-        """The first key of each priority that has one. It takes one seek for each priority, not a scan."""
-        heads: dict[int, bytes] = {}
-        prefix = b"%b%b\0" % (READY, queue.encode())
-        start = prefix
-        while (found := next(self.scan(start, first_key_after(prefix)), None)) is not None:
-            priority = PRIORITY_TOP - found[0][-9]
-            heads[priority] = found[0]
-            start = first_key_after(found[0][:-8])
-        return heads
+    def job_keys(self, queue: str, start: str) -> Iterator[str]:
+        """Keys of a queue's jobs by their ids, from the id `start` on."""
+        first = JOBS.prefix + job_key(queue, "").encode()
+        for key, _ in self.scan(first + start.encode(), first_key_after(first)):
+            yield key[1:].decode()
+
+    def processes(self) -> list[tuple[ProcessKind, str]]:
+        """Kinds and names of the processes that were under way behind the last batch that was written."""
+        if self._processes is None:
+            found = self.rows.scan(PROCESSES.prefix, PROCESSES.end)
+            self._processes = {(ProcessKind(key[1]), key[2:].decode()): None for key, _ in found}
+        return list(self._processes)
 
     def has_timer(self, timer: Timer) -> bool:
         """Whether the timer is set."""

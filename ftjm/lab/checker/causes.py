@@ -14,15 +14,22 @@ COMMAND, TIMER = frozenset({e.Cause.COMMAND}), frozenset({e.Cause.TIMER})
 LOSS = frozenset({e.Cause.COMMAND, e.Cause.LAPSE})
 """A worker reports the loss (command), or its session falls silent (lapse). No timer ends an attempt."""
 
+CONTINUATION = frozenset({e.Cause.CONTINUATION})
+"""A slice of a process; `bulk_requests.py` judges which."""
+
 CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
     **dict.fromkeys(e.EVENTS, COMMAND),
-    **dict.fromkeys((e.JobQueued, e.JobForgotten, e.WorkerForgotten, e.CommandIdForgotten), TIMER),
     **dict.fromkeys((e.ScheduleReckoned, e.ScheduleDelayed, e.ScheduleSkipped), TIMER),
     **dict.fromkeys((e.JobSubmitted, e.ScheduleFired), COMMAND | TIMER),
-    **dict.fromkeys((e.AttemptLost, e.JobHeld), LOSS),
-    e.JobCancelled: LOSS | TIMER,
+    **dict.fromkeys((e.JobQueued, e.WorkerForgotten, e.CommandIdForgotten), TIMER),
+    **dict.fromkeys((e.JobReleased, e.JobRerun, e.JobPrioritized), COMMAND | CONTINUATION),
+    **dict.fromkeys((e.QueueReordered, e.BulkAdvanced), CONTINUATION),
+    e.AttemptLost: LOSS,
+    e.JobHeld: LOSS | CONTINUATION,
+    e.JobCancelled: LOSS | TIMER | CONTINUATION,
     e.JobFailed: LOSS | TIMER,
-    e.JobStopRequested: COMMAND | TIMER,
+    e.JobForgotten: TIMER | CONTINUATION,
+    e.JobStopRequested: COMMAND | TIMER | CONTINUATION,
     e.AttemptDispatched: frozenset({e.Cause.OFFER}),
     e.WorkerLost: frozenset({e.Cause.LAPSE}),
     e.UpgradeFinalized: frozenset({e.Cause.UPGRADE}),

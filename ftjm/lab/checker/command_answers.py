@@ -28,6 +28,9 @@ ANSWERS: dict[type[c.Command], tuple[type[e.Event], ...]] = {
     c.HoldJob: (e.JobHeld,),
     c.ReleaseJob: (e.JobReleased,),
     c.RerunJob: (e.JobRerun,),
+    c.PrioritizeJob: (e.JobPrioritized,),
+    c.BulkJobs: (e.BulkBegun,),
+    c.StopBulk: (e.BulkStopped,),
     c.PauseQueue: (e.QueuePaused,),
     c.ResumeQueue: (e.QueueResumed,),
     c.ApplyQueue: (e.QueueApplied, e.QueueUnchanged),
@@ -54,7 +57,8 @@ FURTHER: dict[type[e.Event], tuple[type[e.Event], ...]] = {
 KINDS = {kind.__name__: kind for kind in ANSWERS}
 SAME = frozenset(
     {"run", "attempt", "session", "command_id", "awaits", "reason", "started_at", "ended_at", "exit_code", "signal",
-     "error", "result", "data", "spec", "labels", "name"}
+     "error", "result", "data", "spec", "labels", "name",
+     "action", "filter", "priority", "bulk"}
 )  # fmt: skip
 """Fields that an event copies from its command, where both have the field."""
 OWN_VALUES: dict[type[c.Command], set[str]] = {c.CancelJob: {"reason"}, c.SubmitJob: {"spec"}}

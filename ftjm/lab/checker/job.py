@@ -33,6 +33,7 @@ class CheckedJob:
         "attempt_open",
         "deadline_at",
         "due_at",
+        "eligible_at",
         "failures",
         "forget_at",
         "forgotten",
@@ -40,12 +41,14 @@ class CheckedJob:
         "never_ahead",
         "partition",
         "queue_entry",
+        "ready_at",
         "run",
         "run_began_at",
         "schedule",
         "session",
         "state",
         "stopping",
+        "submitted_at",
         "succeeded_run",
         "terms",
         "unsettled",
@@ -74,7 +77,9 @@ class CheckedJob:
         self.succeeded_run = 0
         self.forgotten = False
         self.age_order = 0
-        """Rank by age: of two ready jobs of equal priority, the one with the smaller number is dispatched first."""
+        """Rank by age: of two ready jobs of equal place, the one with the smaller number is dispatched first."""
+        self.submitted_at = self.ready_at = self.eligible_at = 0
+        """When it was submitted, when it became ready last, and since when its run counts as eligible."""
         self.queue_entry = 0
         """Number of the job's newest entry in the ready queue; entries with other numbers are stale."""
         self.run_began_at = 0
@@ -182,6 +187,8 @@ class CheckedJob:
                 self.deadline_at = event.deadline_at
             case e.JobStopRequested():
                 self.stopping, self.deadline_at = event.reason, 0
+            case e.JobPrioritized():
+                self.terms = self.terms._replace(priority=event.priority)
             case e.AttemptDispatched():
                 self.attempt, self.session, self.attempt_open = event.attempt, event.session, True
                 self.unstarted = event.ahead

@@ -83,6 +83,10 @@ def check_settling(unsettled: Unsettled, event: e.Event) -> Iterator[Violation]:
         yield Violation(ViolationKind.CAUSE, f"{text}, but found {event.cause} {event.cause_ref}")
 
 
+PERSONS = frozenset({e.Cause.COMMAND, e.Cause.CONTINUATION})
+"""What a person asks for: by a command about this job, or by a bulk request."""
+
+
 def check_unprompted(event: e.Event) -> Iterator[Violation]:
     """Judge an event that follows no end of an attempt: only some causes may lead to it."""
     match event:
@@ -90,12 +94,12 @@ def check_unprompted(event: e.Event) -> Iterator[Violation]:
             yield Violation(
                 ViolationKind.END, f"expected a last attempt before it failed, but found none ({event.reason})"
             )
-        case e.JobCancelled() if event.cause not in (e.Cause.COMMAND, e.Cause.TIMER):  # by timers: see schedules
+        case e.JobCancelled() if event.cause not in (*PERSONS, e.Cause.TIMER):  # `schedules.py` judges timers
             yield Violation(ViolationKind.END, f"expected a command to cancel it, but found the cause {event.cause}")
-        case e.JobHeld() if event.cause is not e.Cause.COMMAND:
+        case e.JobHeld() if event.cause not in PERSONS:
             yield Violation(ViolationKind.CAUSE, f"expected a command to hold it, but found the cause {event.cause}")
         case e.JobStopRequested():
-            if event.reason == StopReason.CANCELLED and event.cause not in (e.Cause.COMMAND, e.Cause.TIMER):
+            if event.reason == StopReason.CANCELLED and event.cause not in (*PERSONS, e.Cause.TIMER):
                 yield Violation(
                     ViolationKind.CAUSE, f"expected a command to stop it, but found the cause {event.cause}"
                 )

@@ -1,6 +1,6 @@
 """The rules of one partition: the order of dispatches, the slots of sessions, and the timers, after every event.
 
-- Order: a dispatch takes the first ready job of its queue, by priority and then by age.
+- Order: a dispatch takes the first ready job of its queue (`waiting_jobs.py`).
 - Queues: a dispatch keeps to what its queue is declared to, and is of none that is paused (`queue_limits.py`).
 - Limits: a session holds no more attempts than its offer has slots and places ahead, serves the queue, and is not lost.
   An attempt is sent ahead if and only if all slots of the offer are taken, and only where partition and job allow it.
@@ -19,6 +19,7 @@ from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import AHEAD_LEVEL, FIRST_LEVEL
 from ftjm.core.state.model import TERMINAL, JobState, StopReason, job_key
+from ftjm.lab.checker.bulk_requests import BulkRequests
 from ftjm.lab.checker.evidence import Evidence
 from ftjm.lab.checker.intervals import uncovered
 from ftjm.lab.checker.job import OUTCOMES, CheckedJob
@@ -27,20 +28,12 @@ from ftjm.lab.checker.queue_limits import QueueLimits
 from ftjm.lab.checker.remembered import COMMAND_ID_MS, SESSION_MS, RememberedNames
 from ftjm.lab.checker.schedules import Schedules
 from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
+from ftjm.lab.checker.waiting_jobs import WaitingJobs
 
 TIMERS_MAX = 100
 """A batch fires at most so many timers, and may leave others to the next batch."""
 TIMERS = ("waits_until", "deadline_at", "forget_at")
 """Attributes of a `CheckedJob` that hold the time at which something is due."""
-
-
-class _Ready(NamedTuple):
-    name: JobName
-    job: CheckedJob
-    queue_entry: int
-
-    def counts(self) -> bool:
-        return self.job.queue_entry == self.queue_entry and self.job.state is JobState.READY
 
 
 class _Timer(NamedTuple):
@@ -62,9 +55,9 @@ class PartitionRules:
         """`number` is that of the partition; `jobs` holds all jobs of the history as of now, by their names."""
         self._number = number
         self._evidence = evidence
-        self._serial = 0
         self._batch_no = 1
-        self._ready: dict[str, LazyHeap[_Ready]] = {}
+        self._waiting = WaitingJobs()
+        self._bulk = BulkRequests()
         self._timers: LazyHeap[_Timer] = LazyHeap(_Timer.counts)
         self._attempts: Counter[str] = Counter()
         """Number of open attempts, by session."""
@@ -90,10 +83,11 @@ class PartitionRules:
 
     def take_job_event(self, name: JobName, job: CheckedJob, event: e.Event) -> Iterator[Violation]:
         """Judge an event of a job by the state before the event, and apply it."""
+        yield from self._bulk.take_job_event(name, job, event)
         if isinstance(event, e.AttemptDispatched):
             yield from self._check_deadline(job, event)
             yield from self._queue_limits.attempt_started(event)
-            yield from self._check_order(name, job, event)
+            yield from self._waiting.check_dispatch(name, job, event)
             yield from self._check_ahead(job, event)
             yield from self._check_limits(event)
         elif isinstance(event, e.AttemptLost):
@@ -114,12 +108,11 @@ class PartitionRules:
             if not self._attempts[session]:
                 self._emptied[session] = self._batch_no
         if isinstance(event, e.JobSubmitted | e.JobRerun):
-            self._serial += 1
-            job.age_order = self._serial
+            self._waiting.begin_run(job, event)
         if isinstance(event, e.JobRerun):
             yield from self._carried_out.add(event.command_id, event.at)
         if job.state is JobState.READY and not isinstance(event, e.SubmissionRepeated):
-            self._enqueue(name, job)
+            self._waiting.add(name, job, event.at)
         for what, old in zip(TIMERS, before, strict=True):
             if (due_at := getattr(job, what)) and due_at != old:
                 self._timers.add(due_at, _Timer(name, job, what, due_at, self._batch_no))
@@ -137,12 +130,17 @@ class PartitionRules:
                 self._emptied.pop(event.session, None)
             case e.UpgradeFinalized():
                 self._level = event.level
+                yield from self._waiting.take(event)
             case e.CommandIdForgotten():
                 yield from self._carried_out.forget(event.command_id, event)
             case e.ScheduleEvent():
                 yield from self._schedules.take(event)
             case _:
                 yield from self._queue_limits.take(event)
+                yield from self._waiting.take(event)
+                yield from self._bulk.take(event, self._waiting.newest_rank)
+                if isinstance(event, e.BulkBegun):
+                    yield from self._carried_out.add(f"{event.queue}/{event.bulk}", event.at)
 
     def check_refusal(self, event: e.CommandRejected, command: c.Command | None) -> Iterator[Violation]:
         """Judge a refusal as repeated, or of a schedule. `command` is the refused command; `None` where that is not
@@ -157,31 +155,10 @@ class PartitionRules:
     def _is_session_needed(self, session: str) -> bool:
         return self._attempts[session] > 0 or self._emptied.get(session) == self._batch_no
 
-    def _enqueue(self, name: JobName, job: CheckedJob) -> None:
-        self._serial += 1
-        job.queue_entry = self._serial
-        queue = self._ready.get(name[0])
-        if queue is None:
-            queue = self._ready[name[0]] = LazyHeap(_Ready.counts)
-        # By priority, then age; an order is below 2^40 for the next hundred years.
-        queue.add((-job.terms.priority << 40) + job.age_order, _Ready(name, job, job.queue_entry))
-
     def _check_deadline(self, job: CheckedJob, event: e.AttemptDispatched) -> Iterator[Violation]:
         if 0 < job.deadline_at <= event.at:
             text = f"expected no attempt after the deadline, {job.deadline_at}"
             yield Violation(ViolationKind.TIMER, f"{text}, but found one at {event.at}")
-
-    def _check_order(self, name: JobName, job: CheckedJob, event: e.AttemptDispatched) -> Iterator[Violation]:
-        queue = self._ready.get(name[0])
-        while queue and (head := queue.head()) and head.job is not job and 0 < head.job.deadline_at <= event.at:
-            queue.drop_head()  # it is not started any more: its deadline has passed
-        first = queue.head() if queue else None
-        if first is not None and first.job is not job and job.state is JobState.READY:
-            yield Violation(
-                ViolationKind.ORDER,
-                f"expected {job_key(*first.name)} to be dispatched first (priority {first.job.terms.priority}, rank "
-                f"{first.job.age_order}), but found this one (priority {job.terms.priority}, rank {job.age_order})",
-            )
 
     def _check_limits(self, event: e.AttemptDispatched) -> Iterator[Violation]:
         session = event.session
@@ -225,7 +202,7 @@ class PartitionRules:
         match event:
             case e.JobQueued():
                 due_at = job.waits_until
-            case e.JobForgotten():
+            case e.JobForgotten() if event.cause is not e.Cause.CONTINUATION:
                 due_at = job.forget_at
             case e.JobStopRequested(reason=StopReason.DEADLINE):
                 due_at = job.deadline_at

@@ -1,15 +1,14 @@
-"""The documents of workers, schedulers, queues and partitions."""
+"""The documents of workers, schedulers and partitions."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated
 
 from msgspec import Meta
 
 from ftjm.core.records.messages import SchedulerHeartbeat, WorkerHeartbeat
-from ftjm.core.state.model import JobState
 from ftjm.readmodel.documents.fields import Document, Moment
 from ftjm.runtime.durations import format_time
 
@@ -49,29 +48,6 @@ class SchedulerDocument(Document, frozen=True, kw_only=True):
     roles: Annotated[dict[str, int], Meta(description="Number of partitions in each role.")]
 
 
-class QueueDocument(Document, frozen=True, kw_only=True):
-    """A queue: the jobs that it holds, and the workers that serve it."""
-
-    queue: str
-    partition: Annotated[int | None, Meta(description="The partition that decides about the queue's jobs.")] = None
-    owner: Annotated[str | None, Meta(description="The scheduler that owns the partition.")] = None
-    paused: Annotated[bool, Meta(description="Whether none of its jobs starts until it is resumed.")] = False
-    waiting: Annotated[int, Meta(description="Jobs whose time has not come: SCHEDULED, PENDING, RETRY_WAIT.")]
-    held: int
-    ready: int
-    running: Annotated[int, Meta(description="Jobs that are DISPATCHED or RUNNING.")]
-    succeeded: int
-    failed: Annotated[int, Meta(description="Jobs that are FAILED or UPSTREAM_FAILED.")]
-    cancelled: Annotated[int, Meta(description="Jobs that are CANCELLED or SKIPPED.")]
-    oldest_ready_at: Annotated[
-        Moment | None, Meta(description="When the READY job that waits longest was submitted.")
-    ] = None
-    states: Annotated[dict[str, int], Meta(description="Number of jobs in each state, without zeros.")]
-    workers: Annotated[list[str], Meta(description="Names of the workers that serve the queue and take jobs.")]
-    slots: Annotated[int, Meta(description="Slots of these workers.")]
-    free: Annotated[int, Meta(description="Slots of these workers that run no attempt.")]
-
-
 class PartitionRole(Document, frozen=True, kw_only=True):
     """What a scheduler reports of a partition."""
 
@@ -95,18 +71,6 @@ class PartitionDocument(Document, frozen=True, kw_only=True):
     commands_end: Annotated[int | None, Meta(description="Offset at which the partition of commands ends.")] = None
     events_end: Annotated[int | None, Meta(description="Offset at which the partition of events ends.")] = None
     roles: list[PartitionRole]
-
-
-GROUPS: Mapping[str, tuple[JobState, ...]] = {
-    "waiting": (JobState.SCHEDULED, JobState.PENDING, JobState.RETRY_WAIT),
-    "held": (JobState.HELD,),
-    "ready": (JobState.READY,),
-    "running": (JobState.DISPATCHED, JobState.RUNNING),
-    "succeeded": (JobState.SUCCEEDED,),
-    "failed": (JobState.FAILED, JobState.UPSTREAM_FAILED),
-    "cancelled": (JobState.CANCELLED, JobState.SKIPPED),
-}
-"""The states in groups that fit a table."""
 
 
 def worker_document(heartbeat: WorkerHeartbeat, silent_ms: int, state: str, *, alive: bool) -> WorkerDocument:
@@ -141,42 +105,6 @@ def scheduler_document(heartbeat: SchedulerHeartbeat, silent_ms: int, *, alive: 
         alive=alive,
         silent_seconds=round(silent_ms / 1000, 1),
         roles=dict(Counter(report.role for report in heartbeat.partitions)),
-    )
-
-
-def queue_document(
-    queue: str,
-    *,
-    partition: int | None,
-    owner: str | None,
-    states: Mapping[str, int],
-    ready: int,
-    oldest_ready_at: int,
-    paused: bool,
-    workers: Iterable[WorkerHeartbeat],
-) -> QueueDocument:
-    """Render a queue.
-
-    Args:
-        states: number of jobs by the name of their state; states without jobs may be left out.
-        ready: number of READY jobs. An owner of an older version reports this number only, and no `states`.
-        oldest_ready_at: ms; 0 if no job is READY.
-        paused: whether none of its jobs starts.
-        workers: the sessions that serve the queue and take jobs.
-    """
-    serving = list(workers)
-    groups = {name: sum(states.get(state.name, 0) for state in of) for name, of in GROUPS.items()}
-    return QueueDocument(
-        queue=queue,
-        partition=partition,
-        owner=owner,
-        paused=paused,
-        **(groups | {"ready": ready}),
-        oldest_ready_at=format_time(oldest_ready_at) or None,
-        states={name: count for name, count in states.items() if count},
-        workers=sorted({heartbeat.worker for heartbeat in serving}),
-        slots=sum(heartbeat.slots for heartbeat in serving),
-        free=sum(max(0, heartbeat.slots - heartbeat.busy) for heartbeat in serving),
     )
 
 

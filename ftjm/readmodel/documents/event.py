@@ -12,6 +12,7 @@ from ftjm.core.state.model import JobSpec
 from ftjm.readmodel.documents.fields import Document, Moment, exit_fields
 from ftjm.runtime.durations import format_time
 from ftjm.runtime.plain_values import plain
+from ftjm.specs.queue import written
 
 OUTPUTS = ("stdout", "stderr")
 ENVELOPE = frozenset(e.Event.__struct_fields__)
@@ -78,12 +79,15 @@ def event_document(event: e.Event, partition: int, offset: int) -> EventDocument
 
 
 def _own_fields(event: e.Event) -> dict[str, Any]:
-    """An event's own fields, without empty ones; of a job's spec, the fields that differ from their defaults."""
+    """An event's own fields, without empty ones. Of a job's spec, the fields that differ from their defaults; a queue's
+    spec as users write it."""
     found = {name: getattr(event, name) for name in event.__struct_fields__ if name not in NOT_DETAILS}
     if isinstance(event, e.JobSubmitted):
         spec = msgspec.structs.asdict(event.spec)
         found["spec"] = {name: value for name, value in spec.items() if value != getattr(_DEFAULT_SPEC, name)}
-    return {name: value for name, value in found.items() if value not in ("", b"", 0)}
+    elif isinstance(event, e.QueueApplied):
+        found["spec"] = written(event.spec)
+    return {name: value for name, value in found.items() if value not in ("", b"", 0, {})}
 
 
 def _detail(name: str, value: Any) -> Any:

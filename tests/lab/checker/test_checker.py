@@ -414,12 +414,12 @@ EVENT_FAULTS: dict[str, EventFault] = {
     "a younger job that is dispatched first": (
         lambda story: story[0].insert(2, story[0].pop()),
         ViolationKind.ORDER,
-        "expected q/good to be dispatched first (priority 50, rank 1), but found this one (priority 50, rank",
+        "expected q/good to be dispatched first (priority 50, eligible since 0, rank 1), but found this one",
     ),
     "a job of lower priority that is dispatched first": (
         _also(_set(0, 1, spec=JobSpec(priority=51, retention_ms=1_000_000))),
         ViolationKind.ORDER,
-        "expected q/lost to be dispatched first (priority 51, rank",
+        "expected q/lost to be dispatched first (priority 51, eligible since 0, rank",
     ),
     "a forwarded command that did not arrive": (
         _insert(14, e.CommandForwarded(partition=3, body=b"", cause=TIMER)),

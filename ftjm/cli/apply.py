@@ -1,0 +1,316 @@
+"""The verbs of resources as files: `plan`, `apply`, `lint` and `delete`.
+
+What is declared is read as `ftjm list` reads jobs: from the API where one is named, else from the log. Changes go into
+the log as commands, and their partitions' owners decide on them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+from typer.core import TyperCommand
+
+from ftjm.cli import answers, api_client
+from ftjm.cli.options import PATIENCE, ApiSource, Connection, OutputFormat, Patience
+from ftjm.cli.output import Output, echo, emit
+from ftjm.cli.verbs import add_verb
+from ftjm.runtime.errors import FtjmError, UsageError
+
+if TYPE_CHECKING:
+    from ftjm.client.ticket import Ticket
+    from ftjm.ops.apply import Change, Declared
+    from ftjm.runtime.config import Settings
+
+PAGE = 1_000
+"""Queues that are read at a time."""
+DIFFERENCE_STATUS = 2
+"""Exit status of `ftjm plan` where there is a difference, as that of `terraform plan -detailed-exitcode`."""
+
+Files = Annotated[
+    list[str],
+    typer.Option(
+        "-f",
+        "--file",
+        metavar="PATH",
+        help="A file or folder of resources; - is standard input; may be repeated.",
+    ),
+]
+Prune = Annotated[
+    bool, typer.Option("--prune", help="Delete what has the labels of -l and is not in the files. Needs -l.")
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("-l", "--label", metavar="NAME=VALUE[,...]", help="Labels of what --prune deletes; may be repeated."),
+]
+
+
+class _Declaration(msgspec.Struct):
+    revision: int
+    spec: dict[str, Any]
+    labels: dict[str, str] = {}
+
+
+class _Queue(msgspec.Struct):
+    queue: str
+    declaration: _Declaration
+
+
+class _QueuePage(msgspec.Struct):
+    """The fields of a page of the API that these verbs read."""
+
+    queues: list[_Queue]
+    freshness: api_client.PageFreshness
+    next: str = ""
+
+
+class _PlanCommand(TyperCommand):
+    """`plan` says by 2 that there is a difference, so what is wrong with its options and files is 1 and not 2."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """As of every verb: reads the options."""
+        with _errors_of_status_one():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """As of every verb: carries it out."""
+        with _errors_of_status_one():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _errors_of_status_one() -> Iterator[None]:
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if getattr(error, "exit_code", None) == DIFFERENCE_STATUS:
+            error.exit_code = 1  # type: ignore[attr-defined]
+        raise
+
+
+def register(group: typer.Typer) -> None:
+    """Add `plan`, `apply`, `lint` and `delete`."""
+    add_verb(group, plan, cls=_PlanCommand)
+    add_verb(group, apply)
+    add_verb(group, lint)
+    add_verb(group, delete)
+
+
+def plan(
+    connection: Connection,
+    source: ApiSource,
+    files: Files,
+    prune: Prune = False,
+    label: Labels = None,
+    output: OutputFormat = Output.table,
+) -> None:
+    """Show what `ftjm apply` would change. The exit status is 0 if nothing, 2 if something, and 1 for an error.
+
+    Where it reads what is declared: see `ftjm list --help`.
+
+    \b
+    Examples:
+      ftjm plan -f queues/
+      ftjm plan -f queues/ --prune -l team=web
+    """
+    from ftjm.ops import apply as rules
+
+    changes = _planned(connection.settings(api=source.api), source, files, _selector(prune, label))
+    pending = [change for change in changes if change.action is not rules.ChangeKind.NONE]
+    if output is Output.table:
+        for change in pending:
+            echo(rules.text(change))
+        echo(rules.summary(changes))
+    else:
+        emit([rules.document(change) for change in changes], output)
+    if pending:
+        raise typer.Exit(DIFFERENCE_STATUS)
+
+
+def apply(
+    connection: Connection,
+    source: ApiSource,
+    files: Files,
+    prune: Prune = False,
+    label: Labels = None,
+    patience: Patience = PATIENCE,
+    output: OutputFormat = Output.table,
+) -> None:
+    """Declare the resources in files: create and change what differs. It may be repeated.
+
+    All files are checked first. A resource that somebody has changed since it was read here is refused with CONFLICT,
+    and the others are applied; the exit status is then 1. What the files do not name stays, but for --prune.
+
+    \b
+    Examples:
+      ftjm apply -f queues/
+      ftjm apply -f queues/ --prune -l team=web
+      ftjm queue describe thumbnails -o yaml | ftjm apply -f -
+    """
+    settings = connection.settings(api=source.api)
+    changes = _planned(settings, source, files, _selector(prune, label))
+    tickets = _carried_out(settings, patience, changes)
+    if settings.api and not source.from_log:
+        _wait_for_api(settings, tickets.values())
+    _print(changes, tickets, output)
+
+
+def lint(files: Files, output: OutputFormat = Output.table) -> None:
+    """Check files of resources, without a cluster. Names file and line of each fault.
+
+    \b
+    Examples:
+      ftjm lint -f queues/
+    """
+    from ftjm.specs.resource_files import read_resources
+
+    found = read_resources(files)
+    if output is Output.table:
+        echo(f"{len(found.resources)} resource(s) in {len(found.files)} file(s), all valid")
+    else:
+        emit({"resources": len(found.resources), "files": len(found.files)}, output)
+
+
+def delete(
+    connection: Connection, files: Files, patience: Patience = PATIENCE, output: OutputFormat = Output.table
+) -> None:
+    """Delete the declarations of the resources in files, whatever they say now. Their queues have the defaults again.
+
+    Jobs stay, and so does a pause.
+
+    \b
+    Examples:
+      ftjm delete -f queues/thumbnails.yaml
+    """
+    from ftjm.core.records.commands import ANY_REVISION
+    from ftjm.ops.apply import Change, ChangeKind
+    from ftjm.specs.resource_files import read_resources
+
+    named = [(one, one.resource) for one in read_resources(files).resources]
+    changes = [Change(ChangeKind.DELETE, found.kind, found.name, ANY_REVISION, [], one) for one, found in named]
+    _print(changes, _carried_out(connection.settings(), patience, changes), output)
+
+
+# ---- reading
+
+
+def _selector(prune: bool, labels: list[str] | None) -> dict[str, str] | None:
+    """The labels of what is pruned; None to prune nothing. Raises UsageError."""
+    if prune != bool(labels):
+        expected = "--prune with -l NAME=VALUE" if prune else "-l NAME=VALUE with --prune"
+        todo = "say which labels the resources of your files have, so that those of others stay"
+        raise UsageError(expected, "one without the other", todo)
+    found = {}
+    for text in (one for given in labels or () for one in given.split(",")):
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UsageError("-l NAME=VALUE[,...]", f"-l {text}", "write the name, an equals sign and the value")
+        found[name] = value
+    return found or None
+
+
+def _planned(settings: Settings, source: ApiSource, files: list[str], prune: Mapping[str, str] | None) -> list[Change]:
+    """The changes that the files ask for."""
+    from ftjm.ops import apply as rules
+    from ftjm.specs.resource_files import read_resources
+
+    wanted = read_resources(files).resources
+    if source.from_log or not settings.api:
+        names = {one.resource.name for one in wanted}
+        declared = _declared_by_log(settings, names.pop() if len(names) == 1 and prune is None else "")
+    else:
+        declared = _declared_by_api(settings)
+    return rules.plan(wanted, declared, prune)
+
+
+def _declared_by_api(settings: Settings) -> Iterator[Declared]:
+    from pydantic import ValidationError
+
+    from ftjm.ops.apply import Declared
+    from ftjm.specs.queue import parse_queue_spec
+
+    cursor = ""
+    while True:
+        params = [("declared", "true"), ("limit", str(PAGE)), *([("cursor", cursor)] if cursor else [])]
+        found = api_client.get(settings, "/queues", params, _QueuePage)
+        page = msgspec.convert(found, _QueuePage)
+        api_client.warn_if_stale(page.freshness)
+        for one in page.queues:
+            try:
+                spec = parse_queue_spec(one.declaration.spec)
+            except ValidationError:
+                what = f"a declaration of queue {one.queue} that this version of ftjm knows"
+                raise FtjmError(what, str(one.declaration.spec), "use the version of the API") from None
+            yield Declared(one.queue, one.declaration.revision, one.declaration.labels, spec)
+        cursor = page.next
+        if not cursor:
+            return
+
+
+def _declared_by_log(settings: Settings, queue: str) -> Iterator[Declared]:
+    """What the log declares: of the partition of this queue, or of all if it is empty."""
+    from ftjm.ops.apply import Declared
+    from ftjm.readmodel import one_shot
+
+    with one_shot.folded_log(settings, queue) as (reader, _):
+        behind = ""
+        while found := reader.queues(behind, PAGE, declared=True):
+            for name, rows in found:
+                if rows.declaration is not None:
+                    yield Declared(name, rows.declaration.revision, rows.declaration.labels, rows.declaration.spec)
+            behind = found[-1][0]
+
+
+# ---- changing
+
+
+def _carried_out(settings: Settings, patience: str, changes: list[Change]) -> dict[str, Ticket]:
+    """Send the commands of the changes, and wait for the decisions. Returns a ticket by the resource's name."""
+    from ftjm.ops.apply import command
+
+    commands = {change.name: sent for change in changes if (sent := command(change)) is not None}
+    if not commands:
+        return {}
+    with answers.connect(settings, patience) as client:
+        tickets = {name: client.send(sent) for name, sent in commands.items()}
+        answers.await_decisions(client, list(tickets.values()))
+    return tickets
+
+
+def _wait_for_api(settings: Settings, tickets: Iterable[Ticket]) -> None:
+    """Wait until the API shows what has changed, so that `ftjm plan` behind it sees no difference. An API that does not
+    is no failure: what was changed is in the log."""
+    newest: dict[int, int] = {}
+    for ticket in tickets:
+        if ticket.reply is None or ticket.refused:
+            continue
+        newest[ticket.partition] = max(ticket.offset, newest.get(ticket.partition, -1))
+    with contextlib.suppress(FtjmError):
+        for partition, offset in newest.items():
+            api_client.get(settings, "/queues", [("limit", "1"), ("after", f"{partition}-{offset}")])
+
+
+def _print(changes: list[Change], tickets: Mapping[str, Ticket], output: Output) -> None:
+    """Print what became of each change; refusals to standard error. Exits with 1 if there are any."""
+    from ftjm.ops.apply import DONE, document
+
+    rows = []
+    for change in changes:
+        ticket = tickets.get(change.name)
+        row = document(change)
+        if ticket is not None:
+            answers.print_refusal(ticket)
+            row["answer"] = answers.answer_document(ticket)["answer"]
+        rows.append(row)
+        if output is Output.table and not (ticket and ticket.refused):
+            done = DONE[change.action] if ticket is None or ticket.reply else f"to be {DONE[change.action]}: in the log"
+            echo(f"{change.kind} {change.name} {done}")
+    if output is not Output.table:
+        emit(rows, output)
+    if any(ticket.refused for ticket in tickets.values()):
+        raise typer.Exit(1)

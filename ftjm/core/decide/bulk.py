@@ -1,0 +1,156 @@
+"""Decisions about bulk requests: the same for many jobs of a queue.
+
+A request is a process: it is begun at once, and goes through the queue's jobs by their ids, a slice in each batch
+(`processes.py`). Each job is decided as by a command about this job alone. So a job that a bulk request cancels is
+cancelled as any other, with an event of its own, and clients that wait for its outcome are told.
+
+The request is about the jobs that were there when it was accepted: those whose `order` is not above the newest one
+then. A job that comes, ends or begins a new run meanwhile is left alone.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ftjm.core.decide import jobs
+from ftjm.core.decide.decision import Events, Policy, Rejected
+from ftjm.core.names import is_name
+from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
+from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState
+from ftjm.core.state.processes import Bulk, BulkAction, JobFilter, ProcessKind, bulk_name
+from ftjm.core.state.view import StateView
+
+CHANGED_MAX = 250
+"""Jobs that a slice changes."""
+LOOKED_MAX = 2_000
+"""Jobs that a slice looks at."""
+ROWS_OF_A_CHANGE = 6
+"""About so many rows a change writes: the job's, its place, its timers, its slot, and answers to waiting clients."""
+
+WAITING = frozenset({JobState.SCHEDULED, JobState.PENDING, JobState.READY, JobState.RETRY_WAIT})
+STATES: Mapping[BulkAction, frozenset[JobState]] = {
+    BulkAction.CANCEL: WAITING | {JobState.HELD} | LIVE,
+    BulkAction.HOLD: WAITING,
+    BulkAction.RELEASE: frozenset({JobState.HELD}),
+    BulkAction.RERUN: TERMINAL - {JobState.SUCCEEDED},
+    BulkAction.PURGE: TERMINAL,
+    BulkAction.PRIORITIZE: WAITING | {JobState.HELD} | LIVE,
+}
+"""The states in which an action makes sense, for a filter that names none. A success is rerun only if it is named."""
+
+
+def begin(state: StateView, command: c.BulkJobs, now: int, policy: Policy) -> Events | Rejected:
+    """`BulkBegun`."""
+    if not is_name(command.command_id):
+        return Rejected("INVALID", "command_id: expected a name, so that a repeated request is recognised")
+    if wrong := [name for name in command.filter.states if name not in JobState.__members__]:
+        expected = ", ".join(JobState.__members__)
+        return Rejected("INVALID", f"filter.states: expected some of {expected}, but found {wrong[0][:40]!r}")
+    if state.remembers(bulk_name(command.queue, command.command_id)):
+        return Rejected("REPEATED", f"the request {command.command_id} about queue {command.queue} was accepted before")
+    return [
+        e.BulkBegun(
+            queue=command.queue,
+            bulk=command.command_id,
+            action=command.action,
+            filter=command.filter,
+            reason=command.reason,
+            priority=command.priority,
+        )
+    ]
+
+
+def stop(state: StateView, command: c.StopBulk, now: int, policy: Policy) -> Events | Rejected:
+    """`BulkStopped`."""
+    if state.process(ProcessKind.BULK, bulk_name(command.queue, command.bulk)) is None:
+        text = f"expected a request {command.bulk} about queue {command.queue} to be under way, but there is none"
+        return Rejected("UNKNOWN_BULK", text)
+    return [e.BulkStopped(queue=command.queue, bulk=command.bulk)]
+
+
+def next_slice(state: StateView, name: str, bulk: Bulk, rows: int, now: int, policy: Policy) -> Events:
+    """The events of the next slice: those of its jobs, and a `BulkAdvanced`.
+
+    Args:
+        rows: how many rows the batch may change yet.
+    """
+    most = min(CHANGED_MAX, rows // ROWS_OF_A_CHANGE)
+    events: Events = []
+    looked = changed = refused = 0
+    following = ""
+    for key in state.job_keys(bulk.queue, bulk.next_job):
+        if looked == LOOKED_MAX or changed == most:
+            following = key.partition("/")[2]
+            break
+        looked += 1
+        job = state.job(key)
+        assert job is not None
+        if job.order > bulk.order_max or not _is_named(state, bulk, key, job):
+            continue
+        decided = _ACTIONS[bulk.action](state, bulk, key, now, policy, name)
+        if isinstance(decided, Rejected):
+            refused += 1
+        else:
+            changed += 1
+            events += decided
+    events.append(
+        e.BulkAdvanced(
+            queue=bulk.queue,
+            bulk=name.partition("/")[2],
+            next_job=following,
+            looked=bulk.looked + looked,
+            changed=bulk.changed + changed,
+            refused=bulk.refused + refused,
+        )
+    )
+    return events
+
+
+def _is_named(state: StateView, bulk: Bulk, key: str, job: Job) -> bool:
+    wanted: JobFilter = bulk.filter
+    if job.state.name not in wanted.states if wanted.states else job.state not in STATES[bulk.action]:
+        return False
+    if not wanted.submitted_after <= job.submitted_at < (wanted.submitted_before or job.submitted_at + 1):
+        return False
+    # Looked at last: a spec is a row of its own.
+    return not wanted.labels or wanted.labels.items() <= state.spec(key).labels.items()
+
+
+def _cancel(state: StateView, bulk: Bulk, key: str, now: int, policy: Policy, _name: str) -> Events | Rejected:
+    return jobs.cancel(state, c.CancelJob(**_about(key), reason=bulk.reason), now, policy)
+
+
+def _hold(state: StateView, bulk: Bulk, key: str, now: int, policy: Policy, _name: str) -> Events | Rejected:
+    return jobs.hold(state, c.HoldJob(**_about(key), reason=bulk.reason), now, policy)
+
+
+def _release(state: StateView, _bulk: Bulk, key: str, now: int, policy: Policy, _name: str) -> Events | Rejected:
+    return jobs.release(state, c.ReleaseJob(**_about(key)), now, policy)
+
+
+def _rerun(state: StateView, bulk: Bulk, key: str, now: int, policy: Policy, name: str) -> Events | Rejected:
+    command_id = name.partition("/")[2]
+    return jobs.rerun(state, c.RerunJob(**_about(key), reason=bulk.reason, command_id=command_id), now, policy)
+
+
+def _purge(state: StateView, _bulk: Bulk, key: str, _now: int, _policy: Policy, _name: str) -> Events | Rejected:
+    return jobs.purge(state, key)
+
+
+def _prioritize(state: StateView, bulk: Bulk, key: str, now: int, policy: Policy, _name: str) -> Events | Rejected:
+    return jobs.prioritize(state, c.PrioritizeJob(**_about(key), priority=bulk.priority), now, policy)
+
+
+def _about(key: str) -> dict[str, Any]:
+    queue, _, job_id = key.partition("/")
+    return {"queue": queue, "job_id": job_id}
+
+
+_ACTIONS: Mapping[BulkAction, Callable[[StateView, Bulk, str, int, Policy, str], Events | Rejected]] = {
+    BulkAction.CANCEL: _cancel,
+    BulkAction.HOLD: _hold,
+    BulkAction.RELEASE: _release,
+    BulkAction.RERUN: _rerun,
+    BulkAction.PURGE: _purge,
+    BulkAction.PRIORITIZE: _prioritize,
+}

@@ -1,0 +1,49 @@
+"""Decisions about processes: the next slice of work that goes on over many batches.
+
+A slice is bounded in what it reads and in what it changes, so that it never delays the commands beside it for long.
+"""
+
+from ftjm.core import ageing
+from ftjm.core.decide import bulk
+from ftjm.core.decide.decision import Events, Policy
+from ftjm.core.records import events as e
+from ftjm.core.state.processes import Bulk, ProcessKind
+from ftjm.core.state.view import StateView
+
+CHANGED_MAX = 250
+"""Jobs that a slice changes."""
+LOOKED_MAX = 1_000
+"""Jobs that a slice looks at."""
+ROWS_OF_A_CHANGE = 3
+"""Rows that a change of a job's place writes: the job's, and those of its old and its new place."""
+
+
+def next_slice(state: StateView, kind: ProcessKind, name: str, rows: int, now: int, policy: Policy) -> Events:
+    """The events of a process's next slice: at least one, since it records how far the process has come.
+
+    Args:
+        rows: how many rows the batch may change yet.
+        now: the batch's time, ms.
+    """
+    process = state.process(kind, name)
+    assert process is not None
+    if isinstance(process, Bulk):
+        return bulk.next_slice(state, name, process, rows, now, policy)
+    return [_reorder(state, name, process.next_key, min(CHANGED_MAX, rows // ROWS_OF_A_CHANGE))]
+
+
+def _reorder(state: StateView, queue: str, start: bytes, most: int) -> e.QueueReordered:
+    """Name the jobs whose score is not what it would be if they came now.
+
+    A job that is moved to a place behind the slice is met again, and has the right score then.
+    """
+    wrong: list[str] = []
+    for looked, (row_key, key) in enumerate(state.ready_rows(start, queue)):
+        if looked == LOOKED_MAX or len(wrong) == most:
+            return e.QueueReordered(queue=queue, jobs=wrong, next_key=row_key)
+        job = state.job(key)
+        assert job is not None
+        declaration = state.declaration(key.partition("/")[0])
+        if not job.eligible_at or job.score != ageing.score(state.finalized, declaration, job):
+            wrong.append(key)
+    return e.QueueReordered(queue=queue, jobs=wrong, next_key=b"")

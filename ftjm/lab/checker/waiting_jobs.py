@@ -1,0 +1,135 @@
+"""The rule of order: a dispatch takes the job of its queue that comes first, of those that wait for a slot.
+
+The place of a waiting job is the time since which it is eligible, less its priority times the ageing of its queue; and
+of equal ones, its age. A partition whose level does not know ageing goes by the priority, and then by age. A job keeps
+its place until an event names it as reordered, and after the last of these events of a queue no job is left that would
+have another place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ftjm.core.records import events as e
+from ftjm.core.records.levels import QUEUE_LEVEL
+from ftjm.core.state.model import JobState, job_key
+from ftjm.lab.checker.job import CheckedJob
+from ftjm.lab.checker.lazy_heap import LazyHeap
+from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
+
+MINUTE_MS = 60_000
+"""The ageing of a queue that is not declared otherwise."""
+RANKS = 1 << 40
+"""More than the number of jobs that a partition will ever have."""
+
+
+class _Waiting(NamedTuple):
+    name: JobName
+    job: CheckedJob
+    queue_entry: int
+    place: int
+
+    def counts(self) -> bool:
+        return self.job.queue_entry == self.queue_entry and self.job.state is JobState.READY
+
+
+class WaitingJobs:
+    """The jobs of one partition that wait for a slot."""
+
+    def __init__(self) -> None:
+        self._serial = 0
+        self._queues: dict[str, LazyHeap[_Waiting]] = {}
+        self._ageing: dict[str, int] = {}
+        self._ages = False
+        """Whether the partition's level knows ageing."""
+
+    @property
+    def newest_rank(self) -> int:
+        """The rank of the newest run."""
+        return self._serial
+
+    def take(self, event: e.Event) -> Iterator[Violation]:
+        """Judge and apply an event that belongs to no single job."""
+        match event:
+            case e.UpgradeFinalized():
+                self._ages = event.level >= QUEUE_LEVEL
+            case e.QueueApplied():
+                self._ageing[event.queue] = event.spec.ageing_ms
+            case e.QueueDeleted():
+                self._ageing.pop(event.queue, None)
+            case e.QueueReordered():
+                yield from self._reorder(event)
+            case _:
+                pass
+
+    def begin_run(self, job: CheckedJob, event: e.JobSubmitted | e.JobRerun) -> None:
+        """A run begins: its job is behind all that are there."""
+        self._serial += 1
+        job.age_order = self._serial
+        if isinstance(event, e.JobSubmitted):
+            job.submitted_at = event.at
+        job.eligible_at = event.at if isinstance(event, e.JobRerun) and self._ages else 0
+
+    def add(self, name: JobName, job: CheckedJob, at: int) -> None:
+        """The job waits for a slot since `at`, ms."""
+        job.ready_at = at
+        if self._ages:
+            _make_eligible(job, at)
+        self._add(name, job)
+
+    def _add(self, name: JobName, job: CheckedJob) -> None:
+        self._serial += 1
+        job.queue_entry = self._serial
+        queue = self._queues.get(name[0])
+        if queue is None:
+            queue = self._queues[name[0]] = LazyHeap(_Waiting.counts)
+        place = self._place(name, job)
+        queue.add(place, _Waiting(name, job, job.queue_entry, place))
+
+    def _place(self, name: JobName, job: CheckedJob) -> int:
+        ageing = self._ageing.get(name[0], MINUTE_MS)
+        score = job.eligible_at - job.terms.priority * ageing if self._ages else -job.terms.priority << 50
+        return score * RANKS + job.age_order
+
+    def check_dispatch(self, name: JobName, job: CheckedJob, event: e.AttemptDispatched) -> Iterator[Violation]:
+        """Judge whether the job comes first."""
+        queue = self._queues.get(name[0])
+        while queue and (head := queue.head()) and head.job is not job and 0 < head.job.deadline_at <= event.at:
+            queue.drop_head()  # it is not started any more: its deadline has passed
+        first = queue.head() if queue else None
+        if first is not None and first.job is not job and job.state is JobState.READY:
+            yield Violation(
+                ViolationKind.ORDER,
+                f"expected {job_key(*first.name)} to be dispatched first ({_described(first.job)}), but found this one "
+                f"({_described(job)})",
+            )
+
+    def _reorder(self, event: e.QueueReordered) -> Iterator[Violation]:
+        queues = [event.queue] if event.queue else list(self._queues)
+        waiting = {job_key(*one.name): one for queue in queues for one in self._of(queue)}
+        for key in event.jobs:
+            if (one := waiting.get(key)) is None:
+                yield Violation(ViolationKind.ORDER, f"expected {key} to wait, where it is reordered, but it does not")
+            else:
+                _make_eligible(one.job, one.job.ready_at)
+                self._add(one.name, one.job)
+        if not event.next_key:
+            for one in (each for queue in queues for each in self._of(queue)):
+                if one.place != self._place(one.name, one.job):
+                    text = f"expected {job_key(*one.name)} to have its new place when all are reordered"
+                    yield Violation(ViolationKind.ORDER, f"{text}, but found the old one")
+
+    def _of(self, queue: str) -> Iterator[_Waiting]:
+        heap = self._queues.get(queue)
+        return heap.entries() if heap is not None else iter(())
+
+
+def _make_eligible(job: CheckedJob, at: int) -> None:
+    """Note since when the run is eligible. If it had an attempt before that was noted, its submission counts."""
+    if not job.eligible_at:
+        job.eligible_at = job.submitted_at if job.attempt else at
+
+
+def _described(job: CheckedJob) -> str:
+    return f"priority {job.terms.priority}, eligible since {job.eligible_at}, rank {job.age_order}"

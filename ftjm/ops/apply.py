@@ -1,0 +1,173 @@
+"""Compares resources as they are written with what is declared: what is to be created, changed and deleted.
+
+A change holds the revision of the declaration that it was compared with. Its command expects that revision, so an edit
+that comes in between is refused with `CONFLICT` and is not lost. What the files do not name stays, unless `prune` says
+which of it goes. Specs are compared as users write them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from ftjm.core.records.commands import ApplyQueue, DeleteQueue, QueueCommand
+from ftjm.core.state.queues import QueueSpec
+from ftjm.specs.queue import written
+from ftjm.specs.resource_files import PlacedResource
+from ftjm.specs.resources import QUEUE
+
+
+class Declared(NamedTuple):
+    """A queue that is declared."""
+
+    name: str
+    revision: int
+    labels: dict[str, str]
+    spec: QueueSpec
+
+
+class ChangeKind(StrEnum):
+    """What is done to a resource."""
+
+    CREATE = "create"
+    CHANGE = "change"
+    DELETE = "delete"
+    NONE = "unchanged"
+
+
+SIGNS = {ChangeKind.CREATE: "+", ChangeKind.CHANGE: "~", ChangeKind.DELETE: "-", ChangeKind.NONE: "="}
+DONE = {
+    ChangeKind.CREATE: "created",
+    ChangeKind.CHANGE: "changed",
+    ChangeKind.DELETE: "deleted",
+    ChangeKind.NONE: "unchanged",
+}
+"""What is told of a change that was carried out."""
+
+
+class FieldDifference(NamedTuple):
+    """A field that is to be changed. None stands for a field that is not there."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+class Change(NamedTuple):
+    """What is to be done to one resource."""
+
+    action: ChangeKind
+    kind: str
+    name: str
+    revision: int
+    """The revision of the declaration that was seen; 0 if there was none; `ANY_REVISION` if it does not matter."""
+    differences: list[FieldDifference]
+    wanted: PlacedResource | None = None
+    """The resource as it is written; None if it is to be deleted."""
+
+
+def plan(
+    wanted: Iterable[PlacedResource], declared: Iterable[Declared], prune: Mapping[str, str] | None = None
+) -> list[Change]:
+    """Compare resources with what is declared.
+
+    Args:
+        wanted: The resources as they are written.
+        declared: The queues that are declared. Those that nobody names may be left out.
+        prune: Delete what has all of these labels and is not wanted; None to delete nothing.
+
+    Returns:
+        A change for each wanted resource, in their order, and then those that delete, by name.
+    """
+    there = {one.name: one for one in declared}
+    changes = [_compared(one, there.pop(one.resource.name, None)) for one in wanted]
+    if prune is not None:
+        changes += [
+            Change(ChangeKind.DELETE, QUEUE, name, one.revision, _differences(_fields(one.labels, one.spec), {}))
+            for name, one in sorted(there.items())
+            if prune.items() <= one.labels.items()
+        ]
+    return changes
+
+
+def command(change: Change) -> QueueCommand | None:
+    """The command that carries out a change; None if there is nothing to do."""
+    match change.action:
+        case ChangeKind.NONE:
+            return None
+        case ChangeKind.DELETE:
+            return DeleteQueue(queue=change.name, expected_revision=change.revision)
+        case _:
+            assert change.wanted is not None
+            resource = change.wanted.resource
+            return ApplyQueue(
+                queue=change.name, spec=resource.spec, labels=resource.labels, expected_revision=change.revision
+            )
+
+
+def document(change: Change) -> dict[str, Any]:
+    """A change as a document. What has no value is left out."""
+    found: dict[str, Any] = {"action": change.action.value, "kind": change.kind, "name": change.name}
+    if change.revision > 0:
+        found["revision"] = change.revision
+    if change.wanted:
+        found |= {"file": change.wanted.file, "line": change.wanted.line}
+    differences = [
+        {name: value for name, value in one._asdict().items() if value is not None} for one in change.differences
+    ]
+    return found | ({"differences": differences} if differences else {})
+
+
+def text(change: Change) -> str:
+    """A change for people: a line for the resource, and one for each field that differs."""
+    place = f" ({change.wanted.place})" if change.wanted else ""
+    revision = f", revision {change.revision}" if change.revision > 0 else ""
+    lines = [f"{SIGNS[change.action]} {change.kind} {change.name}{place}{revision}"]
+    if change.action is not ChangeKind.DELETE:
+        lines += [f"    {one.field}: {_told(one)}" for one in change.differences]
+    return "\n".join(lines)
+
+
+def summary(changes: Iterable[Change]) -> str:
+    """How many changes there are of each kind, for people."""
+    actions = [change.action for change in changes]
+    counts = [f"{actions.count(action)} to {action}" for action in SIGNS if action is not ChangeKind.NONE]
+    return f"{', '.join(counts)}, {actions.count(ChangeKind.NONE)} unchanged"
+
+
+def _compared(one: PlacedResource, there: Declared | None) -> Change:
+    resource = one.resource
+    after = _fields(resource.labels, resource.spec)
+    if there is None:
+        return Change(ChangeKind.CREATE, resource.kind, resource.name, 0, _differences({}, after), one)
+    differences = _differences(_fields(there.labels, there.spec), after)
+    action = ChangeKind.CHANGE if differences else ChangeKind.NONE
+    return Change(action, resource.kind, resource.name, there.revision, differences, one)
+
+
+def _fields(labels: Mapping[str, str], spec: QueueSpec) -> dict[str, Any]:
+    """All fields by their paths, as errors in files name them."""
+    return {f"metadata.labels.{name}": value for name, value in sorted(labels.items())} | _flat("spec", written(spec))
+
+
+def _flat(path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        found |= _flat(f"{path}.{name}", value) if isinstance(value, Mapping) else {f"{path}.{name}": value}
+    return found
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[FieldDifference]:
+    names = dict.fromkeys([*before, *after])
+    return [
+        FieldDifference(name, before.get(name), after.get(name))
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _told(one: FieldDifference) -> str:
+    if one.before is None:
+        return f"{one.after}"
+    return f"{one.before} -> {'(left out)' if one.after is None else one.after}"

@@ -1,0 +1,133 @@
+"""A queue as users declare it, and the `QueueSpec` of the log.
+
+    concurrency: 20                              at most so many of its jobs have a worker at a time
+    rate: {limit: 100, per: 1m, burst: 10}       at most so many attempts start
+    ageing: 5m                                   so long a wait is worth one point of priority; or off
+
+Every field may be left out. `written` gives the fields that stand for a `QueueSpec`, and `parse_queue_spec` reads them
+back: what `ftjm queue describe -o yaml` prints is what `ftjm apply -f` takes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from ftjm.core.limits import AGEING_MS_MAX, RATE_MAX, RATE_PER_MS_MAX, SMALL_MAX
+from ftjm.core.state.queues import AGEING_MS, QueueSpec
+from ftjm.runtime.durations import format_duration
+from ftjm.runtime.errors import short
+from ftjm.specs.executors import Fields
+from ftjm.specs.fields import between, duration, number_of, shown, written_as, wrong_value
+
+OFF = "off"
+"""An ageing by which waiting makes no difference."""
+CONCURRENCY_MAX = SMALL_MAX
+TO_COME = (
+    *("weight", "shares", "share_identifier", "windows", "defaults", "waiting_limits", "dead_letter"),
+    *("concurrency_key", "resources", "gang", "workers", "placement"),
+)
+"""Fields that a later build has. They are refused in words, since their authors have not misspelt anything."""
+
+
+def _concurrency(value: Any) -> int:
+    number = number_of(int, value)
+    if number is None or number < 1:
+        found = short(value) if isinstance(value, str) else shown(value)
+        raise ValueError(f"expected 1 or more, but found {found}; leave it out for no limit")
+    if number > CONCURRENCY_MAX:
+        raise wrong_value(f"at most {CONCURRENCY_MAX}", value)
+    return int(number)
+
+
+def _per(value: Any) -> int:
+    if not 0 < (ms := duration(value)) <= RATE_PER_MS_MAX:
+        raise wrong_value(f"more than 0, and at most {format_duration(RATE_PER_MS_MAX)}", value)
+    return ms
+
+
+def _ageing(value: Any) -> int:
+    if value == OFF:
+        return AGEING_MS_MAX
+    try:
+        ms = duration(value)
+    except ValueError as error:
+        raise ValueError(str(error).replace(", but", f", or {OFF}, but", 1)) from None
+    if not ms:
+        raise wrong_value(f"more than 0, or {OFF}", value)
+    return ms
+
+
+Concurrency = Annotated[
+    int, BeforeValidator(_concurrency), written_as("integer", minimum=1, maximum=CONCURRENCY_MAX, examples=[20])
+]
+Starts = Annotated[int, between(int, 1, RATE_MAX), written_as("integer", minimum=1, maximum=RATE_MAX, examples=[100])]
+Per = Annotated[int, BeforeValidator(_per), written_as("string", examples=["1s", "1m", "1h"])]
+Ageing = Annotated[int, BeforeValidator(_ageing), written_as("string", examples=["1m", "30s", OFF])]
+
+
+class RateFields(Fields):
+    """How many attempts may start in a time. In any span of it, at most `burst` more than `limit` start."""
+
+    limit: Starts = Field(description="So many attempts may start in each `per`.")
+    per: Per = Field(
+        description=f"The time that `limit` is for, at most {format_duration(RATE_PER_MS_MAX)}. Starts are spread "
+        "evenly over it."
+    )
+    burst: Starts | None = Field(
+        None,
+        description="So many attempts may start at once after a quiet time.",
+        json_schema_extra={"default": QueueSpec().rate_burst},
+    )
+
+
+class QueueFields(Fields):
+    """What a queue's declaration says. A field that is left out has its default."""
+
+    concurrency: Concurrency | None = Field(
+        None, description="So many of the queue's jobs have a worker at a time, at most. Left out: no limit."
+    )
+    rate: RateFields | None = Field(
+        None,
+        description="How many attempts may start in a time. In any span W, at most burst + W * limit / per start, "
+        "whichever scheduler decides. Left out: no limit.",
+    )
+    ageing: Ageing | None = Field(
+        None,
+        description="So long a wait is worth one point of priority: a job of priority 40 goes before one of priority "
+        "50 that became eligible 10 times `ageing` later. `off`: a higher priority always goes first.",
+        json_schema_extra={"default": format_duration(AGEING_MS)},
+    )
+
+
+def queue_spec(fields: QueueFields) -> QueueSpec:
+    """The `QueueSpec` that validated fields stand for."""
+    given: dict[str, int | None] = {"concurrency": fields.concurrency, "ageing_ms": fields.ageing}
+    if fields.rate is not None:
+        given |= {
+            "rate_limit": fields.rate.limit,
+            "rate_per_ms": fields.rate.per,
+            "rate_burst": fields.rate.burst,
+        }
+    return QueueSpec(**{name: value for name, value in given.items() if value is not None})
+
+
+def parse_queue_spec(fields: Any) -> QueueSpec:
+    """The `QueueSpec` that fields stand for. Raises pydantic.ValidationError."""
+    return queue_spec(QueueFields.model_validate(fields))
+
+
+def written(spec: QueueSpec) -> dict[str, Any]:
+    """The fields that users write for this `QueueSpec`: its limits, and the ageing, also where that is the default.
+
+    So a declaration that is written and read again is the same, also under a build with other defaults.
+    """
+    found: dict[str, Any] = {"concurrency": spec.concurrency} if spec.concurrency else {}
+    if spec.rate_limit:
+        found["rate"] = {
+            "limit": spec.rate_limit,
+            "per": format_duration(spec.rate_per_ms),
+            "burst": spec.rate_burst,
+        }
+    return found | {"ageing": OFF if spec.ageing_ms >= AGEING_MS_MAX else format_duration(spec.ageing_ms)}

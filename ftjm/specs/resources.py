@@ -1,0 +1,256 @@
+"""Resources as users write them, in files and over HTTP: one envelope for every kind.
+
+    apiVersion: ftjm.io/v1
+    kind: Queue
+    metadata: {name: thumbnails, labels: {team: web}}
+    spec: {concurrency: 20}
+
+A new kind adds a file with the model of its `spec`, as `queue.py`, and a row in `KINDS`. `json_schema` makes the JSON
+Schema of a kind from its model. `schemas/` has these schemas as files, for editors, and docs/kinds/ has a page of each;
+`python -m tests.specs.kinds` writes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from ftjm.core.limits import LABELS_MAX, TITLE_CHARACTERS_MAX
+from ftjm.core.state.queues import QueueSpec
+from ftjm.specs import queue
+from ftjm.specs.executors import SCHEMAS, Fields
+from ftjm.specs.fields import Name, Text, at_most, shown, written_as, wrong_value
+from ftjm.specs.problems import FieldProblem, close_name, problems_of
+
+API_VERSION = "ftjm.io/v1"
+QUEUE = "Queue"
+KINDS_TO_COME = ("Schedule", "Calendar", "Window", "Semaphore", "Workflow")
+"""Kinds that a later build has."""
+JOB_FIELDS = frozenset({"jobs", *(schema.field for schema in SCHEMAS)})
+"""Fields by which a job is known, if it is given in place of a resource."""
+RESERVED_LABELS = ("tenant",)
+"""Labels that a later build gives a meaning."""
+NAMES_MAX = 200
+"""Names in a mapping of a resource, but for labels. Most may be unknown, and each costs time to word."""
+
+
+class Resource(NamedTuple):
+    """A resource to apply."""
+
+    kind: str
+    name: str
+    labels: dict[str, str]
+    spec: QueueSpec
+
+
+class InvalidResourceError(Exception):
+    """A resource that cannot be applied as it is written, with all of its faults."""
+
+    def __init__(self, problems: list[FieldProblem]) -> None:
+        super().__init__("; ".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+def _api_version(value: Any) -> str:
+    if value != API_VERSION:
+        raise wrong_value(API_VERSION, value)
+    return API_VERSION
+
+
+def _label_name(value: Any) -> str:
+    if value in RESERVED_LABELS:
+        raise ValueError(f"expected a label of your own, but {value} is reserved; choose another name")
+    return str(value)
+
+
+def _label_value(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > TITLE_CHARACTERS_MAX:
+        raise ValueError(f"expected at most {TITLE_CHARACTERS_MAX} characters, but found {len(value)}")
+    return value
+
+
+LabelName = Annotated[Name, BeforeValidator(_label_name)]
+LabelValue = Annotated[Text, BeforeValidator(_label_value), written_as("string", maxLength=TITLE_CHARACTERS_MAX)]
+
+
+class Metadata(Fields):
+    """What a resource is called."""
+
+    name: Name = Field(description="The resource's name. It is its identity: another name is another resource.")
+    labels: Annotated[dict[LabelName, LabelValue], at_most(LABELS_MAX, "labels", "leave some out")] | None = Field(
+        None,
+        description="Names with values of your choice, by which `ftjm apply --prune -l NAME=VALUE` finds what your "
+        f"files no longer have. At most {LABELS_MAX}. `tenant` is reserved.",
+        examples=[{"team": "web"}],
+        json_schema_extra={"additionalProperties": False, "propertyNames": {"not": {"enum": [*RESERVED_LABELS]}}},
+    )
+
+
+class QueueResource(Fields):
+    """A queue as it is declared: how many of its jobs run at a time, how fast they start, and in which order.
+
+    A queue need not be declared: without a declaration it has no limits, and the default order.
+    """
+
+    api_version: Annotated[str, BeforeValidator(_api_version), written_as("string", const=API_VERSION)] = Field(
+        alias="apiVersion", description="The version of this format."
+    )
+    kind: Literal["Queue"] = Field(description="The kind of the resource.")
+    metadata: Metadata = Field(description="What the queue is called.")
+    spec: queue.QueueFields | None = Field(None, description="What its declaration says. Left out: the defaults.")
+
+
+class Kind(NamedTuple):
+    """A kind of resources."""
+
+    model: type[QueueResource]
+    spec: Callable[[Any], QueueSpec]
+    """Makes the spec of the log from the validated spec; None is an empty one."""
+    to_come: Iterable[str]
+    """Fields of the spec that a later build has."""
+    examples: tuple[Mapping[str, Any], ...]
+    """Whole resources, for the schema and its page."""
+
+
+KINDS: Mapping[str, Kind] = {
+    QUEUE: Kind(
+        QueueResource,
+        lambda fields: queue.queue_spec(fields or queue.QueueFields.model_validate({})),
+        queue.TO_COME,
+        (
+            {
+                "apiVersion": API_VERSION,
+                "kind": QUEUE,
+                "metadata": {"name": "thumbnails", "labels": {"team": "web"}},
+                "spec": {"concurrency": 20, "rate": {"limit": 100, "per": "1m", "burst": 10}, "ageing": "5m"},
+            },
+            {
+                "apiVersion": API_VERSION,
+                "kind": QUEUE,
+                "metadata": {"name": "nightly"},
+                "spec": {"concurrency": 1, "ageing": "off"},
+            },
+        ),
+    ),
+}
+
+
+def parse_resource(fields: Any) -> Resource:
+    """Validate one resource.
+
+    Args:
+        fields: The fields as the user wrote them, by name. One that is None counts as not given.
+
+    Raises:
+        InvalidResourceError: Some fields are wrong. It names all of them.
+    """
+    if not isinstance(fields, Mapping):
+        raise InvalidResourceError([FieldProblem((), f"expected a resource's fields, but found {shown(fields)}")])
+    _check_sizes(fields)
+    kind = _kind(fields)
+    problems = _in_words(fields, kind)
+    try:
+        parsed = kind.model.model_validate(_without(fields, {problem.path for problem in problems}))
+    except ValidationError as error:
+        problems += problems_of(error, kind.model)
+    if problems:
+        raise InvalidResourceError(problems)
+    return Resource(parsed.kind, parsed.metadata.name, parsed.metadata.labels or {}, kind.spec(parsed.spec))
+
+
+def document(kind: str, name: str, labels: Mapping[str, str], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A resource as users write it: `parse_resource` reads it.
+
+    Args:
+        kind: The resource's kind.
+        name: Its name.
+        labels: Its labels.
+        spec: The fields of its spec as users write them.
+    """
+    metadata: dict[str, Any] = {"name": name}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": metadata | ({"labels": dict(labels)} if labels else {}),
+        "spec": dict(spec),
+    }
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of a kind's resources, made from the model that validates them."""
+    made = KINDS[kind].model.model_json_schema(mode="validation")
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"{kind}, {API_VERSION}"}
+    schema: dict[str, Any] = head | _plain(made) | {"examples": list(KINDS[kind].examples)}
+    return schema
+
+
+def _plain(schema: Any) -> Any:
+    """The schema without what only pydantic's models need: `null` for what is left out, and titles of fields."""
+    if isinstance(schema, list):
+        return [_plain(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _plain(value) for name, value in schema.items() if (name, value) != ("default", None)}
+    if isinstance(found.get("title"), str):
+        del found["title"]
+    if {"type": "null"} in found.get("anyOf", []):
+        options = [option for option in found.pop("anyOf") if option != {"type": "null"}]
+        found = options[0] | found if len(options) == 1 else found | {"anyOf": options}
+    return found
+
+
+def _check_sizes(fields: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
+    """Raise InvalidResourceError if a mapping has far more names than there are fields."""
+    if path != ("metadata", "labels") and len(fields) > NAMES_MAX:
+        raise InvalidResourceError([FieldProblem(path, f"expected a resource's fields, but found {len(fields)} names")])
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and len(path) < 2:
+            _check_sizes(value, (*path, name))
+
+
+def _kind(fields: Mapping[str, Any]) -> Kind:
+    """The kind that a resource names. Raises InvalidResourceError if there is no such kind."""
+    named = fields.get("kind")
+    if isinstance(named, str) and named in KINDS:
+        return KINDS[named]
+    known = ", ".join(KINDS)
+    if named == "Job":
+        text = f"expected {known}, which stays, but found Job, which runs once; submit it: ftjm submit -f FILE"
+    elif named in KINDS_TO_COME:
+        text = f"{named} is not supported yet; this build takes {known}"
+    elif named is None and not JOB_FIELDS.isdisjoint(fields):
+        found = "a resource with apiVersion and kind, but found what looks like a job"
+        raise InvalidResourceError([FieldProblem((), f"expected {found}; submit it: ftjm submit -f FILE")])
+    elif named is None:
+        text = f"expected {known}, but it is missing"
+    else:
+        close = close_name(named, [*KINDS, *KINDS_TO_COME]) if isinstance(named, str) else ""
+        text = f"expected {known}, but found {shown(named)}{f'; did you mean {close}?' if close else ''}"
+    raise InvalidResourceError([FieldProblem(("kind",), text)])
+
+
+def _in_words(fields: Mapping[str, Any], kind: Kind) -> list[FieldProblem]:
+    """Faults that are no mistakes of spelling: fields that a later build has, and the status that ftjm shows."""
+    spec = fields.get("spec")
+    found = []
+    if "status" in fields:
+        text = "expected what you declare, but a status is what ftjm tells; leave it out"
+        found.append(FieldProblem(("status",), text))
+    if isinstance(spec, Mapping):
+        found += [
+            FieldProblem(("spec", name), f"{name} is not supported yet; leave it out")
+            for name in kind.to_come
+            if name in spec
+        ]
+    return found
+
+
+def _without(fields: Mapping[str, Any], paths: set[tuple[str | int, ...]]) -> dict[str, Any]:
+    """The fields without those at these paths, of one or two names, since more need not be told of them."""
+    spec = fields.get("spec")
+    left = {name: value for name, value in fields.items() if (name,) not in paths}
+    if isinstance(spec, Mapping) and "spec" in left:
+        left["spec"] = {name: value for name, value in spec.items() if ("spec", name) not in paths}
+    return left

@@ -1,0 +1,121 @@
+"""Processes: work that goes on over many batches, beside commands, over takeovers, and in turns."""
+
+from __future__ import annotations
+
+from ftjm.core.identity import partition_for
+from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
+from ftjm.core.state.queues import QueueSpec
+from ftjm.engine.batch import BATCH_ROWS_MAX
+from tests.engine.test_owner import Led
+from tests.engine.world import PARTITIONS, QUEUE, World, offer
+
+
+def declare(ageing_ms: int, queue: str = QUEUE) -> c.ApplyQueue:
+    return c.ApplyQueue(queue=queue, spec=QueueSpec(ageing_ms=ageing_ms))
+
+
+def with_jobs(count: int, *queues: str) -> World:
+    """A world in which the jobs of these queues wait, and each queue has a new ageing."""
+    world = World()
+    for number in range(count):
+        for queue in queues or (QUEUE,):
+            world.submit(f"j{number:04}", queue=queue, priority=7)
+    world.work_all()
+    for queue in queues or (QUEUE,):
+        world.send(declare(1, queue))
+    return world
+
+
+def slices(world: World) -> list[tuple[int, e.QueueReordered]]:
+    """The slices in the log, each with the number of its batch."""
+    found, batch = [], 1
+    for event in world.events():
+        if isinstance(event, e.QueueReordered):
+            found.append((batch, event))
+        elif isinstance(event, e.BatchClosed):
+            batch = event.batch_no + 1
+    return found
+
+
+def test_each_batch_does_a_slice_beside_its_commands_until_all_is_done():
+    world = with_jobs(600)
+    world.work()
+    assert world.last.more_at == world.now
+    world.submit("beside")
+    while world.last.more_at is not None:
+        world.work()
+    done = slices(world)
+    assert [len(event.jobs) for _, event in done] == [250, 250, 100]
+    assert len({batch for batch, _ in done}) == 3
+    assert {event.cause for _, event in done} == {e.Cause.CONTINUATION}
+    assert {event.cause_ref for _, event in done} == {f"REORDER/{QUEUE}"}
+    assert world.job("beside").score == world.now - 50
+    assert not world.work()
+    world.check()
+
+
+def test_the_next_owner_goes_on_where_the_last_one_died():
+    world = with_jobs(600)
+    world.work()
+    world.owner = world.partition()
+    world.lead()
+    while world.last.more_at is not None:
+        world.work()
+    assert [len(event.jobs) for _, event in slices(world)] == [250, 250, 100]
+    world.check()
+
+
+def test_free_slots_are_filled_meanwhile():
+    world = with_jobs(600)
+    world.work(offers=[offer(slots=3)])
+    assert sum(isinstance(event, e.AttemptDispatched) for event in world.last.events) == 3
+    assert world.last.more_at == world.now
+
+
+def test_a_batch_that_is_full_leaves_the_slice_to_the_next():
+    world = with_jobs(300)
+    for number in range(BATCH_ROWS_MAX):
+        world.submit(f"more{number}")
+    world.work()
+    assert not slices(world)
+    assert world.last.more_at == world.now
+    while world.last.more_at is not None or world.waiting:
+        world.work()
+    assert sum(len(event.jobs) for _, event in slices(world)) >= 300
+    world.check()
+
+
+def test_processes_take_turns():
+    there = [name for name in (f"other{number}" for number in range(99)) if partition_for(name, PARTITIONS) == 0][:2]
+    world = with_jobs(300, *there)
+    world.work_all()
+    while world.last.more_at is not None:
+        world.work()
+    turns = [event.queue for _, event in slices(world)]
+    assert sorted(turns) == sorted(there * 2)
+    assert turns[0] != turns[1]
+    world.check()
+
+
+def test_an_owner_steps_again_at_once_while_a_process_is_under_way():
+    led = Led(with_jobs(600))
+    led.step()
+    assert led.owner.seconds_until_due(1.0) == 0.0
+    while led.owner.seconds_until_due(1.0) == 0.0:
+        led.step()
+    assert [len(event.jobs) for _, event in slices(led.world)] == [250, 250, 100]
+
+
+def test_an_owner_looks_again_when_the_rate_of_a_queue_lets_a_job_start():
+    led = Led()
+    for name in ("a", "b"):
+        led.world.submit(name)
+    led.world.send(c.ApplyQueue(queue=QUEUE, spec=QueueSpec(rate_limit=2)))
+    led.offered = [offer(slots=9)]
+    led.step()
+    assert led.owner.seconds_until_due(1.0) == 0.5
+    led.passes(500)
+    led.step()
+    assert led.owner.seconds_until_due(1.0) == 1.0
+    assert [led.world.job(name).attempt for name in ("a", "b")] == [1, 1]
