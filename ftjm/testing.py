@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ftjm.adapters.avro import codec
+from ftjm.adapters.calendar.calendar import LocalCalendar
 from ftjm.adapters.memory import MemoryLog, MemoryStore
 from ftjm.client.ticket import Ticket, question
 from ftjm.core import json_values
@@ -75,7 +76,8 @@ class Cluster:
         self._run_command = run_command
         self._log = MemoryLog(1)
         retention_ms = parse_duration(retention)
-        self._partition = Partition(Policy(0, 1, retention_ms=retention_ms), MemoryStore(), codec, self._log.log_id)
+        policy = Policy(0, 1, retention_ms=retention_ms, calendar=LocalCalendar())
+        self._partition = Partition(policy, MemoryStore(), codec, self._log.log_id)
         self._attempts: deque[RunAttempt] = deque()
         self._running: RunAttempt | None = None
         self._queues: set[str] = set()

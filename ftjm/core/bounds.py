@@ -29,6 +29,7 @@ from ftjm.core.records import messages as m
 from ftjm.core.state.model import JobSpec
 from ftjm.core.state.processes import JobFilter
 from ftjm.core.state.queues import QueueSpec
+from ftjm.core.state.schedules import ScheduleSpec
 
 SHOWN_MAX = 130
 """Characters of a refused value that a reason repeats."""
@@ -109,6 +110,7 @@ NAME = Bound(
 )
 OPTIONAL_NAME = Bound(f"{NAME.expected}, or none", "(not {0} or match({0}) is not None)")
 TIME = number(0, limits.TIME_MAX_MS)
+INSTANT = number(0, limits.INSTANT_MAX_MS)
 TIME_OF_REPORT = number(0, limits.TIME_MAX_MS, informs=True)
 COUNT = number(0, limits.COUNT_MAX)
 SMALL = number(0, limits.SMALL_MAX)
@@ -139,6 +141,8 @@ _END = _REPORT | {
     "stdout_cut": number(0, limits.COUNT_MAX, informs=True),
     "stderr_cut": number(0, limits.COUNT_MAX, informs=True),
 }
+_SCHEDULE = _COMMAND | {"job_id": NO_JOB, "name": NAME}
+_REVISION = {"expected_revision": number(c.ANY_REVISION, limits.COUNT_MAX)}
 _WORD = text(limits.WORD_CHARACTERS_MAX)
 _PARTITIONS = items(limits.PARTITIONS_MAX, PARTITION)
 
@@ -172,6 +176,16 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "rate_burst": number(1, limits.RATE_MAX),
         "ageing_ms": number(1, limits.AGEING_MS_MAX),
     },
+    ScheduleSpec: {
+        "job": struct(JobSpec),
+        "cron": text(limits.CRON_CHARACTERS_MAX),
+        "every_ms": number(0, limits.EVERY_MS_MAX),
+        "start_at": INSTANT,
+        "end_at": INSTANT,
+        "time_zone": text(limits.TIME_ZONE_CHARACTERS_MAX),
+        "starting_deadline_ms": number(1, limits.STARTING_DEADLINE_MS_MAX),
+        "jitter_ms": number(0, limits.JITTER_MS_MAX),
+    },
     JobFilter: {
         "states": items(limits.LABELS_MAX, text(40)),
         "labels": pairs(limits.LABELS_MAX, _WORD),
@@ -188,13 +202,14 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
     c.PauseQueue: _COMMAND | {"job_id": NO_JOB, "reason": REASON},
     c.ResumeQueue: _COMMAND | {"job_id": NO_JOB},
     c.ApplyQueue: _COMMAND
-    | {
-        "job_id": NO_JOB,
-        "spec": struct(QueueSpec),
-        "labels": pairs(limits.LABELS_MAX, TITLE),
-        "expected_revision": number(c.ANY_REVISION, limits.COUNT_MAX),
-    },
-    c.DeleteQueue: _COMMAND | {"job_id": NO_JOB, "expected_revision": number(c.ANY_REVISION, limits.COUNT_MAX)},
+    | _REVISION
+    | {"job_id": NO_JOB, "spec": struct(QueueSpec), "labels": pairs(limits.LABELS_MAX, TITLE)},
+    c.DeleteQueue: _COMMAND | _REVISION | {"job_id": NO_JOB},
+    c.ApplySchedule: _SCHEDULE | _REVISION | {"spec": struct(ScheduleSpec), "labels": pairs(limits.LABELS_MAX, TITLE)},
+    c.DeleteSchedule: _SCHEDULE | _REVISION,
+    c.PauseSchedule: _SCHEDULE | {"reason": REASON},
+    c.ResumeSchedule: _SCHEDULE,
+    c.TriggerSchedule: _SCHEDULE,
     c.BulkJobs: _COMMAND
     | {
         "job_id": NO_JOB,
@@ -265,6 +280,10 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
 }
 
 
+_OF_COMMANDS = (JobSpec, QueueSpec, ScheduleSpec, JobFilter)
+"""Structs of which a command has one. Their fields are named as they are, without the struct."""
+
+
 def confine(record: msgspec.Struct) -> str:
     """Check all fields of a command or a heartbeat, and set those that only inform people inside their bounds.
 
@@ -286,7 +305,9 @@ def _confine_fields(record: msgspec.Struct) -> str:
             continue
         for part in value if isinstance(value, list) else (value,):
             if type(part) is bound.inner and (fault := _confine_fields(part)):
-                return fault if type(part) in (JobSpec, QueueSpec, JobFilter) else f"{name}: {fault}"
+                if type(record) is ScheduleSpec:
+                    return f"{name}.{fault}"
+                return fault if type(part) in _OF_COMMANDS else f"{name}: {fault}"
         if bound.nearest is None:
             return f"{name}: expected {bound.expected}, but found {_shown(value)}"
         setattr(record, name, bound.nearest(value))

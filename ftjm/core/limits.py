@@ -54,5 +54,15 @@ RATE_PER_MS_MAX = 31 * 86_400_000
 """Longest time that a queue's rate is given for."""
 AGEING_MS_MAX = 3_650 * 86_400_000
 """Longest wait that one point of priority may be worth: ten years. Waiting makes no difference then."""
+INSTANT_MAX_MS = 253_402_300_799_000
+"""The last second of the year 9999. Instants of schedules, and limits of them, are not beyond it."""
+EVERY_MS_MAX = STARTING_DEADLINE_MS_MAX = 3_650 * 86_400_000
+"""Longest interval of a schedule, and longest time after which an instant is missed: ten years."""
+JITTER_MS_MAX = 86_400_000
+TIME_ZONE_CHARACTERS_MAX = 100
+CRON_CHARACTERS_MAX = 200
+SCHEDULE_NAME_CHARACTERS_MAX = 111
+"""Characters of a schedule's name. The ids of its jobs have 17 characters more (`.20261129T013000Z`), and a name has at
+most 128."""
 LABELS_MAX = 100
 """Labels of a declared resource."""

@@ -129,9 +129,12 @@ class Batch:
         final = finalize(self._state.finalized, self._policy, new_log=not self._state.position.batch_no)
         self._record(final, e.Cause.UPGRADE, "", self._policy.finalize or "")
         for timer in list(islice(self._state.due(self.now), BATCH_ROWS_MAX // 4)):
+            if self._bytes >= BATCH_BYTES_MAX:
+                break  # a firing has the whole specification of its job
             # An earlier timer of this batch may have cleared it.
             if self._state.has_timer(timer):
-                self._record(decide_timer(self._state, timer, self.now), e.Cause.TIMER, str(timer.due_at))
+                events = decide_timer(self._state, timer, self.now, self._policy)
+                self._record(events, e.Cause.TIMER, str(timer.due_at))
         for lapse in lapses:
             events = decide_lapse(self._state, lapse.session, lapse.silent_ms, self.now, lapse.closed)
             self._record(events, e.Cause.LAPSE, lapse.session)

@@ -4,6 +4,7 @@
 import threading
 import time
 
+from ftjm.adapters.calendar.calendar import LocalCalendar
 from ftjm.adapters.kafka.errors import LogError, LostPosition
 from ftjm.adapters.kafka.partition_log import KafkaWriter
 from ftjm.adapters.rocksdb import RocksStore
@@ -18,12 +19,7 @@ from ftjm.scheduler.fault_handling import FaultHandler
 from ftjm.scheduler.follower import Follower
 from ftjm.scheduler.leader import TICK_SECONDS, Leader
 from ftjm.scheduler.ownership import Action, Claim, Ownership, Role
-from ftjm.scheduler.partition_report import (
-    QueueStatistics,
-    Reporter,
-    must_report_soon,
-    role_report,
-)
+from ftjm.scheduler.partition_report import QueueStatistics, Reporter, must_report_soon, role_report
 from ftjm.scheduler.store_recovery import open_store
 
 REST_SECONDS = 5.0
@@ -50,6 +46,7 @@ class Runner:
             context.partitions,
             retention_ms=int(context.settings.retention_seconds * 1000),
             inline_bytes_max=context.settings.inline_limit_bytes,
+            calendar=LocalCalendar(),
         )
         self._path = context.stores / f"partition-{number}"
         self._faults = FaultHandler(self._path, self._log, context)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftjm.adapters.avro import codec
+from ftjm.adapters.calendar.calendar import LocalCalendar
 from ftjm.adapters.kafka.errors import LogError, TopicUnknown
 from ftjm.adapters.memory import MemoryStore
 from ftjm.adapters.records import Receipt, Record
@@ -58,7 +59,8 @@ class Cluster:
         self.commands: list[list[Record]] = [[] for _ in range(PARTITIONS)]
         self.replies: list[Record] = []
         self.writers = [Writer(p) for p in range(PARTITIONS)]
-        self.partitions = [Partition(Policy(p, PARTITIONS), MemoryStore(), codec, "log") for p in range(PARTITIONS)]
+        policies = [Policy(p, PARTITIONS, calendar=LocalCalendar()) for p in range(PARTITIONS)]
+        self.partitions = [Partition(policy, MemoryStore(), codec, "log") for policy in policies]
         self.snapshots: dict[int, list[tuple[bytes, bytes]]] = {}
         self.offers: list[Offer] = []
         self.outcomes: list[tuple[int, bytes, bytes]] = []

@@ -37,6 +37,7 @@ from ftjm.core.state.processes import Process
 from ftjm.core.state.queues import Queue, QueueDeclaration
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Rows
+from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import FINALIZED, FINALIZED_KEY, MIGRATION, TABLES, outbox_key, ready_key, timer_key
 
 FIRST, LAST = b"\0", b"\xff"
@@ -48,6 +49,7 @@ KINDS: dict[bytes, Any] = {
     b"v": Outcome,
     b"w": Session,
     b"q": Queue,
+    b"a": Schedule,
     b"f": Peer,
     b"t": Timer,
     b"o": OutboxMessage,
@@ -104,6 +106,7 @@ class _Checker:
         self._check_ready()
         self._check_scores()
         self._check_timers()
+        self._check_schedules()
         self._check_sessions()
         self._check_queues()
         self._check_outbox()
@@ -163,7 +166,7 @@ class _Checker:
             timer = msgspec.msgpack.decode(self.rows[key_bytes], type=Timer)
             assert timer_key(timer) == key_bytes, f"{timer} is stored elsewhere"
             stored.append(timer)
-        of_jobs = {t for t in stored if t.kind not in {TimerKind.COMMAND_ID, TimerKind.SESSION}}
+        of_jobs = {t for t in stored if t.kind not in {TimerKind.COMMAND_ID, TimerKind.SESSION, TimerKind.SCHEDULE}}
         assert of_jobs == expected, f"timers differ from the jobs: {of_jobs ^ expected}"
         remembered = sorted(key[1:].decode() for key in self._keys(b"c"))
         assert sorted(t.key for t in stored if t.kind is TimerKind.COMMAND_ID) == remembered, (
@@ -172,6 +175,30 @@ class _Checker:
         lost = sorted(name for name, session in self.sessions.items() if session.lost)
         assert sorted(t.key for t in stored if t.kind is TimerKind.SESSION) == lost, "lost sessions and timers differ"
         assert all(t.due_at > SESSION_MEMORY_MS for t in stored if t.kind is TimerKind.SESSION)
+
+    def _check_schedules(self) -> None:
+        """A schedule has a timer exactly while something of it is to come, and what waits does so for a reason."""
+        expected: set[bytes] = set()
+        for key, row in self._decoded(b"a").items():
+            job = self.jobs.get(f"{key.partition('/')[0]}/{row.last_job}")
+            under_way = job is not None and job.state not in TERMINAL
+            if row.paused_at:
+                assert not any((row.next_at, row.waiting_instant, row.timer_at)), (
+                    f"{key} is paused, and something waits"
+                )
+            elif row.waiting_instant and not under_way:
+                assert row.timer_at, f"{key} has an instant that may fire, and no timer"
+            else:
+                assert bool(row.timer_at) == bool(row.next_at), f"{key}: timer {row.timer_at}, next {row.next_at}"
+                assert row.timer_at >= row.next_at, f"the timer of {key} comes before its instant"
+            assert not row.next_at or row.next_at > row.decided_to, f"the next instant of {key} is decided"
+            assert not row.next_at or row.next_at >= row.interval_start, f"{key} has an interval that ends first"
+            assert row.waiting_instant <= row.decided_to, f"{key} waits with an instant that is not decided"
+            assert row.last_instant <= row.decided_to, f"{key} fired an instant that is not decided"
+            if row.timer_at:
+                expected.add(timer_key(Timer(row.timer_at, TimerKind.SCHEDULE, key)))
+        stored = {key for key in self._keys(b"t") if key[9] == TimerKind.SCHEDULE}
+        assert stored == expected, "timers and schedules differ"
 
     def _check_sessions(self) -> None:
         held = {(job.session, key) for key, job in self.jobs.items() if job.state in LIVE}

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ftjm.adapters.calendar.calendar import LocalCalendar
 from ftjm.adapters.memory import MemoryStore
 from ftjm.core.decide.decision import Policy, Rejected
 from ftjm.core.decide.handlers import decide
@@ -36,7 +37,7 @@ from tests.core.consistency import check_state
 
 NOW = 1_000_000
 HOUR_MS = 3_600_000
-POLICY = Policy(partition=0, partitions=1, retention_ms=HOUR_MS, inline_bytes_max=1_000)
+POLICY = Policy(partition=0, partitions=1, retention_ms=HOUR_MS, inline_bytes_max=1_000, calendar=LocalCalendar())
 REPLY_TO = "0/client/7"
 """A reply address: lane, client session, correlation."""
 
@@ -88,6 +89,11 @@ class Story:
         check_state(self.store)
         return self
 
+    def taken_over(self) -> Story:
+        """Another owner leads, with the store as it is written."""
+        self.state = State(self.store)
+        return self
+
     # -- when
 
     def when(self, command: c.Command, at: int | None = None, policy: Policy = POLICY, reply: str = "") -> Story:
@@ -97,13 +103,13 @@ class Story:
             return self
         return self._record(self.decided, e.Cause.COMMAND, "0", reply)
 
-    def when_due(self, at: int) -> Story:
+    def when_due(self, at: int, policy: Policy = POLICY) -> Story:
         """Let time pass to `at`. Timers fire one after the other."""
         self._at(at)
         self.decided = []
         for timer in list(self.state.due(at)):
             if self.state.has_timer(timer):
-                events = decide_timer(self.state, timer, self.now)
+                events = decide_timer(self.state, timer, self.now, policy)
                 self.decided += events
                 self._record(events, e.Cause.TIMER, str(timer.due_at), "", write=False)
         return self.written()

@@ -35,6 +35,7 @@ from ftjm.core.state.tables import (
     QUEUE_DECLARATIONS,
     QUEUE_RATES,
     QUEUE_STATUS,
+    SCHEDULES,
     TABLES,
     load_position,
 )
@@ -46,7 +47,7 @@ from tests.core import version_3
 from tests.core.consistency import all_rows, check_state
 from tests.engine.world import World
 
-LATER = (MIGRATION, FINALIZED, QUEUE_STATUS, QUEUE_DECLARATIONS, QUEUE_RATES, PROCESSES, BULK_RESULTS)
+LATER = (MIGRATION, FINALIZED, QUEUE_STATUS, QUEUE_DECLARATIONS, QUEUE_RATES, PROCESSES, BULK_RESULTS, SCHEDULES)
 """Tables that programs of the oldest version did not have."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftjm.adapters.avro import codec
+from ftjm.adapters.calendar.calendar import LocalCalendar
 from ftjm.adapters.memory import MemoryLog, MemoryStore, MemoryWriter
 from ftjm.core.decide.decision import Policy
 from ftjm.core.identity import partition_for
@@ -56,7 +57,13 @@ class World:
     def __init__(self, make_store: Callable[[], Store] = MemoryStore, log: MemoryLog | None = None) -> None:
         self.make_store = make_store
         self.log = log or MemoryLog(PARTITIONS)
-        self.policy = Policy(partition=0, partitions=PARTITIONS, retention_ms=1_000_000, inline_bytes_max=1_000)
+        self.policy = Policy(
+            partition=0,
+            partitions=PARTITIONS,
+            retention_ms=1_000_000,
+            inline_bytes_max=1_000,
+            calendar=LocalCalendar(),
+        )
         self.now = NOW
         self.last = BatchResult()
         self.alarms: list[str] = []

@@ -12,18 +12,14 @@ from ftjm.core.records.messages import SlotOffer, WorkerHeartbeat
 from ftjm.core.state.model import FailureReason, JobSpec, JobState, LogPosition
 from ftjm.engine import partition as engine
 from tests.simulation.executions import check_executions
-from tests.simulation.world import Violation
+from tests.simulation.schedules import Schedules
+from tests.simulation.world import Violation, expect
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 Name = tuple[str, str]
 OUTCOMES = (e.AttemptSucceeded, e.AttemptFailed, e.AttemptLost, e.AttemptDeclined)
-
-
-def expect(holds: bool, *what: object) -> None:
-    if not holds:
-        raise Violation(" ".join(str(part) for part in what))
 
 
 class Told:
@@ -132,6 +128,7 @@ class Log:
         self.paused: set[str] = set()
         """Queues that are paused by the log."""
         self.reruns: set[str] = set()
+        self.schedules = Schedules(self.jobs)
         self._stores: dict[int, list[tuple[str, MemoryStore]]] = defaultdict(list)
         for instance in cluster.instances:
             for seat in instance.seats.values():
@@ -206,9 +203,11 @@ class Log:
         expect(answered == wanted, at, "answers", answered, "and not", wanted)
         for event in batch:
             self._take(event)
+        self.schedules.end_of_batch()
 
     def _take(self, event: e.Event) -> None:
         name = event.queue, event.job_id
+        self.schedules.take(event)
         if isinstance(event, e.JobSubmitted):
             expect(name not in self.jobs, "submitted twice:", event)
             self.jobs[name] = Told(event.spec)
@@ -274,6 +273,8 @@ def _check_clients(cluster: "Cluster", jobs: dict[Name, Told]) -> None:
             command, reply = request.command, request.reply
             assert reply is not None
             name = command.queue, command.job_id
+            if isinstance(command, c.TriggerSchedule) and reply.accepted:
+                name = command.queue, f"{command.name}.now.{command.command_id}"
             expect((reply.queue, reply.job_id) == name, "the answer speaks of another job:", reply)
             if isinstance(command, c.SubmitJob):
                 expect(name in jobs, "acknowledged, and lost:", name)

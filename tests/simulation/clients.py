@@ -11,6 +11,7 @@ from ftjm.core.records.messages import CommandReply, JobOutcome
 from ftjm.core.state.model import JobSpec, OnWorkerLoss
 from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.core.state.queues import QueueSpec
+from ftjm.core.state.schedules import CatchUp, Overlap, ScheduleSpec
 from tests.simulation.network import Broker
 from tests.simulation.world import EPOCH_MS, Host, Process, World
 
@@ -137,6 +138,8 @@ def plan(client: Client, queues: tuple[str, ...], until: float) -> None:
         _plan_crowd(client, queues, until)
     if world.limited:
         _plan_limits(client, queues, until)
+    if world.scheduled:
+        _plan_schedules(client, queues, until)
     if world.endless:
         _plan_endless(client, queues, until)
 
@@ -176,6 +179,35 @@ def _plan_limits(client: Client, queues: tuple[str, ...], until: float) -> None:
                 client.ask(c.StopBulk(queue=queue, bulk=name), at + draw.uniform(0, 3_000))
         if draw.random() < 0.3:
             client.ask(c.DeleteQueue(queue=queue), at + draw.uniform(500, 3_000))
+
+
+def _plan_schedules(client: Client, queues: tuple[str, ...], until: float) -> None:
+    """Schedules with short intervals, which end with the faults; some are changed, paused, triggered or deleted."""
+    draw = client.world.schedules
+    for number in range(draw.randint(1, 2)):
+        at, queue, name = draw.uniform(0, until * 0.4), draw.choice(queues), f"{client.name}-every{number}"
+        spec = ScheduleSpec(
+            job=JobSpec(command=["work", name], max_attempts=draw.randint(1, 2), backoff_ms=10, worker_losses_max=9),
+            every_ms=draw.choice((1_000, 1_000, 2_000)),
+            end_at=EPOCH_MS + int(until / 1_000) * 1_000,
+            starting_deadline_ms=draw.choice((1_000, 1_000, 60_000)),
+            catch_up=draw.choice(list(CatchUp)),
+            overlap=draw.choice(list(Overlap)),
+            jitter_ms=draw.choice((0, 0, 400)),
+        )
+        client.ask(c.ApplySchedule(queue=queue, name=name, spec=spec), at)
+        if draw.random() < 0.5:
+            then = at + draw.uniform(500, 5_000)
+            client.ask(c.PauseSchedule(queue=queue, name=name), then)
+            client.ask(c.ResumeSchedule(queue=queue, name=name), then + draw.uniform(0, 3_000))
+        if draw.random() < 0.5:
+            trigger = c.TriggerSchedule(queue=queue, name=name, command_id="wish")
+            client.ask(trigger, at + draw.uniform(500, 5_000))
+        if draw.random() < 0.3:
+            other = msgspec.structs.replace(spec, overlap=draw.choice(list(Overlap)))
+            client.ask(c.ApplySchedule(queue=queue, name=name, spec=other), at + draw.uniform(500, 5_000))
+        if draw.random() < 0.2:
+            client.ask(c.DeleteSchedule(queue=queue, name=name), at + draw.uniform(1_000, 6_000))
 
 
 def _plan_endless(client: Client, queues: tuple[str, ...], until: float) -> None:

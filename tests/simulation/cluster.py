@@ -156,6 +156,10 @@ class Cluster:
             assert job is not None
             if not job.ended_at:
                 return f"{name} is {job.state.name}, attempt {job.attempt}"
+        for key, _ in state.rows.scan(b"a", b"b"):
+            row = state.schedule(key[1:].decode())
+            if row is not None and row.timer_at:
+                return f"the schedule {key[1:].decode()} has a timer for {row.timer_at}"
         return None
 
 

@@ -6,11 +6,12 @@ from contextlib import nullcontext
 from itertools import islice
 from multiprocessing import get_context
 
-from tests.simulation import planted_rules
+from tests.simulation import planted_rules, planted_schedules
 from tests.simulation.cluster import Failure, play
 from tests.simulation.planted import plant
 
-assert planted_rules  # imported for the rules that it adds
+assert planted_rules  # imported for the rules that they add
+assert planted_schedules
 
 CHUNK = 20
 PROCESSES = 2

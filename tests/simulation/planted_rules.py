@@ -146,8 +146,8 @@ def an_attempt_that_may_continue_is_given_up_with_its_session() -> list[Patch]:
 
 @planted
 def the_memory_of_a_session_ends_with_its_attempts() -> list[Patch]:
-    def decide_timer_and_lose(state: State, timer: Timer, now: int) -> Any:
-        found = decide_timer(state, timer, now)
+    def decide_timer_and_lose(state: State, timer: Timer, now: int, policy: Any) -> Any:
+        found = decide_timer(state, timer, now, policy)
         lost = sessions.lost_attempts(state, timer.key, "LAPSED", now) if timer.kind is TimerKind.SESSION else []
         return [*lost, *found]
 

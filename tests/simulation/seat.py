@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ftjm.adapters.avro import codec
+from ftjm.adapters.calendar.calendar import LocalCalendar
 from ftjm.adapters.memory import MemoryStore
 from ftjm.core.decide.decision import Policy
 from ftjm.core.queue_gates import is_limited, queue_rows
@@ -21,6 +22,17 @@ from tests.simulation.world import Crash, Violation
 
 if TYPE_CHECKING:
     from tests.simulation.scheduler import Instance
+
+
+class SimCalendar(LocalCalendar):
+    """The time zones of one host. Hosts have two versions of them, which differ in nothing but their name."""
+
+    def __init__(self, instance: str) -> None:
+        self._version = f"zones-{sum(instance.encode()) % 2}"
+
+    @property
+    def version(self) -> str:
+        return self._version
 
 
 class SimStore:
@@ -67,7 +79,7 @@ class Seat:
         if why is not None:
             instance.say("discards store", number, why)
             store.clear()
-        policy = Policy(number, log.partitions, retention_ms=86_400_000)
+        policy = Policy(number, log.partitions, retention_ms=86_400_000, calendar=SimCalendar(instance.name))
         self.partition = engine.Partition(policy, store, codec, log.log_id)
         self.cursor = self.partition.position.applied_offset + 1
         self.ownership.opened()

@@ -17,6 +17,12 @@ class Violation(Exception):
     """The cluster broke one of its promises."""
 
 
+def expect(holds: bool, *what: object) -> None:
+    """Raises Violation, which tells `what`, unless it holds."""
+    if not holds:
+        raise Violation(" ".join(str(part) for part in what))
+
+
 class Crash(Exception):
     """The process dies at this very step."""
 
@@ -48,6 +54,9 @@ class World:
         self.limits = Random(f"limits {seed}")
         self.limited = self.crowded and self.limits.random() < 0.6
         """Whether queues are declared in this history: how many of their jobs run and start at a time."""
+        self.schedules = Random(f"schedules {seed}")
+        self.scheduled = self.crowded and self.schedules.random() < 0.7
+        """Whether schedules fire in this history."""
         self.steps = 0
         self.transcript: deque[tuple[float, str, str, tuple[Any, ...]]] = deque(maxlen=TRANSCRIPT_STEPS)
         self._queue: list[tuple[float, int, Act]] = []

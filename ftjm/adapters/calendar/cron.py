@@ -22,8 +22,9 @@ from functools import lru_cache
 from cronsim import CronSim, CronSimError
 
 from ftjm.adapters.calendar.cron_fields import expand
-from ftjm.adapters.calendar.local_time import Dst, change_of_clock, instants_of, read_clock
+from ftjm.adapters.calendar.local_time import change_of_clock, instants_of, read_clock
 from ftjm.adapters.calendar.time_zone import load_time_zone
+from ftjm.core.state.schedules import Dst
 from ftjm.runtime.errors import short
 
 YEARS_MAX = 50

@@ -17,20 +17,11 @@ A local time is a `datetime` without a time zone here. An instant is a number of
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
-from enum import StrEnum
 from typing import NamedTuple
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - local times have no time zone
 EPOCH_UTC = EPOCH.replace(tzinfo=UTC)
 MS = timedelta(milliseconds=1)
-
-
-class Dst(StrEnum):
-    """What happens to local times that a change of the clock skips or repeats: see the table above."""
-
-    ONCE = "once"
-    SKIP = "skip"
-    BOTH = "both"
 
 
 class Reading(NamedTuple):

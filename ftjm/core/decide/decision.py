@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from ftjm.core.calendar import Calendar
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import UNANNOUNCED
@@ -35,6 +36,8 @@ class Policy(msgspec.Struct, frozen=True):
     members: Members = Members()
     finalize: str | None = None
     """The person who requests that the upgrade to this build is final; None where there is no request."""
+    calendar: Calendar | None = None
+    """Time zones and cron expressions. Who only folds a log needs none."""
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -64,6 +67,25 @@ def unknown(command: c.Command) -> Rejected:
         "UNKNOWN_JOB",
         f"expected a job {command.queue}/{command.job_id}, but there is none; it was never submitted, or its "
         f"retention is over",
+    )
+
+
+def conflict(kind: str, expected: int, found: int, actor: str) -> Rejected | None:
+    """The refusal of a change of a declaration that was changed meanwhile; None if it was not.
+
+    Args:
+        kind: what is declared, a queue or a schedule.
+        expected: the revision that the sender has seen.
+        found: the revision that there is; 0 if there is none.
+        actor: the person or program that made it.
+    """
+    if expected in (c.ANY_REVISION, found):
+        return None
+    there = f"revision {found}, by {actor or 'an unnamed sender'}" if found else "none"
+    return Rejected(
+        "CONFLICT",
+        f"expected the declaration of the {kind} to be {f'revision {expected}' if expected else 'none'}, but found "
+        f"{there}; it was changed meanwhile: compare again with `ftjm plan`",
     )
 
 

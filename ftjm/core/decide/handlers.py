@@ -8,6 +8,8 @@ same state, command and time give the same events in every process. `evolve` is 
 | a job is submitted, or its outcome asked for | `submissions` |
 | a job is cancelled, held, released or run again | `jobs` |
 | a queue is paused, resumed or declared | `queues` |
+| a schedule is paused, resumed, declared or triggered | `schedules` |
+| an instant of a schedule has come | `firings` |
 | many jobs are changed by one request | `bulk` |
 | a worker reports about an attempt | `attempts` |
 | a timer is due | `timers` |
@@ -21,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ftjm.core.bounds import confine
-from ftjm.core.decide import attempts, bulk, jobs, queues, upgrades
+from ftjm.core.decide import attempts, bulk, jobs, queues, schedules, upgrades
 from ftjm.core.decide.decision import Events, Policy, Rejected
 from ftjm.core.decide.submissions import await_outcome, submit
 from ftjm.core.identity import partition_for
@@ -73,6 +75,11 @@ _HANDLERS: dict[type[c.Command], Callable[[StateView, Any, int, Policy], Events 
     c.ResumeQueue: queues.resume,
     c.ApplyQueue: queues.apply,
     c.DeleteQueue: queues.delete,
+    c.ApplySchedule: schedules.apply,
+    c.DeleteSchedule: schedules.delete,
+    c.PauseSchedule: schedules.pause,
+    c.ResumeSchedule: schedules.resume,
+    c.TriggerSchedule: schedules.trigger,
     c.BulkJobs: bulk.begin,
     c.StopBulk: bulk.stop,
     c.StartAttempt: attempts.start,

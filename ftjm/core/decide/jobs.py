@@ -5,7 +5,7 @@ from ftjm.core.lifecycle import may
 from ftjm.core.names import is_name
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
-from ftjm.core.state.model import LIVE, StopReason, job_key
+from ftjm.core.state.model import LIVE, Job, StopReason, job_key
 from ftjm.core.state.view import StateView
 
 
@@ -15,20 +15,19 @@ def cancel(state: StateView, command: c.CancelJob, now: int, policy: Policy) -> 
     job = state.job(key)
     if job is None:
         return unknown(command)
-    if job.state in LIVE:
-        grace_ms = state.spec(key).cancel_grace_ms
-        return [
-            e.JobStopRequested(
-                **about(key, job),
-                attempt=job.attempt,
-                reason=StopReason.CANCELLED,
-                text=command.reason,
-                grace_ms=grace_ms,
-            )
-        ]
-    if not may(e.JobCancelled, job.state):
+    if job.state not in LIVE and not may(e.JobCancelled, job.state):
         return wrong_state(command, job, "not ended yet")
-    return [e.JobCancelled(**about(key, job), reason=command.reason or StopReason.CANCELLED)]
+    return [stop(state, key, job, command.reason)]
+
+
+def stop(state: StateView, key: str, job: Job, reason: str) -> e.Event:
+    """The event that cancels a job which has not ended, or asks its worker to stop it."""
+    if job.state not in LIVE:
+        return e.JobCancelled(**about(key, job), reason=reason or StopReason.CANCELLED)
+    grace_ms = state.spec(key).cancel_grace_ms
+    return e.JobStopRequested(
+        **about(key, job), attempt=job.attempt, reason=StopReason.CANCELLED, text=reason, grace_ms=grace_ms
+    )
 
 
 def hold(state: StateView, command: c.HoldJob, now: int, policy: Policy) -> Events | Rejected:

@@ -4,7 +4,7 @@ The state of the queue refuses neither a pause nor its end: who repeats a reques
 was asked for. For the same reason, a declaration that is so already is accepted, whatever revision its sender expects.
 """
 
-from ftjm.core.decide.decision import Events, Policy, Rejected
+from ftjm.core.decide.decision import Events, Policy, Rejected, conflict
 from ftjm.core.names import is_name
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
@@ -28,8 +28,8 @@ def apply(state: StateView, command: c.ApplyQueue, now: int, policy: Policy) -> 
     declared = state.declaration(command.queue)
     if declared is not None and (declared.spec, declared.labels) == (command.spec, command.labels):
         return [e.QueueUnchanged(queue=command.queue, revision=declared.revision)]
-    if (conflict := _conflict(state, command)) is not None:
-        return conflict
+    if (refusal := _conflict(state, command)) is not None:
+        return refusal
     # `order` counts what the partition has given a place to. So a revision is never given out twice, also if a queue's
     # declaration is deleted and made anew.
     return [
@@ -46,13 +46,5 @@ def delete(state: StateView, command: c.DeleteQueue, now: int, policy: Policy) -
 
 def _conflict(state: StateView, command: c.ApplyQueue | c.DeleteQueue) -> Rejected | None:
     declared = state.declaration(command.queue)
-    found = declared.revision if declared else 0
-    if command.expected_revision in (c.ANY_REVISION, found):
-        return None
-    what = f"revision {found}, by {declared.actor or 'an unnamed sender'}" if declared else "none"
-    expected = f"revision {command.expected_revision}" if command.expected_revision else "none"
-    return Rejected(
-        "CONFLICT",
-        f"expected the declaration of the queue to be {expected}, but found {what}; it was changed "
-        f"meanwhile: compare again with `ftjm plan`",
-    )
+    found, actor = (declared.revision, declared.actor) if declared else (0, "")
+    return conflict("queue", command.expected_revision, found, actor)

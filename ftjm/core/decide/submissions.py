@@ -1,5 +1,7 @@
 """Decisions about submissions: whether a job is valid, and whether it is known already."""
 
+from typing import Any
+
 import msgspec
 
 from ftjm.core.decide.decision import Events, Policy, Rejected, named, unknown
@@ -18,27 +20,40 @@ RETRY_SECONDS = 15
 def submit(state: StateView, command: c.SubmitJob, now: int, policy: Policy) -> Events | Rejected:
     """`JobSubmitted` for a new job; `SubmissionRepeated` if the same job exists."""
     spec = command.spec
-    if (fault := _fault(spec, policy)) is not None:
+    if (fault := fault_of(spec, policy)) is not None:
         return Rejected("INVALID", fault)
     job = state.job(job_key(command.queue, command.job_id))
     if job is not None:
         return _existing(command, job, awaits=command.awaits)
     if policy.overload:
-        return Rejected(
-            "OVERLOADED", f"expected room for new jobs, but {policy.overload}; try again in {RETRY_SECONDS} s"
-        )
+        return overloaded(policy)
+    return [new_job(state, named(command), spec, now, policy, awaits=command.awaits)]
+
+
+def new_job(
+    state: StateView, name: dict[str, Any], spec: JobSpec, now: int, policy: Policy, *, awaits: bool = False
+) -> e.JobSubmitted:
+    """The event that makes a job, which must not exist yet.
+
+    Args:
+        name: the envelope's fields that name the job.
+        spec: without the cluster's defaults.
+    """
     due_at = now + spec.delay_ms if spec.delay_ms else spec.start_at
-    return [
-        e.JobSubmitted(
-            **named(command),
-            run=1,
-            spec=msgspec.structs.replace(spec, retention_ms=spec.retention_ms or policy.retention_ms),
-            due_at=due_at if due_at > now else 0,
-            deadline_at=now + spec.deadline_ms if spec.deadline_ms else spec.deadline_at,
-            content=_content(state, spec),
-            awaits=command.awaits,
-        )
-    ]
+    return e.JobSubmitted(
+        **name,
+        run=1,
+        spec=msgspec.structs.replace(spec, retention_ms=spec.retention_ms or policy.retention_ms),
+        due_at=due_at if due_at > now else 0,
+        deadline_at=now + spec.deadline_ms if spec.deadline_ms else spec.deadline_at,
+        content=_content(state, spec),
+        awaits=awaits,
+    )
+
+
+def overloaded(policy: Policy) -> Rejected:
+    """The refusal of a new job for `policy.overload`."""
+    return Rejected("OVERLOADED", f"expected room for new jobs, but {policy.overload}; try again in {RETRY_SECONDS} s")
 
 
 def await_outcome(state: StateView, command: c.AwaitJob, now: int, policy: Policy) -> Events | Rejected:
@@ -69,7 +84,7 @@ def _content(state: StateView, spec: JobSpec) -> bytes:
     return pack_content(CONTENT_VERSION, content_hash(spec))
 
 
-def _fault(spec: JobSpec, policy: Policy) -> str | None:
+def fault_of(spec: JobSpec, policy: Policy) -> str | None:
     """The first error of a submission, as text, beyond what `bounds` checks; None if the submission is valid."""
     limit = policy.inline_bytes_max
     if spec.executor not in EXECUTORS:

@@ -1,13 +1,14 @@
-"""Decisions when a timer is due: a job's start time, backoff, deadline or retention has passed, or the partition
-forgets a command id or a lost session."""
+"""Decisions when a timer is due: a job's start time, backoff, deadline or retention has passed, an instant of a
+schedule has come, or the partition forgets a command id or a lost session."""
 
-from ftjm.core.decide.decision import Events, about
+from ftjm.core.decide.decision import Events, Policy, about
+from ftjm.core.decide.firings import decide_instant
 from ftjm.core.records import events as e
 from ftjm.core.state.model import LIVE, TERMINAL, StopReason, Timer, TimerKind
 from ftjm.core.state.view import StateView
 
 
-def decide_timer(state: StateView, timer: Timer, now: int) -> Events:
+def decide_timer(state: StateView, timer: Timer, now: int, policy: Policy) -> Events:
     """The events that follow from a timer that is due.
 
     The timer must be in the state: `evolve` clears a timer as soon as it no longer applies.
@@ -16,6 +17,8 @@ def decide_timer(state: StateView, timer: Timer, now: int) -> Events:
         return [e.CommandIdForgotten(command_id=timer.key)]
     if timer.kind is TimerKind.SESSION:
         return [e.WorkerForgotten(session=timer.key)]
+    if timer.kind is TimerKind.SCHEDULE:
+        return decide_instant(state, timer.key, now, policy)
     key = timer.key
     job = state.job(key)
     assert job is not None, f"a timer of {key}, which does not exist"

@@ -11,7 +11,7 @@ share: what follows when a job moves from one state to another.
 from collections.abc import Callable
 from typing import Any
 
-from ftjm.core.evolve import attempts, bulk, commands, jobs, queues, sessions, upgrades
+from ftjm.core.evolve import attempts, bulk, commands, jobs, queues, schedules, sessions, upgrades
 from ftjm.core.records import events as e
 from ftjm.core.state.model import job_key
 from ftjm.core.state.outbox import ReplyMessage
@@ -64,6 +64,15 @@ _HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
     e.QueueApplied: queues.applied,
     e.QueueUnchanged: queues.unchanged,
     e.QueueDeleted: queues.deleted,
+    e.ScheduleApplied: schedules.applied,
+    e.ScheduleUnchanged: schedules.unchanged,
+    e.ScheduleDeleted: schedules.deleted,
+    e.SchedulePaused: schedules.paused,
+    e.ScheduleResumed: schedules.resumed,
+    e.ScheduleReckoned: schedules.reckoned,
+    e.ScheduleFired: schedules.fired,
+    e.ScheduleDelayed: schedules.delayed,
+    e.ScheduleSkipped: schedules.skipped,
     e.QueueReordered: jobs.reordered,
     e.BulkBegun: bulk.begun,
     e.BulkAdvanced: bulk.advanced,

@@ -1,6 +1,7 @@
 """Events of a job: submitted, queued, held, released, stopped, ended, run again, forgotten."""
 
 from ftjm.core import ageing
+from ftjm.core.evolve import schedules
 from ftjm.core.evolve.transitions import (
     count,
     deadline_timer,
@@ -142,6 +143,8 @@ def rerun(state: State, event: e.JobRerun, key: str) -> None:
     state.save_counters()
     job.order = state.counters.order
     move(state, event, key, job, JobState.READY)
+    if job.schedule:
+        schedules.job_moved(state, event, job)
     if job.deadline_at:
         state.set_timer(deadline_timer(key, job))
     state.remember(event.command_id)

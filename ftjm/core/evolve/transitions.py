@@ -13,6 +13,7 @@ The queue's count of jobs in each state follows, too.
 """
 
 from ftjm.core import ageing
+from ftjm.core.evolve import schedules
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
 from ftjm.core.state.model import LIVE, TERMINAL, Checkpoint, Job, JobState, Timer, TimerKind
@@ -137,6 +138,8 @@ def _end(state: State, event: e.Event, key: str, job: Job) -> None:
     for waiter in job.waiters:
         push_outcome(state, event, key, job, waiter)
     job.waiters = ()
+    if job.schedule:
+        schedules.job_moved(state, event, job)
 
 
 def keep_checkpoint(state: State, event: e.AttemptCheckpointed, key: str, job: Job) -> None:

@@ -19,6 +19,17 @@ from ftjm.core.records.queue_events import QueuePaused as QueuePaused  # noqa: P
 from ftjm.core.records.queue_events import QueueReordered as QueueReordered  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueResumed as QueueResumed  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueUnchanged as QueueUnchanged  # noqa: PLC0414
+from ftjm.core.records.schedule_events import SCHEDULE_EVENTS
+from ftjm.core.records.schedule_events import ScheduleApplied as ScheduleApplied  # noqa: PLC0414
+from ftjm.core.records.schedule_events import ScheduleDelayed as ScheduleDelayed  # noqa: PLC0414
+from ftjm.core.records.schedule_events import ScheduleDeleted as ScheduleDeleted  # noqa: PLC0414
+from ftjm.core.records.schedule_events import ScheduleEvent as ScheduleEvent  # noqa: PLC0414
+from ftjm.core.records.schedule_events import ScheduleFired as ScheduleFired  # noqa: PLC0414
+from ftjm.core.records.schedule_events import SchedulePaused as SchedulePaused  # noqa: PLC0414
+from ftjm.core.records.schedule_events import ScheduleReckoned as ScheduleReckoned  # noqa: PLC0414
+from ftjm.core.records.schedule_events import ScheduleResumed as ScheduleResumed  # noqa: PLC0414
+from ftjm.core.records.schedule_events import ScheduleSkipped as ScheduleSkipped  # noqa: PLC0414
+from ftjm.core.records.schedule_events import ScheduleUnchanged as ScheduleUnchanged  # noqa: PLC0414
 from ftjm.core.state.model import FailureReason, JobSpec, StopReason
 
 
@@ -325,6 +336,7 @@ EVENTS: tuple[type[Event], ...] = (
     QueueApplied,
     QueueUnchanged,
     QueueDeleted,
+    *SCHEDULE_EVENTS,
     QueueReordered,
     BulkBegun,
     BulkAdvanced,

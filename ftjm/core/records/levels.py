@@ -19,12 +19,17 @@ import msgspec
 
 from ftjm.core.records.commands import (
     ApplyQueue,
+    ApplySchedule,
     BulkJobs,
     DeleteQueue,
+    DeleteSchedule,
     PauseQueue,
+    PauseSchedule,
     PrioritizeJob,
     ResumeQueue,
+    ResumeSchedule,
     StopBulk,
+    TriggerSchedule,
 )
 from ftjm.core.records.events import (
     AttemptDispatched,
@@ -40,6 +45,7 @@ from ftjm.core.records.events import (
     QueueUnchanged,
 )
 from ftjm.core.records.messages import QueueDemand, SlotOffer
+from ftjm.core.records.schedule_events import SCHEDULE_EVENTS
 
 FIRST_LEVEL = 1
 """The level that every build supports which announces a level. A cluster that was never finalised is at this level."""
@@ -51,6 +57,8 @@ PAUSE_LEVEL = 3
 """The level from which on a queue can be paused."""
 QUEUE_LEVEL = 4
 """The level from which on a queue can be declared, and many jobs changed by one request."""
+SCHEDULE_LEVEL = 4
+"""The level from which on there are schedules."""
 UNANNOUNCED = 0
 """The level of a member that announces none: its build is older than levels are."""
 
@@ -64,6 +72,14 @@ class Addition(NamedTuple):
     """The field's name, with dots where it is a field of a nested record (`spec.gpus`); empty for the record itself."""
 
 
+_SCHEDULES: tuple[type[msgspec.Struct], ...] = (
+    ApplySchedule,
+    DeleteSchedule,
+    PauseSchedule,
+    ResumeSchedule,
+    TriggerSchedule,
+    *SCHEDULE_EVENTS,
+)
 _QUEUES = (ApplyQueue, DeleteQueue, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered)
 _BULK = (BulkJobs, StopBulk, BulkBegun, BulkAdvanced, BulkStopped, PrioritizeJob, JobPrioritized)
 
@@ -74,6 +90,7 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition(PAUSE_LEVEL, QueueDemand, "paused"),
     *(Addition(QUEUE_LEVEL, record) for record in (*_QUEUES, *_BULK)),
     Addition(QUEUE_LEVEL, QueueDemand, "limited"),
+    *(Addition(SCHEDULE_LEVEL, record) for record in _SCHEDULES),
 )
 
 

@@ -251,6 +251,8 @@ class TimerKind(IntEnum):
     """The id of a command is forgotten."""
     SESSION = 5
     """A lost session is forgotten."""
+    SCHEDULE = 6
+    """An instant of a schedule has come, or one that waited may fire."""
 
 
 class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -259,7 +261,7 @@ class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     due_at: int
     kind: TimerKind
     key: str
-    """A job, a command id or a session."""
+    """A job, a command id, a session or a schedule."""
     attempt: int = 0
     """The attempt or run that it was set for, so that it acts on no other."""
 

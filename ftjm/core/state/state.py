@@ -23,6 +23,7 @@ from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes, Rows
+from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import BULK_RESULTS, FINALIZED_KEY, outbox_key, process_key, ready_key, timer_key
 from ftjm.core.state.view import CHECKPOINT, COMMAND_ID, HELD, OUTCOME, SPEC, StateView
 
@@ -51,6 +52,8 @@ class State(StateView):
         """Write the declaration of the queue of this name when the batch ends."""
         self.save_queue_rate: Callable[[str, QueueRate], None] = self._rates.save
         """Write how much of its rate the queue of this name has used when the batch ends."""
+        self.save_schedule: Callable[[str, Schedule], None] = self._schedules.save
+        """Write the schedule of this key when the batch ends."""
 
     # -- rows that are changed in place, and encoded once a batch
 
@@ -80,6 +83,10 @@ class State(StateView):
     def drop_queue_rate(self, queue: str) -> None:
         """Forget how much of its rate a queue has used."""
         self._changes[self._rates.drop(queue)] = None
+
+    def drop_schedule(self, key: str) -> None:
+        """Delete the schedule."""
+        self._changes[self._schedules.drop(key)] = None
 
     def save_peer(self, partition: int, row: Peer) -> None:
         """Write the numbers of messages when the batch ends."""
@@ -220,7 +227,7 @@ class State(StateView):
     def size(self) -> int:
         """About how many rows the batch changes so far."""
         jobs, sessions, queues = self._jobs.changed, self._sessions.changed, self._queues.changed
-        return len(self._changes) + len(jobs) + len(sessions) + len(queues)
+        return len(self._changes) + len(jobs) + len(sessions) + len(queues) + len(self._schedules.changed)
 
     def seal(self) -> tuple[Changes, bytes]:
         """Encode the rows that the batch changed.

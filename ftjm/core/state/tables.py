@@ -6,6 +6,7 @@ behind it name the row. Everything that reads or shows rows uses the declaration
 
 | prefix and key | value | sorted so that |
 |---|---|---|
+| `a` schedule, as `queue/name` | `Schedule` | |
 | `b` queue/command_id | the `Bulk` of a request that has ended, for a day | |
 | `c` request, as `JobRerun.command_id` names it | empty | |
 | `d` kind, name | a `Process` | |
@@ -55,6 +56,7 @@ from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.rows import Rows, first_key_after
+from ftjm.core.state.schedules import Schedule
 
 Row = TypeVar("Row")
 SCORE_ZERO = 1 << 63
@@ -135,6 +137,7 @@ QUEUES = Table[Queue](b"q", "queue", Queue, for_readers=True)
 QUEUE_STATUS = Table[QueueStatus](b"g", "queue_status", QueueStatus, for_readers=True)
 QUEUE_DECLARATIONS = Table[QueueDeclaration](b"e", "queue_declaration", QueueDeclaration, for_readers=True)
 QUEUE_RATES = Table[QueueRate](b"h", "queue_rate", QueueRate, for_readers=True)
+SCHEDULES = Table[Schedule](b"a", "schedule", Schedule, for_readers=True)
 BULK_RESULTS = Table[Bulk](b"b", "bulk_result", Bulk, for_readers=True)
 PROCESSES = Table[Process](b"d", "process", Process, for_readers=True, show_key=_process)
 PEERS = Table[Peer](b"f", "peer", Peer, for_readers=True)
@@ -158,6 +161,7 @@ TABLES: tuple[Table[Any], ...] = (
     QUEUE_STATUS,
     QUEUE_DECLARATIONS,
     QUEUE_RATES,
+    SCHEDULES,
     PROCESSES,
     BULK_RESULTS,
     PEERS,

@@ -26,6 +26,7 @@ from ftjm.core.state.processes import Process, ProcessKind
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.row_cache import RowCache
 from ftjm.core.state.rows import Rows, first_key_after
+from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import (
     CHECKPOINTS,
     COMMAND_IDS,
@@ -41,6 +42,7 @@ from ftjm.core.state.tables import (
     QUEUE_STATUS,
     QUEUES,
     READY_JOBS,
+    SCHEDULES,
     SCORE_ZERO,
     SESSIONS,
     SPECS,
@@ -93,6 +95,9 @@ class StateView:
         self._rates = RowCache(rows, QUEUE_RATES)
         self.queue_rate: Callable[[str], QueueRate | None] = self._rates.__getitem__
         """How much of its rate the queue of this name has used; None if that is nothing."""
+        self._schedules = RowCache(rows, SCHEDULES)
+        self.schedule: Callable[[str], Schedule | None] = self._schedules.__getitem__
+        """The schedule of this key, `queue/name`; None if there is none. Only `evolve` may change it."""
         self._peers = RowCache(rows, PEERS)
         self._counters = RowCache(rows, COUNTERS)
         self._caches: tuple[RowCache[Any], ...] = (
@@ -102,6 +107,7 @@ class StateView:
             self._queue_status,
             self._declarations,
             self._rates,
+            self._schedules,
             self._peers,
             self._counters,
         )

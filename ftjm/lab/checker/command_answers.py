@@ -35,6 +35,11 @@ ANSWERS: dict[type[c.Command], tuple[type[e.Event], ...]] = {
     c.ResumeQueue: (e.QueueResumed,),
     c.ApplyQueue: (e.QueueApplied, e.QueueUnchanged),
     c.DeleteQueue: (e.QueueDeleted, e.QueueUnchanged),
+    c.ApplySchedule: (e.ScheduleApplied, e.ScheduleUnchanged),
+    c.DeleteSchedule: (e.ScheduleDeleted, e.ScheduleUnchanged),
+    c.PauseSchedule: (e.SchedulePaused,),
+    c.ResumeSchedule: (e.ScheduleResumed,),
+    c.TriggerSchedule: (e.JobSubmitted, e.SubmissionRepeated),
     c.StartAttempt: (e.AttemptStarted,),
     c.CompleteAttempt: (e.AttemptSucceeded, e.AttemptFailed),  # failed where its result is too large
     c.FailAttempt: (e.AttemptFailed, e.AttemptLost),
@@ -43,6 +48,7 @@ ANSWERS: dict[type[c.Command], tuple[type[e.Event], ...]] = {
 }
 """The events that may answer a command that is neither refused nor forwarded."""
 FURTHER: dict[type[e.Event], tuple[type[e.Event], ...]] = {
+    e.JobSubmitted: (e.ScheduleFired,),
     e.AttemptFailed: (e.JobFailed, e.JobCancelled),
     e.AttemptLost: (e.JobFailed, e.JobCancelled, e.JobHeld),
     e.AttemptDeclined: (e.JobFailed, e.JobCancelled),
@@ -51,7 +57,7 @@ FURTHER: dict[type[e.Event], tuple[type[e.Event], ...]] = {
 KINDS = {kind.__name__: kind for kind in ANSWERS}
 SAME = frozenset(
     {"run", "attempt", "session", "command_id", "awaits", "reason", "started_at", "ended_at", "exit_code", "signal",
-     "error", "result", "data", "spec", "labels",
+     "error", "result", "data", "spec", "labels", "name",
      "action", "filter", "priority", "bulk"}
 )  # fmt: skip
 """Fields that an event copies from its command, where both have the field."""
@@ -95,11 +101,18 @@ def check_answer(ref: str, first: e.Event, command: c.Command | None) -> Iterato
         wrong = command is None or not isinstance(first, (e.CommandForwarded, *ANSWERS[type(command)]))
     if wrong or command is None:
         yield Violation(ViolationKind.ANSWER, f"expected an answer to the {kind} {ref}, but found one as to {about}")
-    elif (first.queue, first.job_id) != (command.queue[:NAME_MAX], command.job_id[:NAME_MAX]):
-        text = f"expected an answer about {command.queue}/{command.job_id} to the {kind} {ref}"
+    elif (first.queue, first.job_id) != (command.queue[:NAME_MAX], (job_id := _job_id(command, first))[:NAME_MAX]):
+        text = f"expected an answer about {command.queue}/{job_id} to the {kind} {ref}"
         yield Violation(ViolationKind.ANSWER, f"{text}, but found one about {first.queue}/{first.job_id}")
     elif found := ", ".join(_differences(command, first)):
         yield Violation(ViolationKind.ANSWER, f"expected the values of the {kind} {ref}, but found others for {found}")
+
+
+def _job_id(command: c.Command, answer: e.Event) -> str:
+    """The job that an answer must be about. A request to a schedule is answered with the job that it makes."""
+    if isinstance(command, c.TriggerSchedule) and isinstance(answer, e.JobSubmitted | e.SubmissionRepeated):
+        return f"{command.name}.now.{command.command_id}"
+    return command.job_id
 
 
 @cache
@@ -139,7 +152,8 @@ def check_refusal(event: e.CommandRejected, job: CheckedJob | None, command: c.C
     """
     exists = job is not None and not job.forgotten
     if not event.kind or job is None or not exists:
-        if event.code in ("WRONG_STATE", "STALE_ATTEMPT", "IDENTITY_TAKEN"):
+        of_job = event.kind != c.TriggerSchedule.__name__  # which is about a job that it does not name
+        if of_job and event.code in ("WRONG_STATE", "STALE_ATTEMPT", "IDENTITY_TAKEN"):
             yield Violation(ViolationKind.ANSWER, f"expected {event.code} of a job that exists only, but found none")
         return
     if event.code == "UNKNOWN_JOB":

@@ -44,6 +44,7 @@ class CheckedJob:
         "ready_at",
         "run",
         "run_began_at",
+        "schedule",
         "session",
         "state",
         "stopping",
@@ -61,6 +62,8 @@ class CheckedJob:
         self.run = 1
         self.attempt = 0
         self.attempt_open = False
+        self.schedule = ""
+        """The schedule that made it; empty if none did."""
         self.session = ""
         """Session that the newest attempt was dispatched to."""
         self.unstarted = False

@@ -55,7 +55,7 @@ class Judge:
         if chain is None:
             commands = self._evidence.commands
             chain = self._chains[partition] = BatchChain(None if commands is None else commands.get(partition, {}))
-            self._rules[partition] = PartitionRules(partition, self._evidence)
+            self._rules[partition] = PartitionRules(partition, self._evidence, self._jobs)
         for violation in chain.take(event, time_ms):
             self._verdict.add(f"events[{partition}] at {offset}", violation)
         if isinstance(event, e.BatchClosed):

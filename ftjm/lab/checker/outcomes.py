@@ -94,12 +94,12 @@ def check_unprompted(event: e.Event) -> Iterator[Violation]:
             yield Violation(
                 ViolationKind.END, f"expected a last attempt before it failed, but found none ({event.reason})"
             )
-        case e.JobCancelled() if event.cause not in PERSONS:
+        case e.JobCancelled() if event.cause not in (*PERSONS, e.Cause.TIMER):  # `schedules.py` judges timers
             yield Violation(ViolationKind.END, f"expected a command to cancel it, but found the cause {event.cause}")
         case e.JobHeld() if event.cause not in PERSONS:
             yield Violation(ViolationKind.CAUSE, f"expected a command to hold it, but found the cause {event.cause}")
         case e.JobStopRequested():
-            if event.reason == StopReason.CANCELLED and event.cause not in PERSONS:
+            if event.reason == StopReason.CANCELLED and event.cause not in (*PERSONS, e.Cause.TIMER):
                 yield Violation(
                     ViolationKind.CAUSE, f"expected a command to stop it, but found the cause {event.cause}"
                 )

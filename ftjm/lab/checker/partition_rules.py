@@ -12,13 +12,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import AHEAD_LEVEL, FIRST_LEVEL
-from ftjm.core.state.model import JobState, StopReason, job_key
+from ftjm.core.state.model import TERMINAL, JobState, StopReason, job_key
 from ftjm.lab.checker.bulk_requests import BulkRequests
 from ftjm.lab.checker.evidence import Evidence
 from ftjm.lab.checker.intervals import uncovered
@@ -26,6 +26,7 @@ from ftjm.lab.checker.job import OUTCOMES, CheckedJob
 from ftjm.lab.checker.lazy_heap import LazyHeap
 from ftjm.lab.checker.queue_limits import QueueLimits
 from ftjm.lab.checker.remembered import COMMAND_ID_MS, SESSION_MS, RememberedNames
+from ftjm.lab.checker.schedules import Schedules
 from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
 from ftjm.lab.checker.waiting_jobs import WaitingJobs
 
@@ -50,8 +51,8 @@ class _Timer(NamedTuple):
 class PartitionRules:
     """Judges the events of one partition. Its memory is that of live jobs, their timers, and open sessions."""
 
-    def __init__(self, number: int, evidence: Evidence) -> None:
-        """`number` is that of the partition."""
+    def __init__(self, number: int, evidence: Evidence, jobs: Mapping[JobName, CheckedJob]) -> None:
+        """`number` is that of the partition; `jobs` holds all jobs of the history as of now, by their names."""
         self._number = number
         self._evidence = evidence
         self._batch_no = 1
@@ -69,6 +70,7 @@ class PartitionRules:
         self._fired: list[tuple[JobName, int]] = []
         """Timers that fired in this batch: the job, and the time since which the timer was due."""
         self._queue_limits = QueueLimits()
+        self._schedules = Schedules(jobs)
         self._level = FIRST_LEVEL
         """The record level that was made final."""
         self.timers_judged = 0
@@ -92,9 +94,12 @@ class PartitionRules:
             yield from self._check_loss(event)
         else:
             yield from self._check_timer(name, job, event)
+        yield from self._schedules.take_job_event(name, job, event)
         before = [getattr(job, what) for what in TIMERS]
-        was_open, session = job.attempt_open, job.session
+        was_open, session, had_ended = job.attempt_open, job.session, job.state in TERMINAL
         yield from job.take(self._number, event)
+        if job.schedule and had_ended != (job.state in TERMINAL):
+            self._schedules.job_moved(name, event)
         if isinstance(event, e.AttemptDispatched):
             self._attempts[event.session] += 1
         elif isinstance(event, OUTCOMES) and was_open:
@@ -128,6 +133,8 @@ class PartitionRules:
                 yield from self._waiting.take(event)
             case e.CommandIdForgotten():
                 yield from self._carried_out.forget(event.command_id, event)
+            case e.ScheduleEvent():
+                yield from self._schedules.take(event)
             case _:
                 yield from self._queue_limits.take(event)
                 yield from self._waiting.take(event)
@@ -136,7 +143,9 @@ class PartitionRules:
                     yield from self._carried_out.add(f"{event.queue}/{event.bulk}", event.at)
 
     def check_refusal(self, event: e.CommandRejected, command: c.Command | None) -> Iterator[Violation]:
-        """Judge a refusal as repeated. `command` is the refused command; `None` where that is not known."""
+        """Judge a refusal as repeated, or of a schedule. `command` is the refused command; `None` where that is not
+        known."""
+        yield from self._schedules.check_refusal(event, command)
         if event.code != "REPEATED" or not event.kind:
             return  # a refusal without a kind is of a forwarded command that came twice
         if isinstance(command, c.RerunJob) and not self._carried_out.has_request(command):
@@ -224,6 +233,7 @@ class PartitionRules:
                     f"{job_key(*name)}: expected its end to follow {job.unsettled.reason}, but found none",
                 )
         self._unsettled.clear()
+        self._fired += self._schedules.fired
         yield from self._check_overdue(closed)
         if self._evidence.slack_ms is not None:
             yield from self._check_lateness(closed.owner_epoch, time_ms)
@@ -232,7 +242,9 @@ class PartitionRules:
         self._batch_no += 1
 
     def _check_overdue(self, closed: e.BatchClosed) -> Iterator[Violation]:
-        if not closed.events or len(self._fired) >= TIMERS_MAX:
+        is_full = len(self._fired) >= TIMERS_MAX or self._schedules.has_large_jobs
+        yield from self._schedules.close_batch(closed, is_full=is_full)
+        if not closed.events or is_full:
             # A batch without events only records what the outbox has sent; a full one leaves timers to the next.
             return
         while (timer := self._timers.head()) and timer.due_at <= closed.now and timer.batch_no < self._batch_no:

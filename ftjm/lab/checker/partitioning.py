@@ -13,6 +13,7 @@ from ftjm.core.records import events as e
 from ftjm.lab.checker.verdict import Violation, ViolationKind
 
 M, WORD = 0x5BD1E995, 0xFFFFFFFF
+_AT_HOME = (e.JobSubmitted, e.QueuePaused, e.QueueResumed, e.QueueApplied, e.QueueDeleted, e.ScheduleEvent)
 
 
 @lru_cache(maxsize=1_024)
@@ -30,11 +31,11 @@ def partition_of(key: str, partitions: int) -> int:
 
 
 def check_partition(event: e.Event, partition: int, partitions: int) -> Iterator[Violation]:
-    """Judge whether a partition is that of the key: where a job is submitted, where something is set for a queue, and
-    where a command is forwarded to."""
+    """Judge whether a partition is that of the key: where a job is submitted, where something is set for a queue or a
+    schedule, and where a command is forwarded to."""
     if isinstance(event, e.CommandForwarded):
         found = event.partition
-    elif isinstance(event, e.JobSubmitted | e.QueuePaused | e.QueueResumed | e.QueueApplied | e.QueueDeleted):
+    elif isinstance(event, _AT_HOME):
         found = partition
     else:
         return

@@ -9,8 +9,8 @@ from croniter import croniter
 from cronsim import CronSim
 
 from ftjm.adapters.calendar.cron import next_of_cron
-from ftjm.adapters.calendar.local_time import Dst
 from ftjm.adapters.calendar.time_zone import load_time_zone
+from ftjm.core.state.schedules import Dst
 
 SECOND = timedelta(seconds=1)
 

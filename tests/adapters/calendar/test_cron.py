@@ -7,8 +7,8 @@ import pytest
 
 from ftjm.adapters.calendar.cron import next_of_cron, parse_cron
 from ftjm.adapters.calendar.cron_fields import MACROS, expand
-from ftjm.adapters.calendar.local_time import Dst
 from ftjm.adapters.calendar.time_zone import load_time_zone
+from ftjm.core.state.schedules import Dst
 from tests.adapters.calendar.series import from_ms, ours, to_ms
 
 

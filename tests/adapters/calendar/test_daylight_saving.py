@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ftjm.adapters.calendar.local_time import Dst
 from ftjm.adapters.calendar.time_zone import load_time_zone
+from ftjm.core.state.schedules import Dst
 from tests.adapters.calendar.oracle import EXPRESSIONS, RHYTHMS, Minute, changes, clock, due
 from tests.adapters.calendar.series import of_croniter, of_cronsim, ours
 

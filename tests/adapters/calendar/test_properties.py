@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ftjm.adapters.calendar.cron import parse_cron
 from ftjm.adapters.calendar.cron_fields import expand
-from ftjm.adapters.calendar.local_time import Dst
 from ftjm.adapters.calendar.time_zone import load_time_zone, time_zone_names
+from ftjm.core.state.schedules import Dst
 from tests.adapters.calendar.oracle import changes, clock, due
 from tests.adapters.calendar.series import from_ms, ours, to_ms
 

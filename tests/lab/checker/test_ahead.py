@@ -23,7 +23,7 @@ class Judged:
     """One job, whose events are judged one after the other."""
 
     def __init__(self, level: int = AHEAD_LEVEL, **spec: Any) -> None:
-        self.rules = PartitionRules(0, Evidence(offers=None))
+        self.rules = PartitionRules(0, Evidence(offers=None), {})
         self.job = CheckedJob(0)
         self.attempts = 0
         list(self.rules.take_other_event(e.UpgradeFinalized(level=level, state_version=6)))

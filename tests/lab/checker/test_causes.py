@@ -139,7 +139,7 @@ FAULTS: dict[str, tuple[list[Batch], list[str]]] = {
             [of(e.JobStopRequested, "x", TIMER, "1017", **WISH)],
             [failed(17), of(e.JobCancelled, "x", COMMAND, "17")],
         ],
-        ["expected a command to stop it, but found the cause TIMER"],
+        ["expected a timer to cancel only what is replaced"],
     ),
     "a deadline that names a command as its cause": (
         [

@@ -12,12 +12,13 @@ import pytest
 
 from ftjm.lab.checker import Verdict, ViolationKind
 from tests.lab.checker.test_histories import judged
-from tests.simulation import planted_rules
+from tests.simulation import planted_rules, planted_schedules
 from tests.simulation.cluster import Cluster
 from tests.simulation.planted import PLANTED, plant
 from tests.simulation.test_planted import KNOWN
 
-assert planted_rules  # imported because it adds rules to PLANTED
+assert planted_rules  # imported because they add rules to PLANTED
+assert planted_schedules
 
 SEEDS = 300
 """Seeds to try where the known seed no longer shows the fault."""
@@ -46,6 +47,13 @@ NAMED = {
     "the lease counts from the acknowledgement": ViolationKind.OVERLAPPED,
     "a session goes by the clock of its host alone": ViolationKind.OVERLAPPED,
     "the deadline has no margin": ViolationKind.OVERLAPPED,
+    "a schedule does not look whether its last job has ended": ViolationKind.LIMIT,
+    "an instant fires that waits though the job has not ended": ViolationKind.LIMIT,
+    "what is missed fires late": ViolationKind.TIMER,
+    "a firing goes on with the next instant from now on": ViolationKind.TIMER,
+    "a paused schedule goes on": ViolationKind.LIMIT,
+    "a pause is caught up": ViolationKind.TRANSITION,
+    "a job that is replaced goes on": ViolationKind.LOST,
 }
 
 

@@ -18,7 +18,7 @@ class Judged:
     """The jobs of one queue, whose events are judged one after the other."""
 
     def __init__(self, level: int = QUEUE_LEVEL, **spec: int) -> None:
-        self.rules = PartitionRules(0, Evidence(offers=None))
+        self.rules = PartitionRules(0, Evidence(offers=None), {})
         self.jobs: dict[str, CheckedJob] = {}
         self.revision = 0
         self.other(e.UpgradeFinalized(level=level, state_version=7))

@@ -1,0 +1,73 @@
+"""The port to time zones and cron expressions, and what the core reckons with it: the instants of one schedule.
+
+The core knows no calendar, since that depends on files (the IANA database) that change. An owner asks its calendar when
+it decides, and puts what it is told into the event. `evolve` never asks, so a replay under another version of the
+database gives the same rows.
+
+Every function here asks a bounded number of times, however long ago the last instant was.
+"""
+
+from typing import Protocol
+
+from ftjm.core.limits import INSTANT_MAX_MS
+from ftjm.core.state.schedules import ScheduleSpec
+
+COUNTED_MAX = 100
+"""Instants of a cron expression that are counted one by one. Intervals are counted by division."""
+
+
+class Calendar(Protocol):
+    """What the core must know of time zones. `ftjm.adapters.calendar.calendar` implements it.
+
+    Of a declaration, the port reads what recurs: `cron` with `time_zone` and `dst`, or `every_ms` from `start_at` on.
+    It does not stop at `start_at` or `end_at`. `key` is `queue/name`: the `H` of a cron expression depends on it.
+    """
+
+    @property
+    def version(self) -> str:
+        """The version of the time zones. Another version may have other instants."""
+
+    def fault(self, spec: ScheduleSpec, key: str) -> str:
+        """What is wrong with the recurrence, as `field: expected …, but found …`; empty if nothing is."""
+
+    def next(self, spec: ScheduleSpec, key: str, after: int) -> int | None:
+        """The first instant after a time, both in ms since the Unix epoch; None if none comes."""
+
+    def previous(self, spec: ScheduleSpec, key: str, before: int) -> int | None:
+        """The last instant before a time, both in ms since the Unix epoch; None if there was none."""
+
+
+def next_instant(calendar: Calendar, spec: ScheduleSpec, key: str, after: int) -> int:
+    """The first instant after a time, from `start_at` to `end_at`; 0 if none comes."""
+    found = calendar.next(spec, key, max(after, spec.start_at - 1))
+    return found if found is not None and found <= _end(spec) else 0
+
+
+def interval_start(calendar: Calendar, spec: ScheduleSpec, key: str, instant: int) -> int:
+    """Begin of the data interval that ends at an instant: the instant before, be it before `start_at`.
+
+    Where there was none in a lifetime, the interval is empty.
+    """
+    found = calendar.previous(spec, key, instant)
+    return instant if found is None else found
+
+
+def last_before(calendar: Calendar, spec: ScheduleSpec, key: str, first: int, before: int) -> int:
+    """The last instant before a time, where the instant `first` is before it."""
+    found = calendar.previous(spec, key, min(before, _end(spec) + 1))
+    return first if found is None else max(first, found)
+
+
+def count_instants(calendar: Calendar, spec: ScheduleSpec, key: str, first: int, last: int) -> int:
+    """How many instants there are from one to another; of a cron expression, at most `COUNTED_MAX` are counted."""
+    if spec.every_ms:
+        return (last - first) // spec.every_ms + 1
+    count, instant = 1, first
+    while instant < last and count < COUNTED_MAX:
+        instant = next_instant(calendar, spec, key, instant) or last
+        count += 1
+    return count
+
+
+def _end(spec: ScheduleSpec) -> int:
+    return spec.end_at or INSTANT_MAX_MS

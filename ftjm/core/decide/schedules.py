@@ -1,0 +1,183 @@
+"""Decisions about a schedule as a whole: declare, delete, pause, resume, trigger.
+
+As with queues, a declaration that is so already is accepted, whatever revision its sender expects, and so are a pause
+and its end: who repeats a request, because its answer was lost, has what was asked for.
+
+A declaration begins at the time of its decision: instants before it are no firings that were missed. One that changes
+nothing of the recurrence goes on where it was.
+"""
+
+from typing import Any
+
+from ftjm.core.calendar import Calendar, interval_start, next_instant
+from ftjm.core.decide.decision import Events, Policy, Rejected, conflict
+from ftjm.core.decide.submissions import fault_of, new_job, overloaded
+from ftjm.core.limits import INSTANT_MAX_MS, SCHEDULE_NAME_CHARACTERS_MAX
+from ftjm.core.names import NAME_TEXT, is_name
+from ftjm.core.records import commands as c
+from ftjm.core.records import events as e
+from ftjm.core.schedule_jobs import VARIABLES, is_under_way, job_spec, request_id
+from ftjm.core.state.model import job_key
+from ftjm.core.state.schedules import FiredBy, Overlap, Schedule, ScheduleSpec, is_same_recurrence, schedule_key
+from ftjm.core.state.view import StateView
+
+SECOND_MS = 1_000
+"""Instants are whole seconds, since the ids of their jobs have no fractions."""
+
+
+def apply(state: StateView, command: c.ApplySchedule, now: int, policy: Policy) -> Events | Rejected:
+    """`ScheduleApplied`, or `ScheduleUnchanged` where the schedule is declared so already."""
+    key, spec = schedule_key(command.queue, command.name), command.spec
+    before = state.schedule(key)
+    if before is not None and (before.spec, before.labels) == (spec, command.labels):
+        return [e.ScheduleUnchanged(queue=command.queue, name=command.name, revision=before.revision)]
+    calendar = calendar_of(policy)
+    if fault := _fault(command, policy, calendar):
+        return Rejected("INVALID", fault)
+    if (refusal := _conflict(command, before)) is not None:
+        return refusal
+    goes_on = before is not None and before.next_at and is_same_recurrence(before.spec, spec)
+    decided_to = before.decided_to if before is not None and goes_on else now
+    next_at = 0 if before is not None and before.paused_at else next_instant(calendar, spec, key, decided_to)
+    return [
+        e.ScheduleApplied(
+            queue=command.queue,
+            name=command.name,
+            # As with queues: a revision is never given out twice.
+            revision=state.counters.order + 1,
+            spec=spec,
+            labels=command.labels,
+            next_at=next_at,
+            interval_start=interval_start(calendar, spec, key, next_at) if next_at else 0,
+            decided_to=decided_to,
+            tzdata=calendar.version,
+        )
+    ]
+
+
+def delete(state: StateView, command: c.DeleteSchedule, now: int, policy: Policy) -> Events | Rejected:
+    """`ScheduleDeleted`, or `ScheduleUnchanged` where there is no such schedule."""
+    before = state.schedule(schedule_key(command.queue, command.name))
+    if before is None:
+        return [e.ScheduleUnchanged(queue=command.queue, name=command.name)]
+    return _conflict(command, before) or [e.ScheduleDeleted(queue=command.queue, name=command.name)]
+
+
+def pause(state: StateView, command: c.PauseSchedule, now: int, policy: Policy) -> Events | Rejected:
+    """`SchedulePaused`."""
+    if state.schedule(schedule_key(command.queue, command.name)) is None:
+        return _unknown(command)
+    return [e.SchedulePaused(queue=command.queue, name=command.name, reason=command.reason)]
+
+
+def resume(state: StateView, command: c.ResumeSchedule, now: int, policy: Policy) -> Events | Rejected:
+    """`ScheduleResumed`: it goes on with the first instant from now on. One that was not paused goes on as it was."""
+    key = schedule_key(command.queue, command.name)
+    row = state.schedule(key)
+    if row is None:
+        return _unknown(command)
+    next_at, start, decided_to, tzdata = row.next_at, row.interval_start, row.decided_to, row.tzdata
+    if row.paused_at:
+        calendar = calendar_of(policy)
+        next_at = next_instant(calendar, row.spec, key, now)
+        start = interval_start(calendar, row.spec, key, next_at) if next_at else 0
+        decided_to, tzdata = now, calendar.version
+    return [
+        e.ScheduleResumed(
+            queue=command.queue,
+            name=command.name,
+            next_at=next_at,
+            interval_start=start,
+            decided_to=decided_to,
+            tzdata=tzdata,
+        )
+    ]
+
+
+def trigger(state: StateView, command: c.TriggerSchedule, now: int, policy: Policy) -> Events | Rejected:
+    """`JobSubmitted` and `ScheduleFired`; `SubmissionRepeated` where the request was carried out before."""
+    key = schedule_key(command.queue, command.name)
+    row = state.schedule(key)
+    if row is None:
+        return _unknown(command)
+    job_id = request_id(command.name, command.command_id)
+    if not (is_name(command.command_id) and is_name(job_id)):
+        expected = f"command_id: expected a name, and with it the job id {command.name}.now.COMMAND_ID as one"
+        return Rejected("INVALID", f"{expected}: {NAME_TEXT}; but found {command.command_id!r}")
+    name: dict[str, Any] = {"queue": command.queue, "job_id": job_id}
+    job = state.job(job_key(command.queue, job_id))
+    if job is not None:
+        if job.schedule == command.name:
+            return [e.SubmissionRepeated(**name, run=job.run)]
+        text = f"expected no job {command.queue}/{job_id} but one of the schedule {command.name}, but found another"
+        return Rejected("IDENTITY_TAKEN", f"{text}; use another command_id")
+    if policy.overload:
+        return overloaded(policy)
+    if row.spec.overlap is not Overlap.ALLOW and is_under_way(state, command.queue, row):
+        text = f"expected {command.queue}/{row.last_job} to have ended, since the overlap of {key} is"
+        return Rejected("OVERLAP", f"{text} {row.spec.overlap}; wait for its end, or cancel it")
+    spec = job_spec(row.spec, command.name, now, interval_start(calendar_of(policy), row.spec, key, now))
+    return [
+        new_job(state, name, spec, now, policy),
+        e.ScheduleFired(
+            **name,
+            run=1,
+            name=command.name,
+            instant=now,
+            by=FiredBy.TRIGGERED,
+            next_at=row.next_at,
+            tzdata=row.tzdata,
+        ),
+    ]
+
+
+def calendar_of(policy: Policy) -> Calendar:
+    """The calendar of a process that decides."""
+    assert policy.calendar is not None, "who decides about schedules needs a calendar"
+    return policy.calendar
+
+
+def _unknown(command: c.ScheduleCommand) -> Rejected:
+    text = f"expected a schedule {command.queue}/{command.name}, but there is none"
+    return Rejected("UNKNOWN_SCHEDULE", f"{text}; it was never applied, or it was deleted")
+
+
+def _conflict(command: c.ApplySchedule | c.DeleteSchedule, before: Schedule | None) -> Rejected | None:
+    found, actor = (before.revision, before.actor) if before else (0, "")
+    return conflict("schedule", command.expected_revision, found, actor)
+
+
+def _fault(command: c.ApplySchedule, policy: Policy, calendar: Calendar) -> str:
+    """The first error of a declaration, as text, beyond what `bounds` checks; empty if it is valid."""
+    name, spec = command.name, command.spec
+    key = schedule_key(command.queue, name)
+    if len(name) > SCHEDULE_NAME_CHARACTERS_MAX:
+        most = f"at most {SCHEDULE_NAME_CHARACTERS_MAX} characters, so that the ids of its jobs are names"
+        return f"name: expected {most} ({name[:20]}….20261129T013000Z), but found {len(name)}"
+    if not all(map(is_name, command.labels)):
+        return "labels: expected names as keys"
+    if bool(spec.cron) == bool(spec.every_ms):
+        return f"cron, every: expected one of them, but found {'both' if spec.cron else 'none'}"
+    for field, value in (("every", spec.every_ms), ("start", spec.start_at), ("end", spec.end_at)):
+        if value % SECOND_MS:
+            return f"{field}: expected whole seconds, but found {value} ms"
+    if spec.starting_deadline_ms < SECOND_MS:
+        return f"starting_deadline: expected at least {SECOND_MS} ms, but found {spec.starting_deadline_ms}"
+    if fault := calendar.fault(spec, key):
+        return fault
+    if fault := _template_fault(spec, name, policy):
+        return f"job.{fault}"
+    if not next_instant(calendar, spec, key, 0):
+        return "expected an instant between start and end, but it would never fire"
+    return ""
+
+
+def _template_fault(spec: ScheduleSpec, name: str, policy: Policy) -> str:
+    job = spec.job
+    for field in ("start_at", "delay_ms", "deadline_at"):
+        if found := getattr(job, field):
+            return f"{field}: expected none, since each instant has a start of its own, but found {found}"
+    if taken := [variable for variable in VARIABLES if variable in job.environment]:
+        return f"environment: expected no {taken[0]}, which each firing sets"
+    # As it will be submitted, with the longest values of these variables.
+    return fault_of(job_spec(spec, name, INSTANT_MAX_MS, INSTANT_MAX_MS), policy) or ""

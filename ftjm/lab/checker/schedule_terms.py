@@ -1,0 +1,69 @@
+"""What follows from the declaration of a schedule: its instants, and the jobs that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import msgspec
+
+from ftjm.core.records import events as e
+from ftjm.core.state.model import JobSpec
+from ftjm.core.state.schedules import FiredBy, ScheduleSpec
+from ftjm.lab.checker.verdict import Violation, ViolationKind
+
+
+def wrong(kind: ViolationKind, event: e.ScheduleEvent, expected: str, found: object) -> Violation:
+    """Return a violation of this kind by an event of a schedule."""
+    what = f"{event.queue}/{event.name} in {type(event).__name__}"
+    return Violation(kind, f"{what}: expected {expected}, but found {found}")
+
+
+def utc(instant: int) -> datetime:
+    """Return a time in ms since the Unix epoch as one of UTC, without its fraction of a second."""
+    return datetime.fromtimestamp(instant // 1000, UTC)
+
+
+def job_id_of(name: str, instant: int) -> str:
+    """Return the id of the job of an instant."""
+    return f"{name}.{utc(instant):%Y%m%dT%H%M%SZ}"
+
+
+def recurrence(spec: ScheduleSpec) -> tuple[object, ...]:
+    """Return what two declarations with the same instants, but for their end, have in common."""
+    return spec.cron, spec.every_ms, spec.start_at, spec.time_zone, spec.dst
+
+
+def check_next(spec: ScheduleSpec, event: e.ScheduleEvent, after: int, found: int) -> Iterator[Violation]:
+    """Judge a next instant: of an interval by division, of a cron expression by its bounds."""
+    if spec.every_ms:
+        earliest = max(after + 1, spec.start_at)
+        wanted = spec.start_at + -(-(earliest - spec.start_at) // spec.every_ms) * spec.every_ms
+        if found != (wanted if not spec.end_at or wanted <= spec.end_at else 0):
+            yield wrong(ViolationKind.TIMER, event, f"the next instant {wanted}", found)
+    elif found and not max(after + 1, spec.start_at) <= found <= (spec.end_at or found):
+        yield wrong(ViolationKind.TIMER, event, f"a next instant after {after}, from start to end", found)
+
+
+def check_job(spec: ScheduleSpec, event: e.ScheduleFired, submitted: e.JobSubmitted, begin: int) -> Iterator[Violation]:
+    """Judge the job of a firing: the template, with the variables of its instant, and up to its jitter later."""
+    job = submitted.spec
+    instant = f"{utc(event.instant):%Y-%m-%dT%H:%M:%SZ}"
+    variables = {"FTJM_SCHEDULE": event.name, "FTJM_SCHEDULED_AT": instant, "FTJM_INTERVAL_END": instant}
+    start = job.environment.get("FTJM_INTERVAL_START", "")
+    begins = f"{utc(begin):%Y-%m-%dT%H:%M:%SZ}"
+    variables["FTJM_INTERVAL_START"] = start if event.by is FiredBy.TRIGGERED else begins
+    template = msgspec.structs.replace(
+        spec.job,
+        environment=spec.job.environment | variables,
+        start_at=job.start_at,
+        retention_ms=spec.job.retention_ms or job.retention_ms,
+    )
+    if job != template:
+        names = [name for name in JobSpec.__struct_fields__ if getattr(job, name) != getattr(template, name)]
+        yield wrong(ViolationKind.TRANSITION, event, "its job to be the template", f"others for {', '.join(names)}")
+    jitter_ms = 0 if event.by is FiredBy.TRIGGERED else spec.jitter_ms
+    if job.start_at and not event.instant < job.start_at <= event.instant + jitter_ms:
+        yield wrong(ViolationKind.TIMER, event, f"a start up to {jitter_ms} ms after its instant", job.start_at)
+    if (submitted.cause, submitted.cause_ref) != (event.cause, event.cause_ref):
+        yield wrong(ViolationKind.CAUSE, event, f"the cause of its job, {submitted.cause_ref}", event.cause_ref)

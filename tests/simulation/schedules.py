@@ -1,0 +1,122 @@
+"""What the events of one partition tell of its schedules, judged one by one. All have intervals, so that every instant
+is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ftjm.core.records import events as e
+from ftjm.core.state.schedules import CatchUp, FiredBy, Overlap, ScheduleSpec, SkipReason
+from tests.simulation.world import expect
+
+if TYPE_CHECKING:
+    from tests.simulation.checker import Told
+
+Name = tuple[str, str]
+
+
+class ToldSchedule:
+    """One schedule."""
+
+    def __init__(self, spec: ScheduleSpec, at: int) -> None:
+        self.spec = spec
+        self.decided_to = at
+        """Every instant up to here is decided, and none behind."""
+        self.paused = False
+        self.waiting = 0
+        self.last_job = ""
+
+    def decide(self, event: e.Event, first: int, last: int) -> None:
+        following = self.decided_to + self.spec.every_ms - self.decided_to % self.spec.every_ms
+        expect(first == following, "an instant is left out, or repeated:", event, "expected", following)
+        expect(last <= self.spec.end_at, "an instant beyond its end:", event)
+        expect(not self.paused, "an instant of a paused schedule:", event)
+        expect(last <= event.at, "an instant before its time:", event)
+        self.decided_to = last
+
+
+class Schedules:
+    """The schedules of one partition."""
+
+    def __init__(self, jobs: Mapping[Name, Told]) -> None:
+        self._jobs = jobs
+        self._told: dict[Name, ToldSchedule] = {}
+        self._submitted: set[str] = set()
+        """Jobs that timers have submitted in this batch, without a firing so far."""
+        self._fired: set[Name] = set()
+        self._replaced: set[Name] = set()
+        """Jobs that must be asked to stop in this batch."""
+
+    def take(self, event: e.Event) -> None:
+        if isinstance(event, e.JobSubmitted) and event.cause is e.Cause.TIMER:
+            self._submitted.add(event.job_id)
+        if isinstance(event, e.JobStopRequested | e.JobCancelled):
+            self._replaced.discard((event.queue, event.job_id))
+        if not isinstance(event, e.ScheduleEvent) or isinstance(event, e.ScheduleUnchanged):
+            return
+        name = event.queue, event.name
+        if isinstance(event, e.ScheduleApplied):
+            # Only what is beside the recurrence changes, so it goes on where it was; one that is over begins anew.
+            told = self._told.setdefault(name, ToldSchedule(event.spec, event.at))
+            told.spec, told.decided_to = event.spec, event.decided_to
+            return
+        expect(name in self._told, "of a schedule that does not exist:", event)
+        told = self._told[name]
+        match event:
+            case e.ScheduleDeleted():
+                del self._told[name]
+            case e.SchedulePaused():
+                told.paused, told.waiting = True, 0
+            case e.ScheduleResumed():
+                told.decided_to = event.at if told.paused else told.decided_to
+                told.paused = False
+            case e.ScheduleFired():
+                self._take_firing(told, event)
+            case e.ScheduleDelayed():
+                expect(self._runs(event.queue, told) and not told.waiting, "waits for nothing, or twice:", event)
+                expect(told.spec.overlap in (Overlap.QUEUE, Overlap.REPLACE), "must not wait:", event)
+                told.decide(event, event.instant, event.instant)
+                told.waiting = event.instant
+                job = event.queue, told.last_job
+                if told.spec.overlap is Overlap.REPLACE and not self._jobs[job].open_stop:
+                    self._replaced.add(job)
+            case e.ScheduleSkipped():
+                self._take_skip(told, event)
+
+    def _take_firing(self, told: ToldSchedule, event: e.ScheduleFired) -> None:
+        overlaps = told.spec.overlap is not Overlap.ALLOW and self._runs(event.queue, told)
+        expect(not overlaps, "while", told.last_job, "has not ended:", event)
+        expect((event.queue, event.job_id) not in self._fired, "fires a second time:", event)
+        self._fired.add((event.queue, event.job_id))
+        if event.by is FiredBy.WAITED:
+            expect(event.instant == told.waiting and not told.paused, "has not waited:", event)
+            told.waiting = 0
+        elif event.by is FiredBy.DUE:
+            late = event.at - event.instant > told.spec.starting_deadline_ms
+            expect(not late or told.spec.catch_up is not CatchUp.NONE, "was missed:", event)
+            told.decide(event, event.instant, event.instant)
+        if event.by is not FiredBy.TRIGGERED:
+            expect(event.job_id in self._submitted, "its job is not in its batch:", event)
+            self._submitted.discard(event.job_id)
+        told.last_job = event.job_id
+
+    def _take_skip(self, told: ToldSchedule, event: e.ScheduleSkipped) -> None:
+        if event.reason is SkipReason.MISSED:
+            missed = event.at - event.until > told.spec.starting_deadline_ms
+            expect(missed and told.spec.catch_up is not CatchUp.ALL, "was not missed:", event)
+            expect(event.count == (event.until - event.instant) // told.spec.every_ms + 1, "counted wrongly:", event)
+        elif event.reason is not SkipReason.EXISTS:
+            expect(self._runs(event.queue, told), "could have fired:", event)
+        if event.instant == told.waiting:
+            told.waiting = 0
+        else:
+            told.decide(event, event.instant, event.until)
+
+    def _runs(self, queue: str, told: ToldSchedule) -> bool:
+        job = self._jobs.get((queue, told.last_job))
+        return job is not None and not job.ended
+
+    def end_of_batch(self) -> None:
+        expect(not self._submitted, "jobs of timers without a firing:", self._submitted)
+        expect(not self._replaced, "jobs that are replaced, and not asked to stop:", self._replaced)
