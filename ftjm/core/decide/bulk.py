@@ -27,14 +27,14 @@ LOOKED_MAX = 2_000
 ROWS_OF_A_CHANGE = 6
 """About so many rows a change writes: the job's, its place, its timers, its slot, and answers to waiting clients."""
 
-WAITING = frozenset({JobState.SCHEDULED, JobState.PENDING, JobState.READY, JobState.RETRY_WAIT})
+STARTABLE = frozenset({JobState.SCHEDULED, JobState.PENDING, JobState.READY, JobState.RETRY_WAIT})
 STATES: Mapping[BulkAction, frozenset[JobState]] = {
-    BulkAction.CANCEL: WAITING | {JobState.HELD} | LIVE,
-    BulkAction.HOLD: WAITING,
+    BulkAction.CANCEL: STARTABLE | {JobState.HELD} | LIVE,
+    BulkAction.HOLD: STARTABLE,
     BulkAction.RELEASE: frozenset({JobState.HELD}),
     BulkAction.RERUN: TERMINAL - {JobState.SUCCEEDED},
     BulkAction.PURGE: TERMINAL,
-    BulkAction.PRIORITIZE: WAITING | {JobState.HELD} | LIVE,
+    BulkAction.PRIORITIZE: STARTABLE | {JobState.HELD} | LIVE,
 }
 """The states in which an action makes sense, for a filter that names none. A success is rerun only if it is named."""
 
