@@ -188,7 +188,7 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
     },
     JobFilter: {
         "states": items(limits.LABELS_MAX, text(40)),
-        "labels": pairs(limits.LABELS_MAX, _WORD),
+        "labels": pairs(limits.LABELS_MAX, TITLE),
         "submitted_after": TIME,
         "submitted_before": TIME,
     },

@@ -14,8 +14,8 @@ slot, and so has the next one: it starts at once. If they are not, the next one 
 
 What is sent ahead may be lost or sent back unstarted, and is then not charged: see `ftjm.core.evolve.attempts`. Some
 jobs are sent to free slots only: those whose loss is not simply tried again (`on_worker_loss`, `worker_losses_max` of
-0, `continue_for`), and
-those of which an attempt of this run came back unstarted. While such a job is first in its queue and no slot is free,
+0, `continue_for`), those of which an attempt of this run came back unstarted, and those of a queue with a rate, which
+an attempt that comes back would have used up. While such a job is first in its queue and no slot is free,
 the emptiest worker of the queue gets nothing ahead, so that its next free slot is for that job.
 
 The same state and the same offers give the same placement, so that a decision can be repeated in a test.
@@ -30,7 +30,7 @@ import msgspec
 from ftjm.core.queue_gates import UNLIMITED, opening, queue_rows
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import AHEAD_LEVEL
-from ftjm.core.state.model import Ahead, Job, OnWorkerLoss, job_key
+from ftjm.core.state.model import LIVE, Ahead, Job, OnWorkerLoss, job_key
 from ftjm.core.state.view import StateView
 
 
@@ -68,10 +68,12 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
     An offer's free slots are the slots that it offers, less the attempts that the session holds. So no slot can leak: a
     slot is free when its attempt has ended, and not before.
 
-    The next job is the one with the lowest score (`ftjm.core.ageing`), and among these the oldest, of all queues that a
-    session with room serves, and whose gates let it through (`ftjm.core.queue_gates`). It goes to the session with the
-    most free slots, or where no slot is free to the one that has least ahead; if several are equal, to the one whose
-    name sorts last. A job whose deadline has passed is left out: its timer, which may be late, ends it.
+    Queues that share workers take turns: the next job is of the queue that has the fewest jobs with a worker, of all
+    queues that a session with room serves, and whose gates let it through (`ftjm.core.queue_gates`); of equal queues,
+    of the one whose job came first. Within a queue it is the job with the lowest score (`ftjm.core.ageing`), and among
+    these the oldest. It goes to the session with the most free slots, or where no slot is free to the one that has
+    least ahead; if several are equal, to the one whose name sorts last. A job whose deadline has passed is left out:
+    its timer, which may be late, ends it.
     """
     may_send_ahead = state.finalized.level >= AHEAD_LEVEL
     free: dict[str, int] = {}
@@ -92,16 +94,16 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
         heapify(rooms)
     # One entry for each queue: its first ready job, and the iterator over the rest.
     heads = [
-        (score, order, queue, job_id, waiting)
+        (_live(state, queue), order, queue, job_id, waiting)
         for queue in serving
         for waiting in (state.ready(queue),)
-        for score, order, job_id in _next(waiting)
+        for _, order, job_id in _next(waiting)
     ]
     heapify(heads)
     gates = _Gates(state, now)
     found: list[e.AttemptDispatched] = []
     while heads and limit > 0:
-        _, _, queue, job_id, waiting = heappop(heads)
+        live, _, queue, job_id, waiting = heappop(heads)
         best = _emptiest(serving[queue], free, least)
         if best is None or not gates.let_through(queue):
             continue
@@ -115,10 +117,11 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
                 continue
             free[best.session] -= 1
             limit -= 1
+            live += 1
             gates.passed(queue)
             found.append(_dispatch(job, queue, job_id, best, ahead=ahead))
-        for score, order, following in _next(waiting):
-            heappush(heads, (score, order, queue, following, waiting))
+        for _, order, following in _next(waiting):
+            heappush(heads, (live, order, queue, following, waiting))
     return Placement(found, gates.more_at)
 
 
@@ -171,9 +174,18 @@ def _emptiest(rooms: list[_Room], free: dict[str, int], least: dict[str, int]) -
     return None
 
 
+def _live(state: StateView, queue: str) -> int:
+    """How many jobs of the queue have a worker."""
+    row = state.queue(queue)
+    return 0 if row is None else sum(row.counts[state_] for state_ in LIVE)
+
+
 def _may_go_ahead(state: StateView, key: str, job: Job) -> bool:
     if job.ahead is Ahead.NEVER or job.continue_for_ms:
         return False
+    declaration = state.declaration(key.partition("/")[0])
+    if declaration is not None and declaration.spec.rate_limit:
+        return False  # one that comes back unstarted would have used up the rate
     spec = state.spec(key)
     return spec.on_worker_loss is OnWorkerLoss.REQUEUE and spec.worker_losses_max > 0
 

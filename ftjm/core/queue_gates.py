@@ -28,6 +28,8 @@ from ftjm.core.state.view import StateView
 UNLIMITED = 1 << 60
 SOON_MS = 1_000
 NS_OF_MS = 1_000_000
+BURST_NS_MAX = 3_650 * 86_400_000 * NS_OF_MS
+"""The longest time that a burst may use up: ten years."""
 
 
 class QueueRows(NamedTuple):
@@ -123,6 +125,27 @@ def live_jobs(rows: QueueRows) -> int:
 def interval_ns(spec: QueueSpec) -> int:
     """The least mean time between two starts that the rate allows, nanoseconds, rounded up."""
     return -(-spec.rate_per_ms * NS_OF_MS // spec.rate_limit)
+
+
+def rate_fault(spec: QueueSpec) -> str:
+    """The reason, as text, why a rate cannot be kept; empty if it can. The time that a burst uses up is bounded, since
+    a row holds its end."""
+    if spec.rate_limit and spec.rate_burst * interval_ns(spec) > BURST_NS_MAX:
+        return (
+            f"expected a burst that the rate makes up for within ten years, but found {spec.rate_burst} at "
+            f"{spec.rate_limit} in {spec.rate_per_ms} ms"
+        )
+    return ""
+
+
+def under_new_rate(before: QueueSpec, spec: QueueSpec, rate: QueueRate, now: int) -> QueueRate:
+    """What a queue has used of its rate when the rate is changed at the time `now`, ms.
+
+    The starts that are not made up for yet count on, each for as long as the new rate gives it.
+    """
+    ahead = max(0, rate.used_until_ns - now * NS_OF_MS)
+    starts = min(-(-ahead // interval_ns(before)), spec.rate_burst)
+    return QueueRate(now * NS_OF_MS + starts * interval_ns(spec))
 
 
 def used_by_start(spec: QueueSpec, rate: QueueRate | None, now: int) -> QueueRate:

@@ -287,7 +287,9 @@ class Reader:
         for table in (QUEUE_DECLARATIONS,) if declared else (QUEUES, QUEUE_STATUS, QUEUE_DECLARATIONS):
             rows = self._db.execute(query, (table.prefix + behind.encode(), table.end, limit))
             names.update(key[1:].decode() for (key,) in rows)
-        return [(name, self.queue_rows(name)) for name in sorted(names)[:limit]]
+        found = [(name, self.queue_rows(name)) for name in sorted(names)[:limit]]
+        # Another connection writes meanwhile: what was declared a moment ago may be no more.
+        return [(name, rows) for name, rows in found if rows.declaration or not declared]
 
     def queue_rows(self, queue: str) -> QueueRows:
         """What is stored of a queue as a whole."""

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from ftjm.core.limits import AGEING_MS_MAX, RATE_MAX, RATE_PER_MS_MAX, SMALL_MAX
+from ftjm.core.queue_gates import rate_fault
 from ftjm.core.state.queues import AGEING_MS, QueueSpec
 from ftjm.runtime.durations import format_duration
 from ftjm.runtime.errors import short
@@ -24,6 +25,8 @@ from ftjm.specs.fields import between, duration, number_of, shown, written_as, w
 OFF = "off"
 """An ageing by which waiting makes no difference."""
 CONCURRENCY_MAX = SMALL_MAX
+BURST_MS = 100
+"""A burst that is left out lets as many attempts start at once as the rate does in this time."""
 TO_COME = (
     *("weight", "shares", "share_identifier", "windows", "defaults", "waiting_limits", "dead_letter"),
     *("concurrency_key", "resources", "gang", "workers", "placement"),
@@ -77,9 +80,15 @@ class RateFields(Fields):
     )
     burst: Starts | None = Field(
         None,
-        description="So many attempts may start at once after a quiet time.",
-        json_schema_extra={"default": QueueSpec().rate_burst},
+        description="So many attempts may start at once after a quiet time. Left out: the limit's share of 0.1 s, at "
+        "least 1, so that a scheduler that looks some times a second reaches the rate.",
     )
+
+    @model_validator(mode="after")
+    def _can_be_kept(self) -> RateFields:
+        if fault := rate_fault(_rate(self)):
+            raise ValueError(fault)
+        return self
 
 
 class QueueFields(Fields):
@@ -101,15 +110,18 @@ class QueueFields(Fields):
     )
 
 
+def _rate(fields: RateFields) -> QueueSpec:
+    """The rate alone, with its burst."""
+    burst = fields.burst or max(1, -(-fields.limit * BURST_MS // fields.per))
+    return QueueSpec(rate_limit=fields.limit, rate_per_ms=fields.per, rate_burst=min(burst, RATE_MAX))
+
+
 def queue_spec(fields: QueueFields) -> QueueSpec:
     """The `QueueSpec` that validated fields stand for."""
     given: dict[str, int | None] = {"concurrency": fields.concurrency, "ageing_ms": fields.ageing}
     if fields.rate is not None:
-        given |= {
-            "rate_limit": fields.rate.limit,
-            "rate_per_ms": fields.rate.per,
-            "rate_burst": fields.rate.burst,
-        }
+        rate = _rate(fields.rate)
+        given |= {"rate_limit": rate.rate_limit, "rate_per_ms": rate.rate_per_ms, "rate_burst": rate.rate_burst}
     return QueueSpec(**{name: value for name, value in given.items() if value is not None})
 
 

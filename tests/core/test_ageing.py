@@ -222,3 +222,9 @@ def test_other_queues_are_left_alone():
 def test_the_ageing_of_a_queue_that_is_not_declared():
     assert ageing_of(None) == AGEING_MS == QueueSpec().ageing_ms
     assert c.ApplyQueue(queue="q", spec=QueueSpec()).expected_revision == c.ANY_REVISION
+
+
+def test_a_job_that_is_given_a_priority_before_its_slice_has_its_age():
+    story = given(OLD, submitted(priority=10, at=NOW)).evolve(FINAL).written()
+    story.evolve(e.JobPrioritized(queue="q", job_id="a", run=1, at=NOW + 9, priority=11)).written()
+    story.job_is(JobState.READY, eligible_at=NOW, score=NOW - 11 * AGEING_MS)

@@ -258,3 +258,9 @@ def test_a_cancelled_job_of_a_request_is_as_any_other():
     story = given(FINAL, submitted(awaits=True, reply="0/client/7")).when(bulk(BulkAction.CANCEL, reason="enough"))
     advance(story)
     story.job_is(JobState.CANCELLED, reason="enough", waiters=())
+
+
+def test_a_request_that_is_under_way_is_not_begun_again_when_its_name_is_forgotten():
+    story = given(FINAL, submitted()).when(bulk(BulkAction.CANCEL))
+    story.when_due(NOW + COMMAND_ID_MEMORY_MS)
+    story.when(bulk(BulkAction.HOLD)).refused("REPEATED")

@@ -45,11 +45,19 @@ def test_higher_priority_goes_first_then_the_older_job():
     assert [job for job, _ in matched(story, offer(slots=9))] == ["old", "new", "low"]
 
 
-def test_priority_and_age_count_over_all_queues_that_a_worker_serves():
-    second = submitted(job_id="second", priority=9)
-    second.queue = "other"
-    story = given(submitted(job_id="third", priority=1), submitted(job_id="first", priority=9), second)
-    assert [job for job, _ in matched(story, offer(slots=9, queues=("q", "other")))] == ["first", "second", "third"]
+def test_queues_that_share_workers_take_turns_and_priority_counts_within_each():
+    other = [submitted(job_id=f"other-{number}") for number in (1, 2)]
+    for event in other:
+        event.queue = "other"
+    jobs = [
+        submitted(job_id="low", priority=1),
+        *(submitted(job_id=f"high-{number}", priority=99) for number in (1, 2)),
+    ]
+    story = given(*jobs, *other)
+    both = offer(slots=9, queues=("q", "other"))
+    assert [job for job, _ in matched(story, both)] == ["high-1", "other-1", "high-2", "other-2", "low"]
+    story.evolve(dispatched(job_id="high-1"), dispatched(job_id="high-2")).written()
+    assert [job for job, _ in matched(story, both)] == ["other-1", "other-2", "low"], "those that have workers count"
 
 
 def test_a_session_gets_jobs_of_its_queues_only():
@@ -131,18 +139,21 @@ def test_each_job_goes_to_the_emptiest_session_with_room(jobs, offers):
     story.written()
     free = {session: slots for session, (slots, _, _) in offers.items()}
     least = {session: -ahead for session, (_, ahead, _) in offers.items()}
-    closed: set[str] = set()
+    lines = {name: [i for i, (queue, _) in enumerate(jobs) if queue == name] for name in ("q", "other")}
+    live = dict.fromkeys(lines, 0)
     expected = []
-    for i, (queue, may_go_ahead) in enumerate(jobs):
+    while waiting := [name for name in lines if lines[name]]:
+        queue = min(waiting, key=lambda name: (live[name], lines[name][0]))
+        i, may_go_ahead = lines[queue][0], jobs[lines[queue][0]][1]
         room = [name for name in offers if queue in offers[name][2] and free[name] > least[name]]
-        if not room or queue in closed:
-            continue
-        best = max(room, key=lambda name: (free[name], name))
-        if free[best] <= 0 and not may_go_ahead:
-            least[best] = 0
-            closed.add(queue)
+        best = max(room, key=lambda name: (free[name], name), default="")
+        if not best or (free[best] <= 0 and not may_go_ahead):
+            least |= {best: 0} if best else {}
+            lines[queue].clear()
             continue
         free[best] -= 1
+        live[queue] += 1
+        del lines[queue][0]
         expected.append((f"j{i:02}", best))
     given_offers = [offer(name, slots, queues, ahead=ahead) for name, (slots, ahead, queues) in offers.items()]
     assert matched(story, *given_offers) == expected

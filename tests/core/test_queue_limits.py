@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from ftjm.core.evolve.handlers import evolve
 from ftjm.core.placement import Offer, Placement, match
-from ftjm.core.queue_gates import GATES, closed_gate, opening, queue_rows
+from ftjm.core.queue_gates import BURST_NS_MAX, GATES, closed_gate, opening, queue_rows, rate_fault, used_by_start
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import QUEUE_LEVEL
 from ftjm.core.state.model import STATE_VERSION
-from ftjm.core.state.queues import QueueDeclaration, QueueSpec
+from ftjm.core.state.queues import QueueDeclaration, QueueRate, QueueSpec
 from tests.core.story import NOW, Story, command, dispatched, given, like, report, submitted, succeeded
 
 FINAL = e.UpgradeFinalized(level=QUEUE_LEVEL, state_version=STATE_VERSION)
@@ -236,3 +236,39 @@ def test_the_first_closed_gate_is_named_in_the_order_of_the_table():
     assert closed() == "RateLimit"
     story.when(apply(concurrency=3))
     assert closed() is None
+
+
+# ---- rates that are changed, and rates that cannot be kept
+
+
+def test_a_rate_that_is_raised_starts_more_at_once():
+    story = given(FINAL, *jobs(9)).when(apply(rate_limit=10, rate_per_ms=86_400_000, rate_burst=3))
+    assert len(started(story)) == 3
+    story.when(apply(rate_limit=100, rate_per_ms=60_000, rate_burst=3))
+    assert placed(story).more_at == NOW + 600, "the starts that count on do so by the new rate"
+    assert started(story, NOW + 600) == ["j03"]
+
+
+def test_a_rate_that_is_lowered_counts_what_was_started_by_the_new_one():
+    story = given(FINAL, *jobs(9)).when(apply(rate_limit=10, rate_per_ms=1_000, rate_burst=5))
+    assert len(started(story)) == 5
+    story.when(apply(rate_limit=1, rate_per_ms=1_000, rate_burst=2))
+    assert started(story) == []
+    assert placed(story).more_at == NOW + 1_000
+    story.when(apply(concurrency=9, rate_limit=1, rate_per_ms=1_000, rate_burst=2))
+    assert placed(story).more_at == NOW + 1_000, "what is not changed goes on"
+
+
+def test_a_rate_that_no_row_can_hold_is_refused():
+    story = given(FINAL).when(apply(rate_limit=1, rate_per_ms=31 * 86_400_000, rate_burst=10_000))
+    story.refused("INVALID", "rate_burst", "ten years")
+    most = QueueSpec(rate_limit=1, rate_per_ms=86_400_000, rate_burst=3_650)
+    assert rate_fault(most) == ""
+    used = QueueRate(4_000_000_000_000 * 1_000_000 + BURST_NS_MAX)
+    assert used_by_start(most, used, NOW).used_until_ns < 1 << 63, "in the year 2096"
+
+
+def test_jobs_of_a_queue_with_a_rate_are_sent_to_free_slots_only():
+    story = given(FINAL, *jobs(3)).when(apply(rate_limit=1_000, rate_burst=9))
+    offer = Offer("s9", "w9", 3, 5_000, ("q",), number=1, slots=1, ahead=2)
+    assert [event.job_id for event in match(story.state, [offer], 100, NOW).dispatches] == ["j00"]

@@ -169,3 +169,28 @@ def test_every_partition_with_demand_gets_its_turn(slots: int, partitions: int, 
         answer(offers)
         assert sum(map(len, running)) <= slots
     assert all(served)
+
+
+def test_a_limited_partition_keeps_no_more_than_its_share_from_one_that_waits() -> None:
+    offers = Offers([0, 1])
+    offers.update(8, {}, {0}, 0)
+    answer(offers)
+    assert sizes(offers)[0] == 8
+    for now in (10, 20, 30):
+        offers.update(8, {0: 8}, {1}, now, limited={0})
+        answer(offers)
+    assert sizes(offers)[0] == 4
+    offers.update(8, {0: 4}, {1}, 40, limited={0})
+    assert sizes(offers) == {0: 4, 1: 4}
+
+
+def test_limited_partitions_take_turns_with_others_where_slots_are_few() -> None:
+    offers = Offers([0, 1, 2])
+    served: set[int] = set()
+    live: dict[int, int] = {}
+    for now in range(0, 12 * TURN_MS, 100):
+        offers.update(1, live, {1, 2} if 0 in live else {0, 1, 2}, now, limited={0} if 0 in live else set())
+        answer(offers)
+        live = {partition: 1 for partition, slots in sizes(offers).items() if slots and partition == 0}
+        served |= {partition for partition, slots in sizes(offers).items() if slots}
+    assert served == {0, 1, 2}

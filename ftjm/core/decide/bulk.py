@@ -46,7 +46,8 @@ def begin(state: StateView, command: c.BulkJobs, now: int, policy: Policy) -> Ev
     if wrong := [name for name in command.filter.states if name not in JobState.__members__]:
         expected = ", ".join(JobState.__members__)
         return Rejected("INVALID", f"filter.states: expected some of {expected}, but found {wrong[0][:40]!r}")
-    if state.remembers(bulk_name(command.queue, command.command_id)):
+    name = bulk_name(command.queue, command.command_id)
+    if state.remembers(name) or state.process(ProcessKind.BULK, name) is not None:
         return Rejected("REPEATED", f"the request {command.command_id} about queue {command.queue} was accepted before")
     return [
         e.BulkBegun(

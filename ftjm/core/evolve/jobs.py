@@ -157,6 +157,7 @@ def prioritized(state: State, event: e.JobPrioritized, key: str) -> None:
     assert job.state in LIFECYCLE[type(event)]
     job.priority = event.priority
     if job.state is JobState.READY:
+        job.eligible_at = ageing.eligible_since(job, job.ready_at)
         _place(state, event.queue, event.job_id, job)
     state.save_job(key, job)
 

@@ -1,6 +1,7 @@
 """Events of a queue as a whole: paused, resumed, declared, no longer declared."""
 
 from ftjm.core.ageing import ageing_of
+from ftjm.core.queue_gates import under_new_rate
 from ftjm.core.records import events as e
 from ftjm.core.state.model import JobState
 from ftjm.core.state.processes import ProcessKind, Reorder
@@ -26,11 +27,14 @@ def applied(state: State, event: e.QueueApplied, _key: str) -> None:
     state.counters.order += 1
     state.save_counters()
     assert event.revision == state.counters.order
-    before = ageing_of(state.declaration(event.queue))
+    before = state.declaration(event.queue)
     declaration = QueueDeclaration(event.revision, event.spec, event.labels, event.at, event.actor)
     state.save_declaration(event.queue, declaration)
-    _reorder(state, event.queue, before)
-    if not event.spec.rate_limit:
+    _reorder(state, event.queue, ageing_of(before))
+    rate = state.queue_rate(event.queue)
+    if rate is not None and before is not None and event.spec.rate_limit:
+        state.save_queue_rate(event.queue, under_new_rate(before.spec, event.spec, rate, event.at))
+    else:
         _forget_rate(state, event.queue)
 
 

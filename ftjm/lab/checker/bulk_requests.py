@@ -2,7 +2,7 @@
 
 Each event with the cause CONTINUATION names its process. One of a bulk request is of the kind that the request asked
 for, about a job that was there when it was accepted, at most once for each run. The numbers that the request reports at
-the end of each slice are those of its events.
+the end of each slice are those of its events. One that cancels all jobs leaves none of them waiting.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ftjm.core.records import events as e
-from ftjm.core.state.processes import BulkAction
+from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.lab.checker.job import CheckedJob
 from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
+from ftjm.lab.checker.waiting_jobs import WaitingJobs
 
 EVENTS: Mapping[BulkAction, tuple[type[e.Event], ...]] = {
     BulkAction.CANCEL: (e.JobCancelled, e.JobStopRequested),
@@ -28,6 +29,7 @@ class _Request:
     def __init__(self, event: e.BulkBegun, rank: int) -> None:
         self.queue = event.queue
         self.action = event.action
+        self.filter = event.filter
         self.priority = event.priority
         self.rank = rank
         """The rank of the newest run when it was accepted."""
@@ -37,11 +39,13 @@ class _Request:
 class BulkRequests:
     """The bulk requests of one partition."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: WaitingJobs) -> None:
+        """`waiting` are the partition's jobs that wait for a slot."""
+        self._waiting = waiting
         self._under_way: dict[str, _Request] = {}
 
-    def take(self, event: e.Event, rank: int) -> Iterator[Violation]:
-        """Judge and apply an event of a request as a whole. `rank` is that of the newest run of the partition."""
+    def take(self, event: e.Event) -> Iterator[Violation]:
+        """Judge and apply an event of a request as a whole."""
         if not isinstance(event, e.BulkBegun | e.BulkAdvanced | e.BulkStopped):
             return
         name = f"BULK/{event.queue}/{event.bulk}"
@@ -49,7 +53,7 @@ class BulkRequests:
         if isinstance(event, e.BulkBegun):
             if request is not None:
                 yield Violation(ViolationKind.DOUBLED, f"expected {name} to begin once, but found it under way")
-            self._under_way[name] = _Request(event, rank)
+            self._under_way[name] = _Request(event, self._waiting.newest_rank)
         elif request is None:
             yield Violation(ViolationKind.CAUSE, f"expected {name} to be under way, but it is not")
         elif isinstance(event, e.BulkStopped):
@@ -60,6 +64,14 @@ class BulkRequests:
                 yield Violation(ViolationKind.ANSWER, f"{text}, but found {event.changed}")
             if not event.next_job:
                 del self._under_way[name]
+                yield from self._check_complete(name, request)
+
+    def _check_complete(self, name: str, request: _Request) -> Iterator[Violation]:
+        """Judge whether a request to cancel all jobs of a queue has left one out that waits."""
+        if request.action is not BulkAction.CANCEL or request.filter != JobFilter():
+            return
+        if left := self._waiting.waits_unchanged(request.queue, request.rank, request.changed):
+            yield Violation(ViolationKind.LOST, f"expected {name} to cancel {'/'.join(left)}, but found it waiting")
 
     def take_job_event(self, name: JobName, job: CheckedJob, event: e.Event) -> Iterator[Violation]:
         """Judge an event of a job that a request has caused."""

@@ -7,7 +7,7 @@ twice as many entries as are fresh.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
@@ -39,10 +39,6 @@ class LazyHeap(Generic[T]):
         while self._heap and not self._fresh(self._heap[0][2]):
             heappop(self._heap)
         return self._heap[0][2] if self._heap else None
-
-    def entries(self) -> Iterator[T]:
-        """Return all fresh entries, in no order."""
-        return (each[2] for each in list(self._heap) if self._fresh(each[2]))
 
     def drop_head(self) -> None:
         """Remove the entry that `head` has just returned."""

@@ -57,7 +57,7 @@ class PartitionRules:
         self._evidence = evidence
         self._batch_no = 1
         self._waiting = WaitingJobs()
-        self._bulk = BulkRequests()
+        self._bulk = BulkRequests(self._waiting)
         self._timers: LazyHeap[_Timer] = LazyHeap(_Timer.counts)
         self._attempts: Counter[str] = Counter()
         """Number of open attempts, by session."""
@@ -112,7 +112,7 @@ class PartitionRules:
         if isinstance(event, e.JobRerun):
             yield from self._carried_out.add(event.command_id, event.at)
         if job.state is JobState.READY and not isinstance(event, e.SubmissionRepeated):
-            self._waiting.add(name, job, event.at)
+            self._waiting.add(name, job, job.ready_at if isinstance(event, e.JobPrioritized) else event.at)
         for what, old in zip(TIMERS, before, strict=True):
             if (due_at := getattr(job, what)) and due_at != old:
                 self._timers.add(due_at, _Timer(name, job, what, due_at, self._batch_no))
@@ -138,7 +138,7 @@ class PartitionRules:
             case _:
                 yield from self._queue_limits.take(event)
                 yield from self._waiting.take(event)
-                yield from self._bulk.take(event, self._waiting.newest_rank)
+                yield from self._bulk.take(event)
                 if isinstance(event, e.BulkBegun):
                     yield from self._carried_out.add(f"{event.queue}/{event.bulk}", event.at)
 
@@ -234,6 +234,7 @@ class PartitionRules:
                 )
         self._unsettled.clear()
         self._fired += self._schedules.fired
+        yield from self._waiting.close_batch()
         yield from self._check_overdue(closed)
         if self._evidence.slack_ms is not None:
             yield from self._check_lateness(closed.owner_epoch, time_ms)

@@ -20,6 +20,10 @@ from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
 
 MINUTE_MS = 60_000
 """The ageing of a queue that is not declared otherwise."""
+ROOM = 1_000
+"""Entries of jobs that waited which are kept at least, before they are looked through."""
+STALLED_BATCHES = 300
+"""Batches in one of which a process advances at least, also beside others and under load."""
 RANKS = 1 << 40
 """More than the number of jobs that a partition will ever have."""
 
@@ -43,6 +47,12 @@ class WaitingJobs:
         self._ageing: dict[str, int] = {}
         self._ages = False
         """Whether the partition's level knows ageing."""
+        self._reordering: dict[str, int] = {}
+        """Queues whose waiting jobs are about to get other places, and the batch of the last slice; "" is for all."""
+        self._batch_no = 0
+        self._room = ROOM
+        self._waiting: dict[str, _Waiting] = {}
+        """Jobs that wait, by their keys, and some that waited."""
 
     @property
     def newest_rank(self) -> int:
@@ -53,15 +63,39 @@ class WaitingJobs:
         """Judge and apply an event that belongs to no single job."""
         match event:
             case e.UpgradeFinalized():
-                self._ages = event.level >= QUEUE_LEVEL
+                if event.level >= QUEUE_LEVEL and not self._ages:
+                    self._ages = True
+                    if self._serial:
+                        self._reordering[""] = self._batch_no
             case e.QueueApplied():
-                self._ageing[event.queue] = event.spec.ageing_ms
+                self._declare(event.queue, event.spec.ageing_ms)
             case e.QueueDeleted():
-                self._ageing.pop(event.queue, None)
+                self._declare(event.queue, MINUTE_MS)
             case e.QueueReordered():
                 yield from self._reorder(event)
             case _:
                 pass
+
+    def _declare(self, queue: str, ageing_ms: int) -> None:
+        if self._ageing.get(queue, MINUTE_MS) == ageing_ms:
+            return
+        self._ageing[queue] = ageing_ms
+        if any(self._of(queue)):
+            self._reordering[queue] = self._batch_no
+
+    def close_batch(self) -> Iterator[Violation]:
+        """A batch ends. Judge whether reordering goes on: it takes a slice in some batches."""
+        self._batch_no += 1
+        for queue, last in list(self._reordering.items()):
+            if self._batch_no - last > STALLED_BATCHES:
+                del self._reordering[queue]
+                text = f"expected the waiting jobs of {queue or 'all queues'} to get their new places"
+                yield Violation(ViolationKind.ORDER, f"{text}, but found no slice in {STALLED_BATCHES} batches")
+
+    def waits_unchanged(self, queue: str, rank: int, changed: set[JobName]) -> JobName | None:
+        """A job of the queue that waits, of a run up to this rank, and that is none of `changed`; None if none is."""
+        names = (one.name for one in self._of(queue) if one.job.age_order <= rank and one.name not in changed)
+        return next(names, None)
 
     def begin_run(self, job: CheckedJob, event: e.JobSubmitted | e.JobRerun) -> None:
         """A run begins: its job is behind all that are there."""
@@ -85,7 +119,12 @@ class WaitingJobs:
         if queue is None:
             queue = self._queues[name[0]] = LazyHeap(_Waiting.counts)
         place = self._place(name, job)
-        queue.add(place, _Waiting(name, job, job.queue_entry, place))
+        waiting = _Waiting(name, job, job.queue_entry, place)
+        queue.add(place, waiting)
+        self._waiting[job_key(*name)] = waiting
+        if len(self._waiting) > self._room:
+            self._waiting = {key: one for key, one in self._waiting.items() if one.counts()}
+            self._room = 2 * len(self._waiting) + ROOM
 
     def _place(self, name: JobName, job: CheckedJob) -> int:
         ageing = self._ageing.get(name[0], MINUTE_MS)
@@ -106,23 +145,29 @@ class WaitingJobs:
             )
 
     def _reorder(self, event: e.QueueReordered) -> Iterator[Violation]:
-        queues = [event.queue] if event.queue else list(self._queues)
-        waiting = {job_key(*one.name): one for queue in queues for one in self._of(queue)}
+        if event.queue not in self._reordering:
+            text = f"expected no reordering of {event.queue or 'all queues'}, since nothing asks for it"
+            yield Violation(ViolationKind.CAUSE, f"{text}, but found some")
         for key in event.jobs:
-            if (one := waiting.get(key)) is None:
+            one = self._waiting.get(key)
+            if one is None or not one.counts():
                 yield Violation(ViolationKind.ORDER, f"expected {key} to wait, where it is reordered, but it does not")
             else:
                 _make_eligible(one.job, one.job.ready_at)
                 self._add(one.name, one.job)
-        if not event.next_key:
-            for one in (each for queue in queues for each in self._of(queue)):
-                if one.place != self._place(one.name, one.job):
-                    text = f"expected {job_key(*one.name)} to have its new place when all are reordered"
-                    yield Violation(ViolationKind.ORDER, f"{text}, but found the old one")
+        self._reordering[event.queue] = self._batch_no
+        if event.next_key:
+            return
+        self._reordering.pop(event.queue, None)
+        queues = [event.queue] if event.queue else [queue for queue in self._queues if queue not in self._reordering]
+        for one in (each for queue in queues for each in self._of(queue)):
+            if one.place != self._place(one.name, one.job):
+                text = f"expected {job_key(*one.name)} to have its new place when all are reordered"
+                yield Violation(ViolationKind.ORDER, f"{text}, but found the old one")
 
     def _of(self, queue: str) -> Iterator[_Waiting]:
-        heap = self._queues.get(queue)
-        return heap.entries() if heap is not None else iter(())
+        """The jobs of a queue that wait."""
+        return (one for one in self._waiting.values() if one.name[0] == queue and one.counts())
 
 
 def _make_eligible(job: CheckedJob, at: int) -> None:

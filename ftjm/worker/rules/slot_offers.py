@@ -71,10 +71,14 @@ class Offers:
 
     def _move(self, slots: int, demand: Collection[int], limited: Collection[int], now_ms: int) -> bool:
         """Lower and raise offers, as far as slots are spare. Returns whether one changed."""
-        # Where no other partition could use them, the slots of limited ones stay where the next start needs them.
-        kept = {p: self._credits[p].in_use for p in limited if p in self._credits and p not in demand} if demand else {}
-        order = {p: place for p, place in self._turn_order(now_ms).items() if p not in kept}
-        wanted = allocate(max(0, slots - sum(kept.values())), order, demand or limited) | kept
+        order = self._turn_order(now_ms)
+        # A limited partition has its share like any other, but gives away what it does not use of it.
+        shares = allocate(slots, order, {*demand, *limited})
+        kept = {p: min(self._credits[p].in_use, shares[p]) for p in limited if p in order and p not in demand}
+        if not demand:  # no other partition could use them: they stay where the next start needs them
+            kept = {}
+        rest = {p: place for p, place in order.items() if p not in kept}
+        wanted = allocate(slots - sum(kept.values()), rest, demand or limited) | kept
         changed = False
         for partition, credit in self._credits.items():
             if wanted[partition] < credit.slots:

@@ -7,11 +7,13 @@ from typing import Any
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import FIRST_LEVEL, QUEUE_LEVEL
 from ftjm.core.state.model import JobSpec
+from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.core.state.queues import QueueSpec
 from ftjm.lab.checker.evidence import Evidence
 from ftjm.lab.checker.job import CheckedJob
 from ftjm.lab.checker.partition_rules import PartitionRules
 from ftjm.lab.checker.verdict import Violation, ViolationKind
+from ftjm.lab.checker.waiting_jobs import STALLED_BATCHES
 
 
 class Judged:
@@ -113,20 +115,94 @@ def test_waiting_jobs_have_their_new_places_when_all_are_reordered():
     judged = Judged()
     judged.submit("old", 1_000, priority=1)
     judged.submit("new", 5_000, priority=100)
+    assert kinds(judged.reorder()) == [ViolationKind.CAUSE]
     judged.declare(ageing_ms=10)
     assert not judged.reorder("new", next_key=b"x")
     (violation,) = judged.reorder()
     assert "expected q/old to have its new place" in violation.text
-    assert not judged.reorder("old")
+    judged.declare(ageing_ms=20)
+    assert not judged.reorder("new", "old")
     assert kinds(judged.dispatch("new", 6_000)) == [ViolationKind.ORDER]
 
 
 def test_only_waiting_jobs_are_reordered():
     judged = Judged()
-    judged.submit("a")
+    for job_id in "ab":
+        judged.submit(job_id, priority=0)
+    judged.declare(ageing_ms=10)
     assert not judged.dispatch("a")
-    assert kinds(judged.reorder("a")) == [ViolationKind.ORDER]
-    assert kinds(judged.reorder("none")) == [ViolationKind.ORDER]
+    assert kinds(judged.reorder("a", next_key=b"x")) == [ViolationKind.ORDER]
+    assert kinds(judged.reorder("none", next_key=b"x")) == [ViolationKind.ORDER]
+    assert not judged.reorder("b")
+
+
+def test_reordering_ends():
+    judged = Judged()
+    judged.submit("a")
+    judged.declare(ageing_ms=10)
+    found = [violation for _ in range(STALLED_BATCHES + 1) for violation in judged.rules._waiting.close_batch()]
+    assert kinds(found) == [ViolationKind.ORDER]
+    assert "no slice in 300 batches" in found[0].text
+
+
+def test_a_queue_that_is_reordered_itself_is_left_out_where_all_are():
+    judged = Judged(FIRST_LEVEL)
+    judged.submit("a", 1_000, priority=1)
+    judged.other(e.UpgradeFinalized(level=QUEUE_LEVEL, state_version=7))
+    judged.other(e.QueueReordered(queue="", jobs=["q/a"], next_key=b"x"))
+    judged.declare(ageing_ms=10)
+    assert not judged.other(e.QueueReordered(queue="", jobs=[], next_key=b""))
+    assert not judged.reorder("a")
+
+
+def test_a_job_whose_deadline_has_passed_is_reordered_too():
+    judged = Judged()
+    judged.submit("late")
+    judged.jobs["late"].deadline_at = 2_000  # its timer is late
+    judged.submit("a")
+    judged.declare(ageing_ms=10)
+    judged.dispatch("a", 3_000)
+    assert not judged.reorder("late")
+
+
+def test_another_priority_is_another_place_of_the_same_age():
+    judged = Judged(ageing_ms=100)
+    judged.submit("a", 1_000, priority=10)
+    judged.submit("b", 1_001, priority=10)
+    assert not judged.take(e.JobPrioritized, "a", 90_000, priority=9)
+    assert kinds(judged.dispatch("a", 90_000)) == [ViolationKind.ORDER]
+    assert judged.jobs["a"].eligible_at == 1_000
+
+
+def test_a_request_to_cancel_all_leaves_none_waiting():
+    judged = Judged()
+    for job_id in "ab":
+        judged.submit(job_id)
+    begun = e.BulkBegun(queue="q", bulk="b1", action=BulkAction.CANCEL, filter=JobFilter(), reason="", priority=0)
+    assert not judged.other(begun)
+    judged.submit("later")
+    cause = {"cause": e.Cause.CONTINUATION, "cause_ref": "BULK/q/b1"}
+    assert not judged.take(e.JobCancelled, "a", 1_000, **cause)
+    (violation,) = judged.other(e.BulkAdvanced(queue="q", bulk="b1", next_job="", looked=2, changed=1, refused=0))
+    assert violation == (ViolationKind.LOST, "expected BULK/q/b1 to cancel q/b, but found it waiting")
+
+
+def test_what_is_done_in_the_name_of_a_request_belongs_to_it():
+    judged = Judged()
+    judged.submit("a")
+    judged.submit("b")
+    cause = {"cause": e.Cause.CONTINUATION, "cause_ref": "BULK/q/b1"}
+    assert ViolationKind.CAUSE in kinds(judged.take(e.JobHeld, "a", 1_000, **cause))
+    begun = e.BulkBegun(queue="q", bulk="b1", action=BulkAction.CANCEL, filter=JobFilter(), reason="", priority=0)
+    assert not judged.other(begun)
+    assert ViolationKind.DOUBLED in kinds(judged.other(begun))
+    judged.submit("later")
+    assert kinds(judged.take(e.JobHeld, "b", 1_000, **cause)) == [ViolationKind.CAUSE]
+    assert kinds(judged.take(e.JobCancelled, "later", 1_000, **cause)) == [ViolationKind.CAUSE]
+    wrong = e.BulkAdvanced(queue="q", bulk="b1", next_job="x", looked=2, changed=7, refused=0)
+    assert kinds(judged.other(wrong)) == [ViolationKind.ANSWER]
+    assert not judged.other(e.BulkStopped(queue="q", bulk="b1"))
+    assert kinds(judged.other(e.BulkStopped(queue="q", bulk="b1"))) == [ViolationKind.CAUSE]
 
 
 def test_all_waiting_jobs_get_their_places_when_a_level_is_final():
