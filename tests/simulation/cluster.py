@@ -9,10 +9,13 @@ from ftjm.core.records import commands as c
 from ftjm.core.records.levels import FIRST_LEVEL, LEVEL
 from ftjm.core.state.model import JobState
 from ftjm.core.state.state import State
+from ftjm.lab.checker import Verdict
+from ftjm.lab.checker.remembered import SESSION_MS
 from tests.simulation.checker import check
 from tests.simulation.clients import Client, plan
 from tests.simulation.faults import Faults
 from tests.simulation.group import Group
+from tests.simulation.judging import judged
 from tests.simulation.network import Broker
 from tests.simulation.scheduler import Instance
 from tests.simulation.workers import Supervisor
@@ -106,6 +109,8 @@ class Cluster:
         else:
             raise Violation(f"{heal_ms} ms after everything has healed: {stuck}")
         check(self)
+        if self.world.limited and (violations := judge(self).violations):
+            raise Violation(violations[0])
 
     def _release_held(self) -> None:
         """As a person would: whatever is held is let go, and what is paused is resumed."""
@@ -161,6 +166,11 @@ class Cluster:
             if row is not None and row.timer_at:
                 return f"the schedule {key[1:].decode()} has a timer for {row.timer_at}"
         return None
+
+
+def judge(cluster: Cluster) -> Verdict:
+    """What the checker of histories says of a cluster that has lived through one."""
+    return judged(cluster, SESSION_MEMORY_MS if cluster.world.endless else SESSION_MS)
 
 
 def play(seed: int) -> Cluster:

@@ -11,9 +11,8 @@ from contextlib import suppress
 import pytest
 
 from ftjm.lab.checker import Verdict, ViolationKind
-from tests.lab.checker.test_histories import judged
 from tests.simulation import planted_rules, planted_schedules
-from tests.simulation.cluster import Cluster
+from tests.simulation.cluster import Cluster, judge
 from tests.simulation.planted import PLANTED, plant
 from tests.simulation.test_planted import KNOWN
 
@@ -31,6 +30,13 @@ NAMED = {
     "an owners time may go back": ViolationKind.CHAIN,
     "forwarded commands are not told apart by number": ViolationKind.LOST,
     "a paused queue goes on": ViolationKind.LIMIT,
+    "a queue runs more jobs than it is declared to": ViolationKind.LIMIT,
+    "a queue starts more jobs than its rate": ViolationKind.LIMIT,
+    "a rate begins anew with each owner": ViolationKind.LIMIT,
+    "waiting makes no difference": ViolationKind.ORDER,
+    "a changed ageing leaves waiting jobs where they are": ViolationKind.ORDER,
+    "a bulk request is about jobs that come later too": ViolationKind.CAUSE,
+    "a bulk request begins anew with each owner": ViolationKind.DOUBLED,
     "a stale attempt is accepted": ViolationKind.ANSWER,
     "a job may be submitted twice": ViolationKind.DOUBLED,
     "command ids are not remembered": ViolationKind.DOUBLED,
@@ -63,7 +69,7 @@ def verdict_without(rule: str, seed: int) -> Verdict:
         cluster = Cluster(seed)
         with suppress(Exception):
             cluster.run()
-    return judged(cluster)
+    return judge(cluster)
 
 
 @pytest.mark.parametrize("rule", NAMED)
