@@ -48,6 +48,7 @@ def begin(state: StateView, command: c.BulkJobs, now: int, policy: Policy) -> Ev
         return Rejected("INVALID", f"filter.states: expected some of {expected}, but found {wrong[0][:40]!r}")
     if state.remembers(bulk_name(command.queue, command.command_id)):
         return Rejected("REPEATED", f"the request {command.command_id} about queue {command.queue} was accepted before")
+    counts = state.queue(command.queue)
     return [
         e.BulkBegun(
             queue=command.queue,
@@ -56,6 +57,7 @@ def begin(state: StateView, command: c.BulkJobs, now: int, policy: Policy) -> Ev
             filter=command.filter,
             reason=command.reason,
             priority=command.priority,
+            jobs=sum(counts.counts) if counts else 0,
         )
     ]
 
