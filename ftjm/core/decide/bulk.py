@@ -20,10 +20,10 @@ from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState
 from ftjm.core.state.processes import Bulk, BulkAction, JobFilter, ProcessKind, bulk_name
 from ftjm.core.state.view import StateView
 
-CHANGED_MAX = 250
-"""Jobs that a slice changes."""
-LOOKED_MAX = 2_000
-"""Jobs that a slice looks at."""
+CHANGED_MAX = 100
+"""Jobs that a slice changes: 4 ms."""
+LOOKED_MAX = 300
+"""Jobs that a slice looks at: 4 ms, since it reads two rows of each."""
 ROWS_OF_A_CHANGE = 6
 """About so many rows a change writes: the job's, its place, its timers, its slot, and answers to waiting clients."""
 
