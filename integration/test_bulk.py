@@ -18,7 +18,7 @@ from integration.test_operations import rows, run, started
 from integration.waiting import LIMIT_SECONDS, until
 
 QUEUE, OTHER = QUEUES[:2]
-JOBS = 6_000
+JOBS = 12_000
 """So many that a request about them is under way for a while."""
 
 
