@@ -139,7 +139,7 @@ def test_the_installed_program_is_this_one(first: Up) -> None:
 
 
 def test_the_first_job_on_the_command_line(first: Up) -> None:
-    _, [hello, nightly, *about], [many], looking = lines("A first job of your own")
+    _, [hello, nightly, *about], [many], looking, bulk, files = lines("A first job of your own")
     [jobs] = [text for language, text in blocks("A first job of your own") if language == "yaml"]
     assert first.run(hello).endswith(" SUCCEEDED\n")
     assert first.run(nightly) == "default/nightly\n"
@@ -150,8 +150,9 @@ def test_the_first_job_on_the_command_line(first: Up) -> None:
     output_file = first.run(many).splitlines()
     assert output_file[:2] == ["default/resize-a", "default/report"]
     assert [line.partition("/")[0] for line in output_file[2:]] == ["thumbnails"]
-    for line in looking:
+    for line in (*looking, *bulk):
         first.carry_out(line)
+    assert [line.split()[1] for line in files][:3] == ["lint", "plan", "apply"], "test_apply.py runs them"
 
 
 # ---- Python

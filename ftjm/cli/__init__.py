@@ -39,6 +39,8 @@ FILES = {
     "hold": "job_commands",
     "release": "job_commands",
     "rerun": "job_commands",
+    "prioritize": "job_commands",
+    "bulk": "bulk",
     "replay": "replay",
     "inspect": "inspect",
     "snapshot": "snapshots",

@@ -47,7 +47,13 @@ def await_decisions(client: Client, tickets: list[Ticket]) -> None:
 
 
 def carry_out(
-    settings: Settings, patience: str, commands: Iterable[Command], output: Output, columns: Sequence[str]
+    settings: Settings,
+    patience: str,
+    commands: Iterable[Command],
+    output: Output,
+    columns: Sequence[str],
+    *,
+    as_list: bool = False,
 ) -> None:
     """Send commands, and print the answers; refusals to standard error. Exits with 1 if there are any.
 
@@ -57,6 +63,7 @@ def carry_out(
         commands: The commands, in their order.
         output: How to print. A table leaves refused commands out.
         columns: The columns of a table of several answers.
+        as_list: Whether one answer is printed as several are.
     """
     with connect(settings, patience) as client:
         tickets = [client.send(command) for command in commands]
@@ -64,7 +71,7 @@ def carry_out(
     for ticket in tickets:
         print_refusal(ticket)
     rows = [answer_document(ticket) for ticket in tickets if output is not Output.table or not ticket.refused]
-    if len(tickets) > 1 and rows:
+    if (as_list or len(tickets) > 1) and rows:
         emit(rows, output, columns=columns)
     elif rows:
         emit(rows[0], output)
@@ -73,9 +80,19 @@ def carry_out(
 
 
 def subject_of(ticket: Ticket) -> str:
-    """What a command is about: a job, `queue/job_id`; or a queue."""
-    command = ticket.command
-    return f"{command.queue}/{command.job_id}" if command.job_id else command.queue
+    """What a command is about: a job, `queue/job_id`; a bulk request, `queue/id`; or a queue."""
+    _, subject = _subject(ticket.command)
+    return subject
+
+
+def _subject(command: Command) -> tuple[str, str]:
+    """The kind and the name of what a command is about."""
+    from ftjm.core.records.commands import BulkJobs, StopBulk
+
+    if isinstance(command, BulkJobs | StopBulk):
+        bulk = command.bulk if isinstance(command, StopBulk) else command.command_id
+        return "request", f"{command.queue}/{bulk}"
+    return ("job", f"{command.queue}/{command.job_id}") if command.job_id else ("queue", command.queue)
 
 
 def print_refusal(ticket: Ticket) -> None:
@@ -87,7 +104,8 @@ def print_refusal(ticket: Ticket) -> None:
 def answer_document(ticket: Ticket) -> dict[str, Any]:
     """The answer to a command that was sent, and the job's outcome where the command awaits it."""
     reply, outcome = ticket.reply, ticket.outcome
-    document: dict[str, Any] = {"job" if ticket.command.job_id else "queue": subject_of(ticket)}
+    kind, subject = _subject(ticket.command)
+    document: dict[str, Any] = {kind: subject}
     if reply is None:
         document["answer"] = "in the log"
     elif ticket.refused:

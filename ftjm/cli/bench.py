@@ -23,10 +23,11 @@ JOBS = {
     "replay": 75_000,
     "cold-takeover": 1_000_000,
     "backlog": 20_000,
+    "bulk": 200_000,
     "scale": 10_000,
 }
 """How many jobs each suite takes by default, so that it lasts about half a minute on two cores (`cold-takeover`,
-`backlog` and `scale` some minutes). Suites that are not here take no number of jobs."""
+`backlog`, `bulk` and `scale` some minutes). Suites that are not here take no number of jobs."""
 PARTITIONS = {"failover": 8}
 
 
@@ -42,6 +43,7 @@ class Suite(StrEnum):
     failover = "failover"
     cold_takeover = "cold-takeover"
     backlog = "backlog"
+    bulk = "bulk"
     scale = "scale"
     soak = "soak"
 

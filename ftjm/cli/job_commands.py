@@ -1,4 +1,4 @@
-"""The verbs that send a command to jobs: cancel, hold, release, rerun."""
+"""The verbs that send a command to jobs: cancel, hold, release, rerun, prioritize."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Reason = Annotated[str, typer.Option(help="Why; shown in the job's history.")]
 
 
 def register(group: typer.Typer) -> None:
-    """Add `cancel`, `hold`, `release` and `rerun`."""
-    for verb in (cancel, hold, release, rerun):
+    """Add `cancel`, `hold`, `release`, `rerun` and `prioritize`."""
+    for verb in (cancel, hold, release, rerun, prioritize):
         add_verb(group, verb)
 
 
@@ -111,6 +111,29 @@ def rerun(
     def make(queue: str, job_id: str) -> Command:
         # The partition remembers the request for each job, so all jobs may share its id.
         return RerunJob(queue=queue, job_id=job_id, reason=reason, command_id=request)
+
+    _send(connection, jobs, make, patience, output)
+
+
+def prioritize(
+    connection: Connection,
+    jobs: Jobs,
+    priority: Annotated[int, typer.Option(min=0, max=100, help="The new priority; higher is served first.")],
+    patience: Patience = PATIENCE,
+    output: OutputFormat = Output.table,
+) -> None:
+    """Give jobs another priority: a waiting one gets another place at once.
+
+    Of a running job it counts if the job waits again.
+
+    \b
+    Examples:
+      ftjm prioritize thumbnails/a-200 --priority 90
+    """
+    from ftjm.core.records.commands import PrioritizeJob
+
+    def make(queue: str, job_id: str) -> Command:
+        return PrioritizeJob(queue=queue, job_id=job_id, priority=priority)
 
     _send(connection, jobs, make, patience, output)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 PAGE = 500
 """Jobs that are asked of the API at a time."""
+LABELS_MAX = 5
+"""Labels that the API takes in one query."""
 
 
 class _Job(msgspec.Struct):
@@ -70,8 +73,7 @@ def list_jobs(
     params += [("state", one.upper()) for one in state or ()] + [("label", one) for one in label or ()]
     params += [("submitted_from", moment("--since", since))] if since else []
     params += [("submitted_before", moment("--until", until))] if until else []
-    read = _pages_of_log if source.from_log or not settings.api else _pages_of_api
-    rows = [row for page in read(settings, params, limit) for row in page][:limit]
+    rows = list(jobs(settings, source, params, limit))
     if output is not Output.table:
         emit(rows, output)
     elif rows:
@@ -79,6 +81,20 @@ def list_jobs(
         emit([_with_age(row) for row in rows], output, columns=columns)
         if len(rows) == limit:
             echo(f"the newest {limit}; more with --limit", err=True)
+
+
+def jobs(settings: Settings, source: ApiSource, params: Params, limit: int) -> Iterator[dict[str, Any]]:
+    """Read jobs as documents, newest first.
+
+    Args:
+        params: the filters, as parameters of the API's query.
+        limit: jobs, at most.
+
+    Raises:
+        UsageError: the filters make no sense.
+    """
+    read = _pages_of_log if source.from_log or not settings.api else _pages_of_api
+    return islice((row for page in read(settings, params, limit) for row in page), limit)
 
 
 def _pages_of_api(settings: Settings, params: Params, limit: int) -> Iterator[list[dict[str, Any]]]:

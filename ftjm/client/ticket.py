@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from ftjm.core.records.commands import AwaitJob, Command, RerunJob, SubmitJob
+from ftjm.core.records.commands import AwaitJob, BulkJobs, Command, RerunJob, SubmitJob
 from ftjm.core.records.messages import CommandReply, JobOutcome
 from ftjm.runtime.errors import FtjmError
 
@@ -45,10 +45,11 @@ class Ticket(msgspec.Struct, eq=False):
 
     @property
     def refused(self) -> bool:
-        """Whether the command was refused. A rerun that was carried out before, for the same job, is not refused."""
+        """Whether the command was refused. A rerun or a bulk request that was accepted before, under the same id, is
+        not refused."""
         if self.reply is None or self.reply.accepted:
             return False
-        return not (self.reply.code == "REPEATED" and isinstance(self.command, RerunJob))
+        return not (self.reply.code == "REPEATED" and isinstance(self.command, RerunJob | BulkJobs))
 
     @property
     def has_ended(self) -> bool:

@@ -48,6 +48,11 @@ BATCH_ROWS_MAX = 1_000
 """Bounds one write of the store, which holds the interpreter lock for as long as it takes."""
 ROWS_OF_A_SLICE_MIN = 20
 """With less room in the batch, a process waits for the next one."""
+SLICE_PAUSE_MS = 10
+"""Least time between two slices of processes: commands that come meanwhile find the owner free."""
+SLICE_WAIT_MS = 40
+"""So long a slice waits for a batch without commands. Then it is done before them, so that no load of commands, however
+high, stops a process."""
 DISPATCHES_MAX = 500
 REJECTED_TEXT_MAX = 4_000
 OUT_OF_TURN = "OUT_OF_TURN"
@@ -94,7 +99,13 @@ class Batch:
     """What one transaction will hold. Used for one batch and then dropped."""
 
     def __init__(
-        self, state: State, policy: Policy, codec: Codec, now: int, broken: Mapping[int, str] | None = None
+        self,
+        state: State,
+        policy: Policy,
+        codec: Codec,
+        now: int,
+        broken: Mapping[int, str] | None = None,
+        sliced_at: int = 0,
     ) -> None:
         """Begin an empty batch.
 
@@ -102,8 +113,11 @@ class Batch:
             state: is changed as decisions are made.
             now: the batch's time, ms since the Unix epoch.
             broken: commands to refuse, by offset, with the traceback of what each has raised.
+            sliced_at: when this owner did the last slice of a process, ms; 0 if it has done none.
         """
         self.now = now
+        self.sliced_at = sliced_at
+        """As the argument; this batch's time, if it does a slice."""
         self._broken = broken or {}
         self.records: list[tuple[str, bytes]] = []
         """Keys and values for the log."""
@@ -138,13 +152,15 @@ class Batch:
         for lapse in lapses:
             events = decide_lapse(self._state, lapse.session, lapse.silent_ms, self.now, lapse.closed)
             self._record(events, e.Cause.LAPSE, lapse.session)
+        self._advance_a_process(SLICE_WAIT_MS if commands else SLICE_PAUSE_MS)
         consumed = 0
         for record in commands:
             if self.full:
                 break
             self._take_command(record)
             consumed += 1
-        self._advance_a_process()
+        if self._state.has_processes:
+            self.more_at = max(self.now, self.sliced_at + SLICE_PAUSE_MS)
         if offers and not self.full:
             # Matching is finished before anything is recorded: it reads the rows that recording changes.
             usable = [offer for offer in offers if offer.session not in self.declined]
@@ -155,13 +171,11 @@ class Batch:
                 self._record([dispatched], e.Cause.OFFER, f"{dispatched.session}/{dispatched.offer}")
         return consumed
 
-    def _advance_a_process(self) -> None:
-        """Do one slice of one process, in turns. While there is one, the next batch is due at once.
-
-        A process that this batch has begun waits for the next one: a slice reads rows, and those that the batch has
-        changed are not written yet.
-        """
+    def _advance_a_process(self, pause_ms: int) -> None:
+        """Do one slice of one process, in turns, if the last slice was `pause_ms` ago."""
         state = self._state
+        if self.now < self.sliced_at + pause_ms:
+            return
         under_way = [one for one in state.processes() if state.process(*one) is not None]
         rows = BATCH_ROWS_MAX - state.size
         if under_way and rows > ROWS_OF_A_SLICE_MIN:
@@ -170,7 +184,7 @@ class Batch:
             actor = process.actor if isinstance(process, Bulk) else ""
             events = next_slice(state, kind, name, rows, self.now, self._policy)
             self._record(events, e.Cause.CONTINUATION, f"{kind.name}/{name}", actor)
-        self.more_at = self.now if state.has_processes else None
+            self.sliced_at = self.now
 
     def _take_command(self, record: CommandRecord) -> None:
         """Decide a command. It leads to at least one event, whose `cause_ref` is the command's offset."""

@@ -89,6 +89,8 @@ class Partition:
         self.leadership: Leadership | None = None
         self.state = State(self.store)
         self._unclosed: list[e.Event] = []
+        self._sliced_at = 0
+        """When this owner did the last slice of a process, ms."""
 
     # -- following
 
@@ -163,6 +165,7 @@ class Partition:
             return drafted
         batch, consumed, sealed = drafted
         messages = self._commit(batch, sealed)
+        self._sliced_at = batch.sliced_at
         declined = frozenset(batch.declined)
         return BatchResult(consumed, True, batch.events, messages, declined, batch.alarms, batch.more_at)
 
@@ -185,7 +188,7 @@ class Partition:
         broken: dict[int, str] = {}
         while True:
             try:
-                batch = Batch(self.state, self.policy, self.codec, now, broken)
+                batch = Batch(self.state, self.policy, self.codec, now, broken, self._sliced_at)
                 consumed = batch.take(commands, lapses, offers)
                 new_owner = self.position.owner_epoch != self.leadership.epoch
                 done = self.position.commands

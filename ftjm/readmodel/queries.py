@@ -305,6 +305,11 @@ class Reader:
         found = self._db.execute("SELECT value FROM rows WHERE key = ?", (key,)).fetchone()
         return table.decode(found[0]) if found else None
 
+    def rows(self, table: Table[Row], start: bytes, end: bytes, limit: int) -> list[tuple[bytes, Row]]:
+        """Rows of a table with start <= key < end that are not searched otherwise, in the order of their keys."""
+        query = "SELECT key, value FROM rows WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
+        return [(key, table.decode(value)) for key, value in self._db.execute(query, (start, end, limit))]
+
     def positions(self) -> dict[int, Position]:
         """The position of each partition."""
         rows = self._db.execute("SELECT partition, value FROM rows WHERE key = ?", (POSITION.prefix,))

@@ -237,6 +237,23 @@ class FakeScan:
         ends: Mapping[int, int] | None = None,
         whole: bool = False,
     ) -> Generator[Record, None, None]:
+        if follow:
+            yield from self._follow(dict(starts))
+            return
         for partition, start in starts.items():
             end = math.inf if ends is None else ends[partition]
             yield from (record for record in self._logs[partition] if start <= record.offset < end)
+
+    def _follow(self, places: dict[int, int]) -> Generator[Record, None, None]:
+        """New records, until no step of an owner makes more of them."""
+        stepped = False
+        while True:
+            found = [record for p, start in places.items() for record in self._logs[p] if record.offset >= start]
+            for record in found:
+                places[record.partition] = record.offset + 1
+                yield record
+            if not found and (stepped or not self._cluster.deciding):
+                return
+            if stepped := not found:
+                for partition in places:
+                    self._cluster.decide(partition)

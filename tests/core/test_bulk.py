@@ -125,12 +125,12 @@ def test_without_states_an_action_is_about_all_in_which_it_makes_sense(
     action: BulkAction, expected: set[tuple[type[e.Event], str]]
 ):
     story = of_each_state().when(bulk(action, priority=90, reason="enough"))
-    story.then(like(e.BulkBegun, queue="q", job_id="", bulk="b1", action=action, reason="enough"))
+    story.then(like(e.BulkBegun, queue="q", job_id="", bulk="b1", action=action, reason="enough", jobs=7))
     assert set(changed(story)) == expected
     assert story.state.processes() == []
     found = result(story)
     assert (found.looked, found.changed, found.refused, found.stopped) == (7, len(expected), 0, False)
-    assert (found.queue, found.ended_at) == ("q", NOW)
+    assert (found.queue, found.jobs, found.ended_at) == ("q", 7, NOW)
 
 
 def test_a_job_of_a_state_that_is_named_and_does_not_allow_the_action_is_counted_as_refused():

@@ -6,7 +6,7 @@ from ftjm.core.identity import partition_for
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.queues import QueueSpec
-from ftjm.engine.batch import BATCH_ROWS_MAX
+from ftjm.engine.batch import BATCH_ROWS_MAX, SLICE_PAUSE_MS, SLICE_WAIT_MS
 from tests.engine.test_owner import Led
 from tests.engine.world import PARTITIONS, QUEUE, World, offer
 
@@ -38,51 +38,78 @@ def slices(world: World) -> list[tuple[int, e.QueueReordered]]:
     return found
 
 
-def test_each_batch_does_a_slice_beside_its_commands_until_all_is_done():
+def go_on(world: World) -> None:
+    """Work whenever a batch is due, until no process is under way."""
+    while world.last.more_at is not None:
+        world.now = max(world.now, world.last.more_at)
+        world.work()
+
+
+def test_slices_are_done_with_pauses_until_all_is_done():
     world = with_jobs(600)
     world.work()
     assert world.last.more_at == world.now
+    world.work()
+    assert world.last.more_at == world.now + SLICE_PAUSE_MS
+    assert not world.work()
+    assert len(slices(world)) == 1, "it is not due yet"
     world.submit("beside")
-    while world.last.more_at is not None:
-        world.work()
+    world.work()
+    go_on(world)
     done = slices(world)
     assert [len(event.jobs) for _, event in done] == [250, 250, 100]
     assert len({batch for batch, _ in done}) == 3
     assert {event.cause for _, event in done} == {e.Cause.CONTINUATION}
     assert {event.cause_ref for _, event in done} == {f"REORDER/{QUEUE}"}
-    assert world.job("beside").score == world.now - 50
     assert not world.work()
+    world.check()
+
+
+def test_a_slice_waits_for_a_batch_without_commands_but_not_for_long():
+    world = with_jobs(600)
+    world.work()
+    world.work()
+    first = world.now
+    for number in range(SLICE_WAIT_MS // SLICE_PAUSE_MS + 1):
+        world.now = first + number * SLICE_PAUSE_MS
+        world.submit(f"beside{number}")
+        assert len(slices(world)) == 1
+        world.work()
+        assert world.job(f"beside{number}")
+    assert len(slices(world)) == 2
+    go_on(world)
     world.check()
 
 
 def test_the_next_owner_goes_on_where_the_last_one_died():
     world = with_jobs(600)
     world.work()
+    world.work()
     world.owner = world.partition()
     world.lead()
-    while world.last.more_at is not None:
-        world.work()
+    go_on(world)
     assert [len(event.jobs) for _, event in slices(world)] == [250, 250, 100]
     world.check()
 
 
 def test_free_slots_are_filled_meanwhile():
     world = with_jobs(600)
+    world.work()
     world.work(offers=[offer(slots=3)])
     assert sum(isinstance(event, e.AttemptDispatched) for event in world.last.events) == 3
-    assert world.last.more_at == world.now
+    assert world.last.more_at == world.now + SLICE_PAUSE_MS
 
 
-def test_a_batch_that_is_full_leaves_the_slice_to_the_next():
-    world = with_jobs(300)
-    for number in range(BATCH_ROWS_MAX):
+def test_no_load_of_commands_stops_a_process():
+    world = with_jobs(600)
+    for number in range(3 * BATCH_ROWS_MAX):
         world.submit(f"more{number}")
-    world.work()
-    assert not slices(world)
-    assert world.last.more_at == world.now
-    while world.last.more_at is not None or world.waiting:
+    while len(slices(world)) < 3:
         world.work()
-    assert sum(len(event.jobs) for _, event in slices(world)) >= 300
+        assert world.waiting, "each batch is full of commands"
+        world.now += SLICE_PAUSE_MS
+    world.work_all()
+    go_on(world)
     world.check()
 
 
@@ -90,8 +117,7 @@ def test_processes_take_turns():
     there = [name for name in (f"other{number}" for number in range(99)) if partition_for(name, PARTITIONS) == 0][:2]
     world = with_jobs(300, *there)
     world.work_all()
-    while world.last.more_at is not None:
-        world.work()
+    go_on(world)
     turns = [event.queue for _, event in slices(world)]
     assert sorted(turns) == sorted(there * 2)
     assert turns[0] != turns[1]
@@ -102,7 +128,10 @@ def test_an_owner_steps_again_at_once_while_a_process_is_under_way():
     led = Led(with_jobs(600))
     led.step()
     assert led.owner.seconds_until_due(1.0) == 0.0
-    while led.owner.seconds_until_due(1.0) == 0.0:
+    led.step()
+    assert led.owner.seconds_until_due(1.0) == SLICE_PAUSE_MS / 1000
+    while led.owner.seconds_until_due(1.0) <= SLICE_PAUSE_MS / 1000:
+        led.passes(SLICE_PAUSE_MS)
         led.step()
     assert [len(event.jobs) for _, event in slices(led.world)] == [250, 250, 100]
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from ftjm.readmodel.documents.bulk import BulkDocument
 from ftjm.readmodel.documents.cluster import PartitionDocument, SchedulerDocument, WorkerDocument
 from ftjm.readmodel.documents.event import AttemptOutput, EventDocument
 from ftjm.readmodel.documents.explanation import ExplanationDocument
@@ -72,6 +73,18 @@ class QueueAccepted(Document, frozen=True, kw_only=True):
     token: Annotated[str, Meta(description="Give it as `after` to a read that must see what the command changed.")]
 
 
+class BulkAccepted(Document, frozen=True, kw_only=True):
+    """A bulk request, or a request to stop one, that the replicated log has."""
+
+    request: Annotated[str, Meta(description="Name of the bulk request: queue/id.")]
+    queue: str
+    id: str
+    decided: Annotated[
+        bool, Meta(description="Whether a scheduler has decided on the command yet. Everything in the log is decided.")
+    ]
+    token: Annotated[str, Meta(description="Give it as `after` to a read that must see what the command changed.")]
+
+
 class HistoryPage(Document, frozen=True, kw_only=True):
     """A job's events, oldest first."""
 
@@ -102,6 +115,20 @@ class QueuePage(Document, frozen=True, kw_only=True):
     """Queues, by name."""
 
     queues: list[QueueDocument]
+    next: Annotated[str | None, Meta(description="The cursor of the next page; left out on the last one.")] = None
+    freshness: Freshness
+
+
+class BulkAnswer(BulkDocument, frozen=True, kw_only=True):
+    """A bulk request, and how far it has come."""
+
+    freshness: Freshness
+
+
+class BulkPage(Document, frozen=True, kw_only=True):
+    """Bulk requests, by queue and id."""
+
+    requests: list[BulkDocument]
     next: Annotated[str | None, Meta(description="The cursor of the next page; left out on the last one.")] = None
     freshness: Freshness
 

@@ -70,6 +70,15 @@ def unknown_queue(name: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, detail, code="UNKNOWN_QUEUE")
 
 
+def unknown_bulk(name: str) -> ProblemError:
+    """404 for a bulk request that the projection does not hold."""
+    detail = (
+        f"expected a bulk request {name}, but found none: it was never accepted, is not decided yet, or is over for a "
+        f"day; check the name, or give the token of the request as ?after="
+    )
+    return ProblemError(HTTPStatus.NOT_FOUND, detail, code="UNKNOWN_BULK")
+
+
 def problem_response(problem: ProblemError) -> web.Response:
     """The response that carries a problem."""
     document = ProblemDocument(

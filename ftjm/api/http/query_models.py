@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from ftjm.core.state.model import JobState
 from ftjm.readmodel.queries import PAGE_MAX, Filter
 from ftjm.runtime.durations import DURATION_EXAMPLES, TIME_EXAMPLES, parse_duration, parse_time
+from ftjm.specs.bulk import Priority
 from ftjm.specs.fields import Flag, Name, shown
 
 WAIT_MS_MAX = 60_000
@@ -62,6 +63,10 @@ After = Annotated[str, Field(pattern=r"^[0-9]{1,4}-[0-9]{1,15}$")]
 Limit = Annotated[int, Field(ge=1, le=PAGE_MAX)]
 Cursor = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_-]*$")]
 
+BulkName = Annotated[
+    str, Field(max_length=257, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+]
+
 LIMIT_TEXT = "Number of entries on the page, at most."
 CURSOR_TEXT = "The `next` of the page before; left out for the first page."
 
@@ -111,6 +116,13 @@ class QueuesQuery(ReadQuery):
     limit: Limit = Field(PAGE_DEFAULT, description=LIMIT_TEXT)
     cursor: Name | None = Field(None, description=CURSOR_TEXT)
     declared: Flag = Field(False, description="Only queues that are declared.")
+
+
+class BulkQuery(ReadQuery):
+    """A page of bulk requests, by queue and id."""
+
+    limit: Limit = Field(PAGE_DEFAULT, description=LIMIT_TEXT)
+    cursor: BulkName | None = Field(None, description=CURSOR_TEXT)
 
 
 class DeclarationQuery(Query):
@@ -174,3 +186,11 @@ class CommandBody(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     reason: str = Field("", max_length=REASON_LENGTH_MAX, description="Kept in the job's history.")
+
+
+class PriorityBody(BaseModel):
+    """Body of a change of a job's priority."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    priority: Priority = Field(description="The new priority: 0 to 100, higher first.")

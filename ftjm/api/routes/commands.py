@@ -1,4 +1,4 @@
-"""Paths that send a command about a job: submit, cancel, hold, release, rerun.
+"""Paths that send a command about a job: submit, cancel, hold, release, rerun, prioritize.
 
 A handler makes the command and sends it. Whether the job's state allows it is decided by the partition that owns the
 job's queue, and only there; the handler turns the decision into a status.
@@ -18,7 +18,7 @@ from aiohttp import web
 from ftjm.api.http.command_bridge import LogUnavailable, PendingCommand
 from ftjm.api.http.models import Accepted, Fault
 from ftjm.api.http.problems import ProblemError, unavailable, unknown_job
-from ftjm.api.http.query_models import CommandBody, SubmitQuery
+from ftjm.api.http.query_models import CommandBody, PriorityBody, SubmitQuery
 from ftjm.api.http.routing import (
     FAULT_TEXT_MAX,
     FAULTS_MAX,
@@ -43,6 +43,7 @@ REFUSALS = {
     "WRONG_STATE": HTTPStatus.CONFLICT,
     "CONFLICT": HTTPStatus.CONFLICT,
     "UNKNOWN_JOB": HTTPStatus.NOT_FOUND,
+    "UNKNOWN_BULK": HTTPStatus.NOT_FOUND,
     "INTERNAL_ERROR": HTTPStatus.BAD_GATEWAY,
 }
 """Statuses of refusals by their codes. All other codes mean that the command itself is wrong: 422."""
@@ -54,7 +55,7 @@ async def submit(request: CheckedRequest) -> web.StreamResponse:
     Raises:
         ProblemError: the job is invalid (422), was refused, or Kafka does not take the command.
     """
-    key = _idempotency_key(request.http)
+    key = idempotency_key(request.http)
     service = request.service
     try:
         limit = service.settings.inline_limit_bytes
@@ -62,7 +63,7 @@ async def submit(request: CheckedRequest) -> web.StreamResponse:
     except InvalidJobError as error:
         detail = "the job cannot be submitted as it is; see errors, correct the fields, and send it again"
         raise invalid(detail, error.problems) from None
-    job_id = job.job_id or _id_of_key("k", key) or str(uuid_utils.uuid7())
+    job_id = job.job_id or id_of_key("k", key) or str(uuid_utils.uuid7())
     wait_seconds = request.query.wait / 1000
     command = c.SubmitJob(queue=job.queue, job_id=job_id, spec=job.spec, awaits=wait_seconds > 0)
     with await _send(request, command) as pending:
@@ -91,13 +92,14 @@ def _command_handler(make: Callable[[CheckedRequest, str, str], c.Command]) -> H
 
 
 def _rerun(request: CheckedRequest, queue: str, job_id: str) -> c.Command:
-    command_id = _id_of_key("h", _idempotency_key(request.http)) or str(uuid_utils.uuid7())
+    command_id = id_of_key("h", idempotency_key(request.http)) or str(uuid_utils.uuid7())
     return c.RerunJob(queue=queue, job_id=job_id, reason=request.body.reason, command_id=command_id)
 
 
 cancel = _command_handler(lambda request, q, j: c.CancelJob(queue=q, job_id=j, reason=request.body.reason))
 hold = _command_handler(lambda request, q, j: c.HoldJob(queue=q, job_id=j, reason=request.body.reason))
 release = _command_handler(lambda _, q, j: c.ReleaseJob(queue=q, job_id=j))
+prioritize = _command_handler(lambda request, q, j: c.PrioritizeJob(queue=q, job_id=j, priority=request.body.priority))
 rerun = _command_handler(_rerun)
 
 
@@ -115,7 +117,8 @@ def invalid(detail: str, problems: Sequence[FieldProblem]) -> ProblemError:
     return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 
 
-def _idempotency_key(http: web.Request) -> str:
+def idempotency_key(http: web.Request) -> str:
+    """The text that names the request for its sender; empty if there is none. Raises ProblemError if it is too long."""
     key = http.headers.get(IDEMPOTENCY_KEY, "")
     if len(key) > KEY_LENGTH_MAX or (IDEMPOTENCY_KEY in http.headers and not key):
         detail = f"expected 1 to {KEY_LENGTH_MAX} characters in {IDEMPOTENCY_KEY}, but found {len(key)}"
@@ -123,7 +126,7 @@ def _idempotency_key(http: web.Request) -> str:
     return key
 
 
-def _id_of_key(prefix: str, key: str) -> str:
+def id_of_key(prefix: str, key: str) -> str:
     """An id that is the same for the same idempotency key; empty if there is no key."""
     digest = blake2b(key.encode(errors="surrogateescape"), digest_size=20).digest()
     return f"{prefix}-{b32encode(digest).decode().lower()}" if key else ""
@@ -189,7 +192,7 @@ _COMMANDS: tuple[tuple[str, str, str, Handler], ...] = (
     ("rerun", "Run a job that has ended once more.", _RERUN_TEXT, rerun),
     ("retry", "Run a job that has ended once more: the same as rerun.", _RERUN_TEXT, rerun),
 )
-_IDEMPOTENCY = (
+IDEMPOTENCY = (
     (
         IDEMPOTENCY_KEY,
         "A text of your choice. Requests with the same key are one request, however often they are sent.",
@@ -210,7 +213,7 @@ OPERATIONS = (
         body=JobFields,
         body_required=True,
         written=True,
-        headers=_IDEMPOTENCY,
+        headers=IDEMPOTENCY,
         description="202 means that the replicated log has the job: it will run, whatever fails. 200 comes with the "
         "outcome, if `wait` was given and the run ended in time. A job's identity is its queue and its id: submitting "
         "the same job again gives the same job, and other content under the same identity is refused with 409.",
@@ -225,9 +228,21 @@ OPERATIONS = (
             {202: Accepted},
             (*REFUSED, 414),
             body=CommandBody,
-            headers=_IDEMPOTENCY if handler is rerun else (),
+            headers=IDEMPOTENCY if handler is rerun else (),
             description=description,
         )
         for verb, summary, description, handler in _COMMANDS
+    ),
+    Operation(
+        "POST",
+        "/jobs/{queue}/{job_id}/prioritize",
+        "prioritize",
+        "Give a job another priority.",
+        prioritize,
+        {202: Accepted},
+        (*REFUSED, 414),
+        body=PriorityBody,
+        body_required=True,
+        description="A waiting job gets another place at once. For one that runs it counts if it waits again.",
     ),
 )

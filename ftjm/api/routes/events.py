@@ -29,6 +29,9 @@ from ftjm.api.http.service import Service
 from ftjm.core.identity import partition_for
 from ftjm.core.records.events import (
     BatchClosed,
+    BulkAdvanced,
+    BulkBegun,
+    BulkStopped,
     QueueApplied,
     QueueDeleted,
     QueuePaused,
@@ -48,7 +51,10 @@ RETRY_MS = 1_000
 TAKE_MAX = 100
 HELD_BYTES_MAX = 256 * 1024
 OFFSET_MAX = 1 << 62
-QUEUE_EVENTS = (QueuePaused, QueueResumed, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered)
+QUEUE_EVENTS = (
+    *(QueuePaused, QueueResumed, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered),
+    *(BulkBegun, BulkAdvanced, BulkStopped),
+)
 """Events of a queue as a whole. Their records have no key."""
 LAST_EVENT_ID = "Last-Event-ID"
 LISTENERS = web.AppKey("listeners", set[asyncio.Task[None] | None])

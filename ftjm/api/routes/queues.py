@@ -63,7 +63,7 @@ async def _send(request: CheckedRequest, command: c.QueueCommand) -> web.StreamR
     return reply(document, 202, {"Ftjm-Token": pending.token})
 
 
-def _queue_name(request: CheckedRequest) -> str:
+def queue_name(request: CheckedRequest) -> str:
     """The name of the path's queue. Raises ProblemError for a text that is no name."""
     name: str = request.http.match_info["queue"]
     if not is_name(name):
@@ -74,17 +74,17 @@ def _queue_name(request: CheckedRequest) -> str:
 
 async def pause(request: CheckedRequest) -> web.StreamResponse:
     """Pause a queue."""
-    return await _send(request, c.PauseQueue(queue=_queue_name(request), reason=request.body.reason))
+    return await _send(request, c.PauseQueue(queue=queue_name(request), reason=request.body.reason))
 
 
 async def resume(request: CheckedRequest) -> web.StreamResponse:
     """Resume a queue."""
-    return await _send(request, c.ResumeQueue(queue=_queue_name(request)))
+    return await _send(request, c.ResumeQueue(queue=queue_name(request)))
 
 
 async def apply(request: CheckedRequest) -> web.StreamResponse:
     """Declare a queue, or change its declaration. Raises ProblemError if the body is no such resource (422)."""
-    name = _queue_name(request)
+    name = queue_name(request)
     try:
         resource = await request.service.check(request.body_bytes, lambda: parse_resource(request.body))
         if resource.name != name:
@@ -100,7 +100,7 @@ async def apply(request: CheckedRequest) -> web.StreamResponse:
 
 async def delete(request: CheckedRequest) -> web.StreamResponse:
     """Delete a queue's declaration."""
-    command = c.DeleteQueue(queue=_queue_name(request), expected_revision=_expected_revision(request))
+    command = c.DeleteQueue(queue=queue_name(request), expected_revision=_expected_revision(request))
     return await _send(request, command)
 
 

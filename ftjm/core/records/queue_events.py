@@ -54,6 +54,8 @@ class BulkBegun(Event, kw_only=True):
     filter: JobFilter
     reason: str
     priority: int
+    jobs: int = 0
+    """Jobs that the queue holds: about so many will be looked at."""
 
 
 class BulkAdvanced(Event, kw_only=True):

@@ -79,6 +79,8 @@ class Bulk(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """When the last slice was done, or it was stopped; 0 while it is under way."""
     stopped: bool = False
     """Whether it was stopped before it had gone through all jobs."""
+    jobs: int = 0
+    """Jobs that the queue held when it was begun. More may be looked at: those that came meanwhile."""
 
 
 Process = Reorder | Bulk

@@ -8,6 +8,7 @@ import msgspec
 
 from ftjm.lab.bench import (
     backlog,
+    bulk,
     cold_takeover,
     failover,
     latency,
@@ -33,12 +34,18 @@ SUITES: dict[str, Callable[[BenchCluster], dict[str, Figure]]] = {
     "replay": replay.run,
     "cold-takeover": cold_takeover.run,
     "backlog": backlog.run,
+    "bulk": bulk.run,
     "scale": scale.run,
     "soak": soak.run,
     "failover": failover.run,
 }
 
-SETTINGS = {"soak": soak.SETTINGS, "backlog": backlog.SETTINGS, "scale": scale.SETTINGS}
+SETTINGS = {
+    "soak": soak.SETTINGS,
+    "backlog": backlog.SETTINGS,
+    "bulk": bulk.SETTINGS,
+    "scale": scale.SETTINGS,
+}
 """Settings of the cluster that a suite needs."""
 
 

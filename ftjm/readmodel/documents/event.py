@@ -9,6 +9,8 @@ from msgspec import Meta
 
 from ftjm.core.records import events as e
 from ftjm.core.state.model import JobSpec
+from ftjm.core.state.processes import BulkAction
+from ftjm.readmodel.documents.bulk import filter_document
 from ftjm.readmodel.documents.fields import Document, Moment, exit_fields
 from ftjm.runtime.durations import format_time
 from ftjm.runtime.plain_values import plain
@@ -87,7 +89,19 @@ def _own_fields(event: e.Event) -> dict[str, Any]:
         found["spec"] = {name: value for name, value in spec.items() if value != getattr(_DEFAULT_SPEC, name)}
     elif isinstance(event, e.QueueApplied):
         found["spec"] = written(event.spec)
-    return {name: value for name, value in found.items() if value not in ("", b"", 0, {})}
+    elif isinstance(event, e.BulkBegun):
+        found["filter"] = msgspec.to_builtins(filter_document(event.filter))
+    return {
+        name: value for name, value in found.items() if value not in ("", b"", 0, {}) or _tells_of_zero(event, name)
+    }
+
+
+def _tells_of_zero(event: e.Event, name: str) -> bool:
+    """Whether a field of this event has a value although it is 0."""
+    is_new_priority = isinstance(event, e.JobPrioritized) or (
+        isinstance(event, e.BulkBegun) and event.action is BulkAction.PRIORITIZE
+    )
+    return name == "priority" and is_new_priority
 
 
 def _detail(name: str, value: Any) -> Any:
