@@ -159,9 +159,10 @@ def waiting(count: int) -> Story:
 
 def test_a_changed_ageing_reorders_those_that_wait_slice_by_slice():
     story = waiting(600).when(apply(ageing_ms=1))
-    for expected in (250, 250, 600 - 86 - 500):  # each seventh has the priority 0, which no ageing moves
-        assert len(advance(story).jobs) == expected
-    assert story.state.processes() == []
+    moved = []
+    while story.state.processes():
+        moved.append(len(advance(story).jobs))
+    assert (sum(moved), max(moved)) == (600 - 86, 100), "each seventh has the priority 0, which no ageing moves"
     assert line(story) == sorted(line(story), key=lambda job_id: int(job_id[1:]) - int(job_id[1:]) % 7)
 
 

@@ -264,3 +264,5 @@ def test_a_request_that_is_under_way_is_not_begun_again_when_its_name_is_forgott
     story = given(FINAL, submitted()).when(bulk(BulkAction.CANCEL))
     story.when_due(NOW + COMMAND_ID_MEMORY_MS)
     story.when(bulk(BulkAction.HOLD)).refused("REPEATED")
+    advance(story)
+    assert not list(story.state.rows.scan(BULK_RESULTS.prefix, BULK_RESULTS.end)), "nothing would delete it"

@@ -10,9 +10,9 @@ from ftjm.core.records import events as e
 from ftjm.core.state.processes import Bulk, ProcessKind
 from ftjm.core.state.view import StateView
 
-CHANGED_MAX = 250
-"""Jobs that a slice changes."""
-LOOKED_MAX = 1_000
+CHANGED_MAX = 100
+"""Jobs that a slice changes: less than a third of a batch, so that commands and free slots have their part."""
+LOOKED_MAX = 500
 """Jobs that a slice looks at."""
 ROWS_OF_A_CHANGE = 3
 """Rows that a change of a job's place writes: the job's, and those of its old and its new place."""

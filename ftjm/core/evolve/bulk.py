@@ -29,4 +29,5 @@ def moved(state: State, event: e.BulkAdvanced | e.BulkStopped, _key: str) -> Non
         state.save_process(ProcessKind.BULK, name, bulk)
     else:
         state.drop_process(ProcessKind.BULK, name)
-        state.save_bulk_result(name, bulk)
+        if state.remembers(name):
+            state.save_bulk_result(name, bulk)
