@@ -26,7 +26,14 @@ from ftjm.core import json_values
 from ftjm.core.decide.decision import Policy
 from ftjm.core.placement import Offer
 from ftjm.core.records import events as e
-from ftjm.core.records.commands import CheckpointAttempt, Command, CompleteAttempt, FailAttempt, SubmitJob
+from ftjm.core.records.commands import (
+    ApplySchedule,
+    CheckpointAttempt,
+    Command,
+    CompleteAttempt,
+    FailAttempt,
+    SubmitJob,
+)
 from ftjm.core.records.messages import CommandReply, JobOutcome, RunAttempt, StopAttempt
 from ftjm.core.state.executors import COMMAND, PYTHON
 from ftjm.core.state.model import FailureReason
@@ -132,7 +139,7 @@ class Cluster:
 
     def send(self, command: Command, reply_to: str = "") -> None:
         """Append a command to the log. `reply_to` is the destination of the answer; empty for none."""
-        if isinstance(command, SubmitJob):
+        if isinstance(command, SubmitJob | ApplySchedule):
             self._queues.add(command.queue)
         self._log.send(0, codec.encode(command), reply_to=reply_to)
 

@@ -48,7 +48,7 @@ def jitter(spec: ScheduleSpec, key: str, instant: int) -> int:
     return int.from_bytes(draw) % (spec.jitter_ms + 1)
 
 
-def is_under_way(state: StateView, queue: str, schedule: Schedule) -> bool:
-    """Whether the job of the last firing has not ended."""
+def is_under_way(state: StateView, queue: str, name: str, schedule: Schedule) -> bool:
+    """Whether the job of the last firing has not ended. (One that was submitted under its id later is another job.)"""
     job = state.job(job_key(queue, schedule.last_job)) if schedule.last_job else None
-    return job is not None and job.state not in TERMINAL
+    return job is not None and job.schedule == name and job.state not in TERMINAL

@@ -20,7 +20,7 @@ store). Commands that do not fit wait for the next batch. One command is never s
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -37,7 +37,7 @@ from ftjm.core.names import is_name
 from ftjm.core.placement import Offer, match
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
-from ftjm.core.state.model import Ahead, job_key
+from ftjm.core.state.model import Ahead, TimerKind, job_key
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk
 from ftjm.core.state.state import State
@@ -46,6 +46,11 @@ from ftjm.engine.ports import Codec, CommandRecord
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 BATCH_ROWS_MAX = 1_000
 """Bounds one write of the store, which holds the interpreter lock for as long as it takes."""
+TIMERS_MAX = 250
+"""Timers that a batch fires, without those of schedules."""
+FIRINGS_MAX = 50
+"""Timers of schedules that a batch fires. One that skips a week of missed instants takes some ms."""
+TIMERS_LOOKED_MAX = 1_000
 ROWS_OF_A_SLICE_MIN = 20
 """With less room in the batch, a process waits for the next one."""
 SLICE_PAUSE_MS = 10
@@ -95,6 +100,15 @@ class BatchResult(msgspec.Struct, frozen=True, gc=False):
     """Texts about outbox messages that can never be sent and were skipped, for the operator."""
 
 
+class Slices(NamedTuple):
+    """The last slice of a process that an owner did. It decides whose turn is next, and is no part of the state."""
+
+    at: int = 0
+    """When, ms."""
+    of: tuple[int, str] = (0, "")
+    """Kind and name of the process."""
+
+
 class Batch:
     """What one transaction will hold. Used for one batch and then dropped."""
 
@@ -105,7 +119,7 @@ class Batch:
         codec: Codec,
         now: int,
         broken: Mapping[int, str] | None = None,
-        sliced_at: int = 0,
+        slices: Slices | None = None,
     ) -> None:
         """Begin an empty batch.
 
@@ -113,11 +127,11 @@ class Batch:
             state: is changed as decisions are made.
             now: the batch's time, ms since the Unix epoch.
             broken: commands to refuse, by offset, with the traceback of what each has raised.
-            sliced_at: when this owner did the last slice of a process, ms; 0 if it has done none.
+            slices: the last slice of a process that this owner did.
         """
         self.now = now
-        self.sliced_at = sliced_at
-        """As the argument; this batch's time, if it does a slice."""
+        self.slices = slices or Slices()
+        """As the argument; that of this batch, if it does one."""
         self._broken = broken or {}
         self.records: list[tuple[str, bytes]] = []
         """Keys and values for the log."""
@@ -142,13 +156,7 @@ class Batch:
         """
         final = finalize(self._state.finalized, self._policy, new_log=not self._state.position.batch_no)
         self._record(final, e.Cause.UPGRADE, "", self._policy.finalize or "")
-        for timer in list(islice(self._state.due(self.now), BATCH_ROWS_MAX // 4)):
-            if self._bytes >= BATCH_BYTES_MAX:
-                break  # a firing has the whole specification of its job
-            # An earlier timer of this batch may have cleared it.
-            if self._state.has_timer(timer):
-                events = decide_timer(self._state, timer, self.now, self._policy)
-                self._record(events, e.Cause.TIMER, str(timer.due_at))
+        self._take_timers()
         for lapse in lapses:
             events = decide_lapse(self._state, lapse.session, lapse.silent_ms, self.now, lapse.closed)
             self._record(events, e.Cause.LAPSE, lapse.session)
@@ -160,7 +168,7 @@ class Batch:
             self._take_command(record)
             consumed += 1
         if self._state.has_processes:
-            self.more_at = max(self.now, self.sliced_at + SLICE_PAUSE_MS)
+            self.more_at = max(self.now, self.slices.at + SLICE_PAUSE_MS)
         if offers and not self.full:
             # Matching is finished before anything is recorded: it reads the rows that recording changes.
             usable = [offer for offer in offers if offer.session not in self.declined]
@@ -171,20 +179,34 @@ class Batch:
                 self._record([dispatched], e.Cause.OFFER, f"{dispatched.session}/{dispatched.offer}")
         return consumed
 
+    def _take_timers(self) -> None:
+        """Decide the timers that are due, as far as a batch takes them: more of others than of schedules, since a
+        firing makes a job, and one of a series that is caught up sets the next timer to now."""
+        left = {True: FIRINGS_MAX, False: TIMERS_MAX}
+        for timer in list(islice(self._state.due(self.now), TIMERS_LOOKED_MAX)):
+            if self._bytes >= BATCH_BYTES_MAX:
+                break  # a firing has the whole specification of its job
+            is_firing = timer.kind is TimerKind.SCHEDULE
+            # An earlier timer of this batch may have cleared it.
+            if left[is_firing] and self._state.has_timer(timer):
+                left[is_firing] -= 1
+                events = decide_timer(self._state, timer, self.now, self._policy)
+                self._record(events, e.Cause.TIMER, str(timer.due_at))
+
     def _advance_a_process(self, pause_ms: int) -> None:
         """Do one slice of one process, in turns, if the last slice was `pause_ms` ago."""
         state = self._state
-        if self.now < self.sliced_at + pause_ms:
+        if self.now < self.slices.at + pause_ms:
             return
-        under_way = [one for one in state.processes() if state.process(*one) is not None]
+        under_way = sorted(one for one in state.processes() if state.process(*one) is not None)
         rows = BATCH_ROWS_MAX - state.size
         if under_way and rows > ROWS_OF_A_SLICE_MIN:
-            kind, name = under_way[state.position.batch_no % len(under_way)]
+            kind, name = next((one for one in under_way if one > self.slices.of), under_way[0])
             process = state.process(kind, name)
             actor = process.actor if isinstance(process, Bulk) else ""
             events = next_slice(state, kind, name, rows, self.now, self._policy)
             self._record(events, e.Cause.CONTINUATION, f"{kind.name}/{name}", actor)
-            self.sliced_at = self.now
+            self.slices = Slices(self.now, (kind, name))
 
     def _take_command(self, record: CommandRecord) -> None:
         """Decide a command. It leads to at least one event, whose `cause_ref` is the command's offset."""

@@ -28,7 +28,7 @@ from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes
 from ftjm.core.state.state import State
 from ftjm.core.state.tables import POSITION_KEY
-from ftjm.engine.batch import DISPATCHES_MAX, REJECTED_TEXT_MAX, Batch, BatchResult, Lapse
+from ftjm.engine.batch import DISPATCHES_MAX, REJECTED_TEXT_MAX, Batch, BatchResult, Lapse, Slices
 from ftjm.engine.lineage import position_of
 from ftjm.engine.ports import Codec, CommandRecord, EventRecord, Store, StoreFailed, Writer
 
@@ -89,8 +89,7 @@ class Partition:
         self.leadership: Leadership | None = None
         self.state = State(self.store)
         self._unclosed: list[e.Event] = []
-        self._sliced_at = 0
-        """When this owner did the last slice of a process, ms."""
+        self._slices = Slices()
 
     # -- following
 
@@ -165,7 +164,7 @@ class Partition:
             return drafted
         batch, consumed, sealed = drafted
         messages = self._commit(batch, sealed)
-        self._sliced_at = batch.sliced_at
+        self._slices = batch.slices
         declined = frozenset(batch.declined)
         return BatchResult(consumed, True, batch.events, messages, declined, batch.alarms, batch.more_at)
 
@@ -188,7 +187,7 @@ class Partition:
         broken: dict[int, str] = {}
         while True:
             try:
-                batch = Batch(self.state, self.policy, self.codec, now, broken, self._sliced_at)
+                batch = Batch(self.state, self.policy, self.codec, now, broken, self._slices)
                 consumed = batch.take(commands, lapses, offers)
                 new_owner = self.position.owner_epoch != self.leadership.epoch
                 done = self.position.commands

@@ -37,7 +37,7 @@ from ftjm.core.state.processes import Process
 from ftjm.core.state.queues import Queue, QueueDeclaration
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Rows
-from ftjm.core.state.schedules import Schedule
+from ftjm.core.state.schedules import Overlap, Schedule
 from ftjm.core.state.tables import FINALIZED, FINALIZED_KEY, MIGRATION, TABLES, outbox_key, ready_key, timer_key
 
 FIRST, LAST = b"\0", b"\xff"
@@ -181,12 +181,14 @@ class _Checker:
         expected: set[bytes] = set()
         for key, row in self._decoded(b"a").items():
             job = self.jobs.get(f"{key.partition('/')[0]}/{row.last_job}")
-            under_way = job is not None and job.state not in TERMINAL
+            name = key.partition("/")[2]
+            under_way = job is not None and job.schedule == name and job.state not in TERMINAL
+            waits = under_way and row.spec.overlap is not Overlap.ALLOW
             if row.paused_at:
                 assert not any((row.next_at, row.waiting_instant, row.timer_at)), (
                     f"{key} is paused, and something waits"
                 )
-            elif row.waiting_instant and not under_way:
+            elif row.waiting_instant and not waits:
                 assert row.timer_at, f"{key} has an instant that may fire, and no timer"
             else:
                 assert bool(row.timer_at) == bool(row.next_at), f"{key}: timer {row.timer_at}, next {row.next_at}"

@@ -224,9 +224,11 @@ def test_several_requests_are_under_way_at_a_time():
 
 def test_a_repeated_request_is_refused_for_a_day_and_its_result_is_kept_as_long():
     story = given(FINAL, submitted()).when(bulk(BulkAction.CANCEL))
-    story.when(bulk(BulkAction.HOLD)).refused("REPEATED", "b1")
+    story.when(bulk(BulkAction.CANCEL)).refused("REPEATED", "b1")
+    story.when(bulk(BulkAction.HOLD)).refused("IDENTITY_TAKEN", "cancel")
     advance(story)
     story.when(bulk(BulkAction.CANCEL)).refused("REPEATED")
+    story.when(bulk(BulkAction.CANCEL, states=["READY"])).refused("IDENTITY_TAKEN")
     assert result(story).action is BulkAction.CANCEL
     story.when_due(NOW + COMMAND_ID_MEMORY_MS)
     assert not list(story.state.rows.scan(BULK_RESULTS.prefix, BULK_RESULTS.end))
@@ -263,6 +265,6 @@ def test_a_cancelled_job_of_a_request_is_as_any_other():
 def test_a_request_that_is_under_way_is_not_begun_again_when_its_name_is_forgotten():
     story = given(FINAL, submitted()).when(bulk(BulkAction.CANCEL))
     story.when_due(NOW + COMMAND_ID_MEMORY_MS)
-    story.when(bulk(BulkAction.HOLD)).refused("REPEATED")
+    story.when(bulk(BulkAction.CANCEL)).refused("REPEATED")
     advance(story)
     assert not list(story.state.rows.scan(BULK_RESULTS.prefix, BULK_RESULTS.end)), "nothing would delete it"

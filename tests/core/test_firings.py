@@ -19,11 +19,13 @@ from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.schedule_jobs import firing_id, jitter
 from ftjm.core.state.model import JobSpec, JobState, StopReason
-from ftjm.core.state.schedules import CatchUp, FiredBy, Overlap, SkipReason
+from ftjm.core.state.schedules import CatchUp, FiredBy, Overlap, ScheduleSpec, SkipReason
 from ftjm.core.utc import compact_time, iso_time
 from tests.core.schedule_story import (
+    FINAL,
     FIRST,
     MINUTE,
+    OtherCalendar,
     apply,
     declared,
     fired,
@@ -40,10 +42,13 @@ from tests.core.story import (
     Story,
     cancelled,
     dispatched,
+    forgotten,
+    given,
     held,
     like,
     rerun,
     started,
+    submit,
     submitted,
     succeeded,
 )
@@ -460,3 +465,37 @@ def test_each_instant_fires_at_most_once_and_caught_up_exactly_once(
     assert set(instants) <= set(wanted)
     if catch_up is CatchUp.ALL:
         assert instants == wanted
+
+
+# ---- what others do meanwhile, and what an owner does not know
+
+
+def test_a_job_that_somebody_submits_under_the_id_of_the_last_firing_is_not_waited_for():
+    story = declared(overlap=Overlap.QUEUE).when_due(FIRST)
+    (job_id,) = fired(story)
+    story.evolve(dispatched(job_id=job_id), succeeded(job_id=job_id), forgotten(job_id=job_id)).written()
+    story.when(submit(job_id=job_id)).when_due(FIRST + MINUTE)
+    assert fired(story) == [firing_id("n", FIRST + MINUTE)]
+
+
+def test_an_instant_that_waits_fires_where_jobs_may_overlap_from_now_on():
+    story = declared(overlap=Overlap.QUEUE).when_due(FIRST).when_due(FIRST + MINUTE)
+    assert row(story).waiting_instant == FIRST + MINUTE
+    story.when(apply(overlap=Overlap.ALLOW), at=FIRST + MINUTE + 1).when_due(FIRST + MINUTE + 1)
+    assert fired(story) == [firing_id("n", FIRST + MINUTE)]
+
+
+def test_a_deadline_within_the_jitter_is_refused():
+    story = given(FINAL).when(apply(jitter_ms=50_000, job=JobSpec(command=["true"], deadline_ms=50_000)))
+    story.refused("INVALID", "job.deadline", "jitter")
+
+
+def test_an_owner_that_does_not_know_the_zone_pauses_the_schedule_and_goes_on():
+    class Lacking(OtherCalendar):
+        def fault(self, spec: ScheduleSpec, key: str) -> str:
+            return "time_zone: expected one of the IANA database, but found Mars/Base"
+
+    story = declared().when_due(FIRST, msgspec.structs.replace(POLICY, calendar=Lacking()))
+    story.then(like(e.SchedulePaused, name="n"))
+    assert "Mars/Base" in row(story).pause_reason
+    story.has_timers()

@@ -129,6 +129,19 @@ def test_processes_take_turns():
     world.check()
 
 
+def test_processes_take_turns_also_with_other_batches_in_between():
+    there = [name for name in (f"other{number}" for number in range(99)) if partition_for(name, PARTITIONS) == 0][:2]
+    world = with_jobs(350, *there)
+    world.work_all()
+    while world.last.more_at is not None:
+        world.now = max(world.now, world.last.more_at)
+        world.work()
+        world.submit(f"beside{world.now}")
+        world.work()  # too soon for another slice
+    turns = [event.queue for _, event in slices(world)]
+    assert turns[:6] == [*sorted(there)] * 3
+
+
 def test_an_owner_steps_again_at_once_while_a_process_is_under_way():
     led = Led(with_jobs(600))
     led.step()

@@ -7,9 +7,11 @@ import pytest
 import ftjm
 import ftjm.testing
 from ftjm.core.records import events as e
-from ftjm.core.records.commands import SubmitJob
+from ftjm.core.records.commands import ApplySchedule, SubmitJob
 from ftjm.core.records.messages import CommandReply
 from ftjm.core.state.executors import PYTHON
+from ftjm.core.state.model import JobSpec
+from ftjm.core.state.schedules import ScheduleSpec
 from ftjm.sdk.apps import AppError
 from tests.sdk import app
 
@@ -222,3 +224,12 @@ def test_an_owner_that_does_not_know_questions_is_asked_again_later(cluster, mon
     with pytest.raises(TimeoutError):
         held.result(timeout=3_600)
     assert len(asked) - before < 15
+
+
+def test_the_jobs_of_a_schedule_run_when_time_advances(cluster):
+    command = ["python", "-m", "report"]
+    spec = ScheduleSpec(job=JobSpec(command=command), every_ms=3_600_000)
+    cluster.send(ApplySchedule(queue="etl", name="hourly", spec=spec))
+    cluster.advance("3h")
+    ended = [event for event in cluster.events() if isinstance(event, e.AttemptSucceeded | e.AttemptFailed)]
+    assert len(ended) == 3

@@ -47,7 +47,11 @@ def begin(state: StateView, command: c.BulkJobs, now: int, policy: Policy) -> Ev
         expected = ", ".join(JobState.__members__)
         return Rejected("INVALID", f"filter.states: expected some of {expected}, but found {wrong[0][:40]!r}")
     name = bulk_name(command.queue, command.command_id)
-    if state.remembers(name) or state.process(ProcessKind.BULK, name) is not None:
+    known = state.process(ProcessKind.BULK, name) or state.bulk_result(name)
+    if isinstance(known, Bulk) and _asks(known) != (command.action, command.filter, command.priority):
+        text = f"expected another id than {command.command_id}, which a request to {known.action} has"
+        return Rejected("IDENTITY_TAKEN", f"{text}; leave --command-id out, or use another")
+    if known is not None or state.remembers(name):
         return Rejected("REPEATED", f"the request {command.command_id} about queue {command.queue} was accepted before")
     counts = state.queue(command.queue)
     return [
@@ -61,6 +65,10 @@ def begin(state: StateView, command: c.BulkJobs, now: int, policy: Policy) -> Ev
             jobs=sum(counts.counts) if counts else 0,
         )
     ]
+
+
+def _asks(request: Bulk) -> tuple[BulkAction, JobFilter, int]:
+    return request.action, request.filter, request.priority
 
 
 def stop(state: StateView, command: c.StopBulk, now: int, policy: Policy) -> Events | Rejected:

@@ -3,6 +3,7 @@
     the timer of a schedule
       │  an instant waits, and the last job has ended ──────────► JobSubmitted, ScheduleFired (WAITED)
       │  the time zones are of another version ─────────────────► ScheduleReckoned
+      │      and lack its zone: no owner may stop for that ─────► SchedulePaused
       │  the next instant is missed, and is not to be caught up ► ScheduleSkipped (MISSED), of all such instants
       │  there is a job of its id ──────────────────────────────► ScheduleSkipped (EXISTS)
       │  the last job has not ended
@@ -56,11 +57,14 @@ class _Firing:
 
     def decide(self) -> Events:
         schedule = self._schedule
-        under_way = is_under_way(self._state, self._queue, schedule)
-        if schedule.waiting_instant and not under_way:
+        under_way = is_under_way(self._state, self._queue, self._name, schedule)
+        if schedule.waiting_instant and not (under_way and schedule.spec.overlap is not Overlap.ALLOW):
             return self._fire(schedule.waiting_instant, schedule.waiting_start, FiredBy.WAITED, schedule.next_at)
         assert 0 < schedule.next_at <= self._now, f"the timer of {self._key} came before {schedule.next_at}"
         if schedule.tzdata != self._calendar.version:
+            if fault := self._calendar.fault(schedule.spec, self._key):
+                reason = f"its instants cannot be reckoned with time zones {self._calendar.version}: {fault}"
+                return [e.SchedulePaused(queue=self._queue, name=self._name, reason=reason)]
             return [self._reckoned()]
         instant = schedule.next_at
         following = next_instant(self._calendar, schedule.spec, self._key, instant)

@@ -113,7 +113,7 @@ def trigger(state: StateView, command: c.TriggerSchedule, now: int, policy: Poli
         return Rejected("IDENTITY_TAKEN", f"{text}; use another command_id")
     if policy.overload:
         return overloaded(policy)
-    if row.spec.overlap is not Overlap.ALLOW and is_under_way(state, command.queue, row):
+    if row.spec.overlap is not Overlap.ALLOW and is_under_way(state, command.queue, command.name, row):
         text = f"expected {command.queue}/{row.last_job} to have ended, since the overlap of {key} is"
         return Rejected("OVERLAP", f"{text} {row.spec.overlap}; wait for its end, or cancel it")
     spec = job_spec(row.spec, command.name, now, interval_start(calendar_of(policy), row.spec, key, now))
@@ -177,6 +177,8 @@ def _template_fault(spec: ScheduleSpec, name: str, policy: Policy) -> str:
     for field in ("start_at", "delay_ms", "deadline_at"):
         if found := getattr(job, field):
             return f"{field}: expected none, since each instant has a start of its own, but found {found}"
+    if job.deadline_ms and job.deadline_ms <= spec.jitter_ms:
+        return f"deadline: expected more than the jitter, {spec.jitter_ms} ms, but found {job.deadline_ms} ms"
     if taken := [variable for variable in VARIABLES if variable in job.environment]:
         return f"environment: expected no {taken[0]}, which each firing sets"
     # As it will be submitted, with the longest values of these variables.

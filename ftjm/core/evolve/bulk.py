@@ -29,5 +29,7 @@ def moved(state: State, event: e.BulkAdvanced | e.BulkStopped, _key: str) -> Non
         state.save_process(ProcessKind.BULK, name, bulk)
     else:
         state.drop_process(ProcessKind.BULK, name)
-        if state.remembers(name):
+        # Later, its name is forgotten, or about to be, and nothing would delete the result. (Whether the name is
+        # remembered is not asked: the projection does not keep these rows.)
+        if event.at < bulk.begun_at + COMMAND_ID_MEMORY_MS:
             state.save_bulk_result(name, bulk)

@@ -5,7 +5,7 @@ A schedule has at most one timer. What that stands for follows from the row; `_s
 | the schedule | its timer is due |
 |---|---|
 | is paused | it has none |
-| has an instant that waits, and the last firing's job has ended | at once |
+| has an instant that waits, and the last firing's job has ended, or instants may overlap | at once |
 | has a next instant | at that instant, or at once if it has passed |
 | else | it has none |
 
@@ -15,7 +15,7 @@ So the end of a job lets a waiting instant fire, and nothing is searched: the jo
 from ftjm.core.records import events as e
 from ftjm.core.schedule_jobs import is_under_way
 from ftjm.core.state.model import Job, Timer, TimerKind
-from ftjm.core.state.schedules import FiredBy, Schedule, schedule_key
+from ftjm.core.state.schedules import FiredBy, Overlap, Schedule, schedule_key
 from ftjm.core.state.state import State
 
 
@@ -83,7 +83,7 @@ def fired(state: State, event: e.ScheduleFired, key: str) -> None:
     if event.by is FiredBy.DUE:
         _advance(row, event.instant, event.instant, event.next_at)
     if event.by is not FiredBy.TRIGGERED:
-        row.last_instant = event.instant
+        row.last_instant = max(row.last_instant, event.instant)
     _save(state, event, row)
 
 
@@ -142,7 +142,7 @@ def _set_timer(state: State, event: e.Event, name: str, row: Schedule) -> None:
     key = schedule_key(event.queue, name)
     if row.paused_at:
         timer_at = 0
-    elif row.waiting_instant and not is_under_way(state, event.queue, row):
+    elif row.waiting_instant and (row.spec.overlap is Overlap.ALLOW or not is_under_way(state, event.queue, name, row)):
         timer_at = event.at
     else:
         timer_at = max(row.next_at, event.at) if row.next_at else 0

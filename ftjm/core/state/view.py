@@ -22,12 +22,13 @@ from ftjm.core.state.model import (
     job_key,
 )
 from ftjm.core.state.outbox import OutboxMessage
-from ftjm.core.state.processes import Process, ProcessKind
+from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.row_cache import RowCache
 from ftjm.core.state.rows import Rows, first_key_after
 from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import (
+    BULK_RESULTS,
     CHECKPOINTS,
     COMMAND_IDS,
     COUNTERS,
@@ -173,6 +174,11 @@ class StateView:
         """The process of this kind and name; None if it is not under way."""
         raw = self._get(process_key(kind, name))
         return None if raw is None else PROCESSES.decode(raw)
+
+    def bulk_result(self, name: str) -> Bulk | None:
+        """What has become of the bulk request of this name; None if that is not known, or if it has not ended."""
+        raw = self._get(BULK_RESULTS.prefix + name.encode())
+        return None if raw is None else BULK_RESULTS.decode(raw)
 
     # -- ranges of rows
 

@@ -20,7 +20,7 @@ CONTINUATION = frozenset({e.Cause.CONTINUATION})
 CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
     **dict.fromkeys(e.EVENTS, COMMAND),
     **dict.fromkeys((e.ScheduleReckoned, e.ScheduleDelayed, e.ScheduleSkipped), TIMER),
-    **dict.fromkeys((e.JobSubmitted, e.ScheduleFired), COMMAND | TIMER),
+    **dict.fromkeys((e.JobSubmitted, e.ScheduleFired, e.SchedulePaused), COMMAND | TIMER),
     **dict.fromkeys((e.JobQueued, e.WorkerForgotten, e.CommandIdForgotten), TIMER),
     **dict.fromkeys((e.JobReleased, e.JobRerun, e.JobPrioritized), COMMAND | CONTINUATION),
     **dict.fromkeys((e.QueueReordered, e.BulkAdvanced), CONTINUATION),

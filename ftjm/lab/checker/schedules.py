@@ -26,6 +26,8 @@ from ftjm.lab.checker.lazy_heap import LazyHeap
 from ftjm.lab.checker.schedule_terms import check_job, check_next, job_id_of, recurrence, wrong
 from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
 
+FIRINGS_MAX = 50
+"""A batch fires at most so many timers of schedules, and may leave others to the next."""
 LARGE_BYTES = 1024 * 1024
 Found = Iterator[Violation]
 
@@ -33,6 +35,7 @@ Found = Iterator[Violation]
 class _Told(msgspec.Struct):
     """A schedule as its events tell it."""
 
+    name: str
     spec: ScheduleSpec
     next_at: int = 0
     begin: int = 0
@@ -104,7 +107,8 @@ class Schedules:
 
     def _is_under_way(self, queue: str, told: _Told) -> bool:
         job = self._jobs.get((queue, told.last_job))
-        return job is not None and not job.forgotten and job.state not in TERMINAL
+        fired = job is not None and job.schedule == told.name  # else it was submitted under this id later
+        return job is not None and fired and not job.forgotten and job.state not in TERMINAL
 
     # -- schedules
 
@@ -149,7 +153,7 @@ class Schedules:
             yield wrong(ViolationKind.CHAIN, event, f"a revision above {self._revision}", event.revision)
         self._revision = event.revision
         before = self._told.get(name)
-        told = self._told.setdefault(name, _Told(event.spec))
+        told = self._told.setdefault(name, _Told(event.name, event.spec))
         same = before is not None and before.next_at and recurrence(before.spec) == recurrence(event.spec)
         told.spec = event.spec
         yield from self._begin_at(told, event, told.decided_to if same else event.at)
@@ -282,7 +286,7 @@ class Schedules:
 
     def _set_timer(self, name: JobName, told: _Told, at: int, *, fired: bool = False) -> None:
         """Set the timer that follows from the schedule. One that has fired is set anew, be it for the same time."""
-        if told.waiting and not self._is_under_way(name[0], told):
+        if told.waiting and (told.spec.overlap is Overlap.ALLOW or not self._is_under_way(name[0], told)):
             due_at = at
         else:
             due_at = max(told.next_at, at) if told.next_at else 0
@@ -309,7 +313,7 @@ class Schedules:
         for queue, job_id in self._to_stop:
             text = f"{queue}/{job_id}: expected it to be asked to stop, since it is replaced, but found it going on"
             yield Violation(ViolationKind.LOST, text)
-        if closed.events and not is_full:
+        if closed.events and not is_full and len(self.fired) < FIRINGS_MAX:
             while (timer := self._timers.head()) and timer.due_at <= closed.now and timer.batch_no < self._batch_no:
                 self._timers.drop_head()
                 text = f"expected the timer of the schedule {'/'.join(timer.name)} for {timer.due_at}"
