@@ -73,9 +73,19 @@ def carry_out(
 
 
 def subject_of(ticket: Ticket) -> str:
-    """What a command is about: a job, `queue/job_id`; or a queue."""
+    """What a command is about: a job, `queue/job_id`; a schedule, `queue/name`; or a queue."""
     command = ticket.command
-    return f"{command.queue}/{command.job_id}" if command.job_id else command.queue
+    own = command.job_id or getattr(command, "name", "")
+    return f"{command.queue}/{own}" if own else command.queue
+
+
+def _kind_of(command: Command) -> str:
+    """The field of an answer that names what its command is about."""
+    from ftjm.core.records.commands import ScheduleCommand
+
+    if isinstance(command, ScheduleCommand):
+        return "schedule"
+    return "job" if command.job_id else "queue"
 
 
 def print_refusal(ticket: Ticket) -> None:
@@ -86,8 +96,13 @@ def print_refusal(ticket: Ticket) -> None:
 
 def answer_document(ticket: Ticket) -> dict[str, Any]:
     """The answer to a command that was sent, and the job's outcome where the command awaits it."""
+    from ftjm.core.records.commands import TriggerSchedule
+    from ftjm.core.schedule_jobs import request_id
+
     reply, outcome = ticket.reply, ticket.outcome
-    document: dict[str, Any] = {"job" if ticket.command.job_id else "queue": subject_of(ticket)}
+    document: dict[str, Any] = {_kind_of(ticket.command): subject_of(ticket)}
+    if isinstance(ticket.command, TriggerSchedule):
+        document["job"] = f"{ticket.command.queue}/{request_id(ticket.command.name, ticket.command.command_id)}"
     if reply is None:
         document["answer"] = "in the log"
     elif ticket.refused:

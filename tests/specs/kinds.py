@@ -57,7 +57,7 @@ def fields(schema: Mapping[str, Any], at: Mapping[str, Any], path: str = "") -> 
             "required" if name in at.get("required", ()) else f"`{field['default']}`" if "default" in field else ""
         )
         yield f"`{path}{name}`", form({**inner, **field}), required, field["description"]
-        if inner:
+        if inner and name != "job":  # a job's fields are those of a file of jobs
             yield from fields(schema, inner, f"{path}{name}.")
 
 
@@ -65,6 +65,8 @@ def form(field: Mapping[str, Any]) -> str:
     """How a value is written."""
     if "const" in field:
         return f"`{field['const']}`"
+    if "enum" in field:
+        return ", ".join(f"`{one}`" for one in field["enum"])
     if field["type"] == "object":
         return "names with values"
     if field["type"] == "integer":

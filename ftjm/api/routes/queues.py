@@ -20,6 +20,7 @@ from ftjm.api.routes.commands import REFUSED, decide, invalid
 from ftjm.core.names import NAME_TEXT, is_name
 from ftjm.core.queue_gates import QueueRows
 from ftjm.core.records import commands as c
+from ftjm.core.state.queues import QueueSpec
 from ftjm.readmodel.cluster import queue_renderer
 from ftjm.readmodel.queries import Reader
 from ftjm.specs.problems import FieldProblem
@@ -87,6 +88,10 @@ async def apply(request: CheckedRequest) -> web.StreamResponse:
     name = _queue_name(request)
     try:
         resource = await request.service.check(request.body_bytes, lambda: parse_resource(request.body))
+        spec = resource.spec
+        if not isinstance(spec, QueueSpec):
+            text = f"expected Queue, since the path is of a queue, but found {resource.kind}"
+            raise InvalidResourceError([FieldProblem(("kind",), text)])
         if resource.name != name:
             text = f"expected {name}, as in the path, but found {resource.name}"
             raise InvalidResourceError([FieldProblem(("metadata", "name"), text)])
@@ -94,7 +99,7 @@ async def apply(request: CheckedRequest) -> web.StreamResponse:
         detail = "the queue cannot be declared as it is; see errors, correct the fields, and send it again"
         raise invalid(detail, error.problems) from None
     revision = _expected_revision(request)
-    command = c.ApplyQueue(queue=name, spec=resource.spec, labels=resource.labels, expected_revision=revision)
+    command = c.ApplyQueue(queue=name, spec=spec, labels=resource.labels, expected_revision=revision)
     return await _send(request, command)
 
 
