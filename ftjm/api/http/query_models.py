@@ -62,6 +62,10 @@ After = Annotated[str, Field(pattern=r"^[0-9]{1,4}-[0-9]{1,15}$")]
 Limit = Annotated[int, Field(ge=1, le=PAGE_MAX)]
 Cursor = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_-]*$")]
 
+ScheduleName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", max_length=257)
+]
+
 LIMIT_TEXT = "Number of entries on the page, at most."
 CURSOR_TEXT = "The `next` of the page before; left out for the first page."
 
@@ -111,6 +115,14 @@ class QueuesQuery(ReadQuery):
     limit: Limit = Field(PAGE_DEFAULT, description=LIMIT_TEXT)
     cursor: Name | None = Field(None, description=CURSOR_TEXT)
     declared: Flag = Field(False, description="Only queues that are declared.")
+
+
+class SchedulesQuery(ReadQuery):
+    """A page of schedules, by queue and name."""
+
+    queue: Name | None = Field(None, description="Only schedules of this queue.")
+    limit: Limit = Field(PAGE_DEFAULT, description=LIMIT_TEXT)
+    cursor: ScheduleName | None = Field(None, description=CURSOR_TEXT)
 
 
 class DeclarationQuery(Query):
@@ -165,7 +177,7 @@ class PauseBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reason: str = Field("", max_length=REASON_LENGTH_MAX, description="Why; explanations of the queue's jobs tell it.")
+    reason: str = Field("", max_length=REASON_LENGTH_MAX, description="Why; it is shown with the pause.")
 
 
 class CommandBody(BaseModel):

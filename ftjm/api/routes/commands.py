@@ -18,7 +18,7 @@ from aiohttp import web
 from ftjm.api.http.command_bridge import LogUnavailable, PendingCommand
 from ftjm.api.http.models import Accepted, Fault
 from ftjm.api.http.problems import ProblemError, unavailable, unknown_job
-from ftjm.api.http.query_models import CommandBody, SubmitQuery
+from ftjm.api.http.query_models import CommandBody, DeclarationQuery, SubmitQuery
 from ftjm.api.http.routing import (
     FAULT_TEXT_MAX,
     FAULTS_MAX,
@@ -42,7 +42,9 @@ REFUSALS = {
     "IDENTITY_TAKEN": HTTPStatus.CONFLICT,
     "WRONG_STATE": HTTPStatus.CONFLICT,
     "CONFLICT": HTTPStatus.CONFLICT,
+    "OVERLAP": HTTPStatus.CONFLICT,
     "UNKNOWN_JOB": HTTPStatus.NOT_FOUND,
+    "UNKNOWN_SCHEDULE": HTTPStatus.NOT_FOUND,
     "INTERNAL_ERROR": HTTPStatus.BAD_GATEWAY,
 }
 """Statuses of refusals by their codes. All other codes mean that the command itself is wrong: 422."""
@@ -91,7 +93,7 @@ def _command_handler(make: Callable[[CheckedRequest, str, str], c.Command]) -> H
 
 
 def _rerun(request: CheckedRequest, queue: str, job_id: str) -> c.Command:
-    command_id = _id_of_key("h", _idempotency_key(request.http)) or str(uuid_utils.uuid7())
+    command_id = named_request(request.http)
     return c.RerunJob(queue=queue, job_id=job_id, reason=request.body.reason, command_id=command_id)
 
 
@@ -107,6 +109,17 @@ async def decide(request: CheckedRequest, command: c.Command) -> PendingCommand:
         await pending.decided(DECISION_SECONDS)
     _raise_refusal(pending)
     return pending
+
+
+def named_request(http: web.Request) -> str:
+    """An id of the request: the same for the same idempotency key, and a new one without a key. Raises ProblemError."""
+    return _id_of_key("h", _idempotency_key(http)) or str(uuid_utils.uuid7())
+
+
+def expected_revision(request: CheckedRequest) -> int:
+    """The revision that the request expects of a declaration."""
+    query: DeclarationQuery = request.query
+    return c.ANY_REVISION if query.expected_revision is None else query.expected_revision
 
 
 def invalid(detail: str, problems: Sequence[FieldProblem]) -> ProblemError:
@@ -189,7 +202,7 @@ _COMMANDS: tuple[tuple[str, str, str, Handler], ...] = (
     ("rerun", "Run a job that has ended once more.", _RERUN_TEXT, rerun),
     ("retry", "Run a job that has ended once more: the same as rerun.", _RERUN_TEXT, rerun),
 )
-_IDEMPOTENCY = (
+IDEMPOTENCY = (
     (
         IDEMPOTENCY_KEY,
         "A text of your choice. Requests with the same key are one request, however often they are sent.",
@@ -210,7 +223,7 @@ OPERATIONS = (
         body=JobFields,
         body_required=True,
         written=True,
-        headers=_IDEMPOTENCY,
+        headers=IDEMPOTENCY,
         description="202 means that the replicated log has the job: it will run, whatever fails. 200 comes with the "
         "outcome, if `wait` was given and the run ended in time. A job's identity is its queue and its id: submitting "
         "the same job again gives the same job, and other content under the same identity is refused with 409.",
@@ -225,7 +238,7 @@ OPERATIONS = (
             {202: Accepted},
             (*REFUSED, 414),
             body=CommandBody,
-            headers=_IDEMPOTENCY if handler is rerun else (),
+            headers=IDEMPOTENCY if handler is rerun else (),
             description=description,
         )
         for verb, summary, description, handler in _COMMANDS

@@ -16,7 +16,7 @@ from ftjm.api.http.problems import ProblemError, unknown_queue
 from ftjm.api.http.query_models import DeclarationQuery, PauseBody, QueuesQuery, ReadQuery
 from ftjm.api.http.routing import CheckedRequest, Operation, reply
 from ftjm.api.routes.cluster import first_bytes
-from ftjm.api.routes.commands import REFUSED, decide, invalid
+from ftjm.api.routes.commands import REFUSED, decide, expected_revision, invalid
 from ftjm.core.names import NAME_TEXT, is_name
 from ftjm.core.queue_gates import QueueRows
 from ftjm.core.records import commands as c
@@ -98,20 +98,15 @@ async def apply(request: CheckedRequest) -> web.StreamResponse:
     except InvalidResourceError as error:
         detail = "the queue cannot be declared as it is; see errors, correct the fields, and send it again"
         raise invalid(detail, error.problems) from None
-    revision = _expected_revision(request)
+    revision = expected_revision(request)
     command = c.ApplyQueue(queue=name, spec=spec, labels=resource.labels, expected_revision=revision)
     return await _send(request, command)
 
 
 async def delete(request: CheckedRequest) -> web.StreamResponse:
     """Delete a queue's declaration."""
-    command = c.DeleteQueue(queue=_queue_name(request), expected_revision=_expected_revision(request))
+    command = c.DeleteQueue(queue=_queue_name(request), expected_revision=expected_revision(request))
     return await _send(request, command)
-
-
-def _expected_revision(request: CheckedRequest) -> int:
-    query: DeclarationQuery = request.query
-    return c.ANY_REVISION if query.expected_revision is None else query.expected_revision
 
 
 _QUEUE = "/queues/{queue}"
