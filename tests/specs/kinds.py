@@ -14,6 +14,8 @@ from tests.tidy.source import PACKAGE, ROOT
 
 SCHEMAS = PACKAGE / "specs" / "schemas"
 PAGES = ROOT / "docs" / "kinds"
+GUIDES = {"Schedule": "What they mean: [Schedules](../schedules.md). "}
+"""The beginning of a page's last paragraph."""
 COMMAND = "python -m tests.specs.kinds"
 
 
@@ -44,8 +46,9 @@ def page(kind: str, schema: Mapping[str, Any]) -> str:
 |---|---|---|---|
 {rows}
 
-How such files are applied: [Queues as files](../queues-as-files.md). For editors, the JSON Schema is
-`ftjm/specs/schemas/{kind.lower()}.schema.json` (in an installed package, beside `ftjm/specs/`).
+{GUIDES.get(kind, "")}How such files are applied: [Queues as files](../queues-as-files.md).
+For editors, the JSON Schema is `ftjm/specs/schemas/{kind.lower()}.schema.json` (in an installed package, beside
+`ftjm/specs/`).
 """
 
 
