@@ -300,6 +300,65 @@ def test_a_queue_is_declared_changed_and_deleted(api: Api) -> None:
     assert api.get("/queues/served").json["workers"], "a queue that is served is known"
 
 
+def scheduled(name: str, queue: str = "timed", **spec: object) -> dict[str, object]:
+    metadata = {"queue": queue, "name": name}
+    spec = {"every": "1d", "job": {"command": ["true"], "payload": {"n": 1.5}}, **spec}
+    return {"apiVersion": "ftjm.io/v1", "kind": "Schedule", "metadata": metadata, "spec": spec}
+
+
+def test_a_schedule_is_declared_paused_triggered_and_deleted(api: Api) -> None:
+    """As in a file of `ftjm apply -f`, and by the same rules."""
+    path = "/schedules/timed/nightly"
+    with api.listen("/events?queue=timed") as events:
+        answer = api.put(f"{path}?expected_revision=0", scheduled("nightly", overlap="forbid"))
+        assert (answer.status, answer.json["schedule"], answer.json["decided"]) == (202, "timed/nightly", True)
+        event = next(events)
+        assert (event["event"], event["data"]["details"]["spec"]["every"]) == ("ScheduleApplied", "1d")
+    shown = api.get(f"{path}?after={answer.json['token']}").json
+    assert (shown["queue"], shown["name"], "next_at" in shown) == ("timed", "nightly", True)
+    assert shown["declaration"]["spec"]["job"]["payload"] == {"n": 1.5}
+    assert refused(api.put(f"{path}?expected_revision=0", scheduled("nightly")), 409)["code"] == "CONFLICT"
+
+    def wrong(at: str, body: object) -> list[str]:
+        answer = api.put(at, body)
+        refused(answer, 422)
+        return [".".join(one["path"]) for one in answer.json["errors"]]
+
+    assert wrong(path, scheduled("other", "else")) == ["metadata.queue", "metadata.name"]
+    never = scheduled("nightly", every=None, cron="0 0 30 2 *", time_zone="berlin")
+    assert wrong(path, never) == ["spec.cron", "spec.time_zone"]
+    assert wrong(path, resource("timed")) == wrong("/queues/timed", scheduled("nightly")) == ["kind"]
+
+    token = api.post(f"{path}/pause", {"reason": "repair"}).json["token"]
+    paused = api.get(f"{path}?after={token}").json
+    assert (paused["paused"], paused["pause_reason"], "next_at" in paused) == (True, "repair", False)
+    first, again = (api.post(f"{path}/trigger", Idempotency_Key="once") for _ in range(2))
+    assert (first.status, first.json["job"]) == (202, again.json["job"])
+    assert refused(api.post(f"{path}/trigger"), 409)["code"] == "OVERLAP", "its last job has not ended"
+    made = api.get(f"/jobs/{first.json['job']}?after={first.json['token']}").json
+    assert (made["schedule"], made["payload"]) == ("timed/nightly", {"n": 1.5})
+    assert api.post(f"{path}/resume").status == 202
+
+    names = [f"s{n}" for n in range(5)]
+    for name in names:
+        token = api.put(f"/schedules/paged/{name}", scheduled(name, "paged")).json["token"]
+    found, cursor = [], ""
+    while True:
+        page = api.get(f"/schedules?queue=paged&limit=2&after={token}{cursor}").json
+        found += [one["name"] for one in page["schedules"]]
+        if "next" not in page:
+            break
+        cursor = f"&cursor={page['next']}"
+    assert found == names
+
+    for verb in ("pause", "resume", "trigger"):
+        assert refused(api.post(f"/schedules/timed/absent/{verb}"), 404)["code"] == "UNKNOWN_SCHEDULE"
+    assert refused(api.delete(f"{path}?expected_revision=99"), 409)["code"] == "CONFLICT"
+    token = api.delete(path).json["token"]
+    assert refused(api.get(f"{path}?after={token}"), 404)["code"] == "UNKNOWN_SCHEDULE"
+    assert api.delete(path).status == 202
+
+
 def test_queues_workers_partitions_and_topology(api: Api, site: Site) -> None:
     api.post("/jobs?wait=60s", job(job_id="t1"))
 

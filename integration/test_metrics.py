@@ -35,6 +35,8 @@ PROMISED: dict[str, set[str]] = {
         "ftjm_duplicate_submissions_total",
         "ftjm_schedule_delay_seconds",
         "ftjm_deadline_missed_total",
+        "ftjm_schedule_firing_delay_seconds",
+        "ftjm_schedule_skipped_total{reason}",
         "ftjm_partition_role{partition}",
         "ftjm_rebalances_total",
         "ftjm_takeover_seconds",

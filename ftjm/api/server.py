@@ -17,7 +17,7 @@ from ftjm.api.http.openapi import PREFIX, openapi_document
 from ftjm.api.http.routing import BODY_BYTES_MAX, SERVICE, checked
 from ftjm.api.http.service import Service
 from ftjm.api.metrics import ApiMetrics, keep_pulse
-from ftjm.api.routes import bulk, cluster, commands, events, jobs, queues
+from ftjm.api.routes import bulk, cluster, commands, events, jobs, queues, schedules
 from ftjm.runtime import logs
 from ftjm.runtime.config import Settings
 from ftjm.runtime.directory_lock import DirectoryLock
@@ -45,6 +45,7 @@ OPERATIONS = (
     *jobs.OPERATIONS,
     *queues.OPERATIONS,
     *bulk.OPERATIONS,
+    *schedules.OPERATIONS,
     *cluster.OPERATIONS,
     *events.OPERATIONS,
 )

@@ -22,6 +22,7 @@ FILES = {
     "api": "api",
     "token": "token",
     "queue": "queues",
+    "schedule": "schedules",
     "plan": "apply",
     "apply": "apply",
     "lint": "apply",

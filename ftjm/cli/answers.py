@@ -80,18 +80,20 @@ def carry_out(
 
 
 def subject_of(ticket: Ticket) -> str:
-    """What a command is about: a job, `queue/job_id`; a bulk request, `queue/id`; or a queue."""
+    """What a command is about: a job, a bulk request or a schedule, as `queue/NAME`; or a queue."""
     _, subject = _subject(ticket.command)
     return subject
 
 
 def _subject(command: Command) -> tuple[str, str]:
     """The kind and the name of what a command is about."""
-    from ftjm.core.records.commands import BulkJobs, StopBulk
+    from ftjm.core.records.commands import BulkJobs, ScheduleCommand, StopBulk
 
     if isinstance(command, BulkJobs | StopBulk):
         bulk = command.bulk if isinstance(command, StopBulk) else command.command_id
         return "request", f"{command.queue}/{bulk}"
+    if isinstance(command, ScheduleCommand):
+        return "schedule", f"{command.queue}/{command.name}"
     return ("job", f"{command.queue}/{command.job_id}") if command.job_id else ("queue", command.queue)
 
 
@@ -103,9 +105,14 @@ def print_refusal(ticket: Ticket) -> None:
 
 def answer_document(ticket: Ticket) -> dict[str, Any]:
     """The answer to a command that was sent, and the job's outcome where the command awaits it."""
+    from ftjm.core.records.commands import TriggerSchedule
+    from ftjm.core.schedule_jobs import request_id
+
     reply, outcome = ticket.reply, ticket.outcome
     kind, subject = _subject(ticket.command)
     document: dict[str, Any] = {kind: subject}
+    if isinstance(ticket.command, TriggerSchedule):
+        document["job"] = f"{ticket.command.queue}/{request_id(ticket.command.name, ticket.command.command_id)}"
     if reply is None:
         document["answer"] = "in the log"
     elif ticket.refused:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ftjm.runtime.config import Settings
 
 TIMEOUT_SECONDS = 30.0
-UNKNOWN = ("UNKNOWN_JOB", "UNKNOWN_QUEUE")
+UNKNOWN = ("UNKNOWN_JOB", "UNKNOWN_QUEUE", "UNKNOWN_SCHEDULE")
 """Codes of the answer that there is no such thing."""
 Params = list[tuple[str, str]]
 
@@ -41,7 +41,7 @@ def get(settings: Settings, path: str, params: Params, shape: Any = dict[str, An
         shape: A type with the fields that the document must have, for another server than ftjm's may answer.
 
     Returns:
-        The document, or None where the API answers that there is no such job or queue.
+        The document, or None where the API answers that there is no such job, queue or schedule.
 
     Raises:
         UsageError: The address is not one of HTTP, or the API refuses the parameters.

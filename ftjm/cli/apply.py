@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from ftjm.runtime.config import Settings
 
 PAGE = 1_000
-"""Queues that are read at a time."""
+"""Resources that are read at a time."""
+KIND_PATHS: Mapping[str, tuple[str, api_client.Params]] = {
+    "Queue": ("/queues", [("declared", "true")]),
+    "Schedule": ("/schedules", []),
+}
+"""Where an API lists what is declared of each kind, with the parameters of the query."""
 DIFFERENCE_STATUS = 2
 """Exit status of `ftjm plan` where there is a difference, as that of `terraform plan -detailed-exitcode`."""
 
@@ -54,16 +59,19 @@ class _Declaration(msgspec.Struct):
     labels: dict[str, str] = {}
 
 
-class _Queue(msgspec.Struct):
-    queue: str
+class _Listed(msgspec.Struct):
     declaration: _Declaration
+    queue: str
+    schedule: str = ""
+    """`queue/name`; empty for a queue."""
 
 
-class _QueuePage(msgspec.Struct):
+class _ResourcePage(msgspec.Struct):
     """The fields of a page of the API that these verbs read."""
 
-    queues: list[_Queue]
     freshness: api_client.PageFreshness
+    queues: list[_Listed] = []
+    schedules: list[_Listed] = []
     next: str = ""
 
 
@@ -179,9 +187,9 @@ def lint(files: Files, output: OutputFormat = Output.table) -> None:
 def delete(
     connection: Connection, files: Files, patience: Patience = PATIENCE, output: OutputFormat = Output.table
 ) -> None:
-    """Delete the declarations of the resources in files, whatever they say now. Their queues have the defaults again.
+    """Delete the declarations of the resources in files, whatever they say now.
 
-    Jobs stay, and so does a pause.
+    A queue has the defaults again; its jobs stay, and so does its pause. A schedule fires no more, and its jobs stay.
 
     \b
     Examples:
@@ -221,32 +229,31 @@ def _planned(settings: Settings, source: ApiSource, files: list[str], prune: Map
 
     wanted = read_resources(files).resources
     if source.from_log or not settings.api:
-        names = {one.resource.name for one in wanted}
-        declared = _declared_by_log(settings, names.pop() if len(names) == 1 and prune is None else "")
+        queues = {one.resource.name.partition("/")[0] for one in wanted}
+        declared = _declared_by_log(settings, queues.pop() if len(queues) == 1 and prune is None else "")
     else:
-        declared = _declared_by_api(settings)
+        kinds = KIND_PATHS if prune is not None else {one.resource.kind for one in wanted}
+        declared = (one for kind in kinds for one in _declared_by_api(settings, kind))
     return rules.plan(wanted, declared, prune)
 
 
-def _declared_by_api(settings: Settings) -> Iterator[Declared]:
-    from pydantic import ValidationError
-
+def _declared_by_api(settings: Settings, kind: str) -> Iterator[Declared]:
     from ftjm.ops.apply import Declared
-    from ftjm.specs.queue import parse_queue_spec
+    from ftjm.specs.resources import InvalidResourceError, document, parse_resource
 
-    cursor = ""
+    cursor, (path, filters) = "", KIND_PATHS[kind]
     while True:
-        params = [("declared", "true"), ("limit", str(PAGE)), *([("cursor", cursor)] if cursor else [])]
-        found = api_client.get(settings, "/queues", params, _QueuePage)
-        page = msgspec.convert(found, _QueuePage)
+        params = [*filters, ("limit", str(PAGE)), *([("cursor", cursor)] if cursor else [])]
+        page = msgspec.convert(api_client.get(settings, path, params, _ResourcePage), _ResourcePage)
         api_client.warn_if_stale(page.freshness)
-        for one in page.queues:
+        for one in page.queues + page.schedules:
+            name, found = one.schedule or one.queue, one.declaration
             try:
-                spec = parse_queue_spec(one.declaration.spec)
-            except ValidationError:
-                what = f"a declaration of queue {one.queue} that this version of ftjm knows"
-                raise FtjmError(what, str(one.declaration.spec), "use the version of the API") from None
-            yield Declared(one.queue, one.declaration.revision, one.declaration.labels, spec)
+                spec = parse_resource(document(kind, name, found.labels, found.spec)).spec
+            except InvalidResourceError as error:
+                what = f"a declaration of {kind} {name} that this version of ftjm knows"
+                raise FtjmError(what, str(error), "use the version of the API") from None
+            yield Declared(kind, name, found.revision, found.labels, spec)
         cursor = page.next
         if not cursor:
             return
@@ -256,24 +263,30 @@ def _declared_by_log(settings: Settings, queue: str) -> Iterator[Declared]:
     """What the log declares: of the partition of this queue, or of all if it is empty."""
     from ftjm.ops.apply import Declared
     from ftjm.readmodel import one_shot
+    from ftjm.specs.resources import QUEUE, SCHEDULE
 
     with one_shot.folded_log(settings, queue) as (reader, _):
         behind = ""
         while found := reader.queues(behind, PAGE, declared=True):
             for name, rows in found:
-                if rows.declaration is not None:
-                    yield Declared(name, rows.declaration.revision, rows.declaration.labels, rows.declaration.spec)
+                if (row := rows.declaration) is not None:
+                    yield Declared(QUEUE, name, row.revision, row.labels, row.spec)
             behind = found[-1][0]
+        behind, more = "", True
+        while more:
+            schedules, more = reader.schedules(behind, PAGE)
+            for behind, schedule in schedules:
+                yield Declared(SCHEDULE, behind, schedule.revision, schedule.labels, schedule.spec)
 
 
 # ---- changing
 
 
-def _carried_out(settings: Settings, patience: str, changes: list[Change]) -> dict[str, Ticket]:
-    """Send the commands of the changes, and wait for the decisions. Returns a ticket by the resource's name."""
+def _carried_out(settings: Settings, patience: str, changes: list[Change]) -> dict[tuple[str, str], Ticket]:
+    """Send the commands of the changes, and wait for the decisions. Returns tickets by kind and name."""
     from ftjm.ops.apply import command
 
-    commands = {change.name: sent for change in changes if (sent := command(change)) is not None}
+    commands = {(change.kind, change.name): sent for change in changes if (sent := command(change)) is not None}
     if not commands:
         return {}
     with answers.connect(settings, patience) as client:
@@ -295,13 +308,13 @@ def _wait_for_api(settings: Settings, tickets: Iterable[Ticket]) -> None:
             api_client.get(settings, "/queues", [("limit", "1"), ("after", f"{partition}-{offset}")])
 
 
-def _print(changes: list[Change], tickets: Mapping[str, Ticket], output: Output) -> None:
+def _print(changes: list[Change], tickets: Mapping[tuple[str, str], Ticket], output: Output) -> None:
     """Print what became of each change; refusals to standard error. Exits with 1 if there are any."""
     from ftjm.ops.apply import DONE, document
 
     rows = []
     for change in changes:
-        ticket = tickets.get(change.name)
+        ticket = tickets.get((change.kind, change.name))
         row = document(change)
         if ticket is not None:
             answers.print_refusal(ticket)

@@ -226,3 +226,14 @@ def chosen_partitions(scan: Scan, wanted: list[int] | None) -> list[int]:
                 f"a partition from 0 to {scan.partitions - 1}", str(partition), "see `ftjm inspect partitions`"
             )
     return sorted(set(wanted)) if wanted else list(range(scan.partitions))
+
+
+def schedule_name(text: str) -> tuple[str, str]:
+    """Queue and name of a schedule, `QUEUE/NAME`. Raises UsageError for any other text."""
+    from ftjm.core.names import NAME_TEXT, is_name
+
+    queue, slash, name = text.partition("/")
+    if not (slash and is_name(queue) and is_name(name)):
+        expected = f"a schedule as QUEUE/NAME, each {NAME_TEXT}"
+        raise UsageError(expected, repr(text), "see `ftjm schedule list`")
+    return queue, name

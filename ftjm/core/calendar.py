@@ -43,6 +43,14 @@ def next_instant(calendar: Calendar, spec: ScheduleSpec, key: str, after: int) -
     return found if found is not None and found <= _end(spec) else 0
 
 
+def next_instants(calendar: Calendar, spec: ScheduleSpec, key: str, after: int, count: int) -> list[int]:
+    """The first instants after a time, at most so many."""
+    found: list[int] = []
+    while len(found) < count and (after := next_instant(calendar, spec, key, after)):
+        found.append(after)
+    return found
+
+
 def interval_start(calendar: Calendar, spec: ScheduleSpec, key: str, instant: int) -> int:
     """Begin of the data interval that ends at an instant: the instant before, be it before `start_at`.
 

@@ -14,6 +14,7 @@ import msgspec
 from ftjm.adapters.avro import codec
 from ftjm.adapters.kafka.patience import open_scan
 from ftjm.adapters.memory import MemoryStore
+from ftjm.core.evolve import schedules
 from ftjm.core.evolve.handlers import evolve
 from ftjm.core.identity import partition_for
 from ftjm.core.lifecycle import LIFECYCLE
@@ -225,6 +226,8 @@ def view(events: Iterable[e.Event]) -> JobView | None:
         if isinstance(event, e.JobForgotten):
             # The event is folded only if the job is submitted once more: until then, users want to see its outcome.
             forgotten = event
+        elif isinstance(event, e.ScheduleFired) and name is not None:
+            schedules.made(state, event, job_key(*name))  # the schedule's own row is not of the job
         elif name is not None:
             evolve(state, event)
     if name is None:

@@ -7,24 +7,27 @@ which of it goes. Specs are compared as users write them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from ftjm.core.records.commands import ApplyQueue, DeleteQueue, QueueCommand
+from ftjm.core.records.commands import ApplyQueue, ApplySchedule, DeleteQueue, DeleteSchedule, QueueCommand
 from ftjm.core.state.queues import QueueSpec
-from ftjm.specs.queue import written
 from ftjm.specs.resource_files import PlacedResource
-from ftjm.specs.resources import QUEUE
+from ftjm.specs.resources import KINDS, SCHEDULE, Spec
+from ftjm.specs.written import DATA
 
 
 class Declared(NamedTuple):
-    """A queue that is declared."""
+    """A resource that is declared."""
 
+    kind: str
     name: str
+    """As in `Resource`."""
     revision: int
     labels: dict[str, str]
-    spec: QueueSpec
+    spec: Spec
 
 
 class ChangeKind(StrEnum):
@@ -74,18 +77,18 @@ def plan(
 
     Args:
         wanted: The resources as they are written.
-        declared: The queues that are declared. Those that nobody names may be left out.
+        declared: The resources that are declared. Those that nobody names may be left out.
         prune: Delete what has all of these labels and is not wanted; None to delete nothing.
 
     Returns:
-        A change for each wanted resource, in their order, and then those that delete, by name.
+        A change for each wanted resource, in their order, and then those that delete, by kind and name.
     """
-    there = {one.name: one for one in declared}
-    changes = [_compared(one, there.pop(one.resource.name, None)) for one in wanted]
+    there = {(one.kind, one.name): one for one in declared}
+    changes = [_compared(one, there.pop((one.resource.kind, one.resource.name), None)) for one in wanted]
     if prune is not None:
         changes += [
-            Change(ChangeKind.DELETE, QUEUE, name, one.revision, _differences(_fields(one.labels, one.spec), {}))
-            for name, one in sorted(there.items())
+            Change(ChangeKind.DELETE, kind, name, one.revision, _differences(_fields(kind, one.labels, one.spec), {}))
+            for (kind, name), one in sorted(there.items())
             if prune.items() <= one.labels.items()
         ]
     return changes
@@ -96,14 +99,23 @@ def command(change: Change) -> QueueCommand | None:
     match change.action:
         case ChangeKind.NONE:
             return None
+        case ChangeKind.DELETE if change.kind == SCHEDULE:
+            return DeleteSchedule(**schedule_fields(change.name), expected_revision=change.revision)
         case ChangeKind.DELETE:
             return DeleteQueue(queue=change.name, expected_revision=change.revision)
         case _:
             assert change.wanted is not None
             resource = change.wanted.resource
-            return ApplyQueue(
-                queue=change.name, spec=resource.spec, labels=resource.labels, expected_revision=change.revision
-            )
+            expected: dict[str, Any] = {"labels": resource.labels, "expected_revision": change.revision}
+            if isinstance(resource.spec, QueueSpec):
+                return ApplyQueue(queue=change.name, spec=resource.spec, **expected)
+            return ApplySchedule(**schedule_fields(change.name), spec=resource.spec, **expected)
+
+
+def schedule_fields(name: str) -> dict[str, Any]:
+    """The fields of a command by which it names a schedule, `queue/name`."""
+    queue, _, own = name.partition("/")
+    return {"queue": queue, "name": own}
 
 
 def document(change: Change) -> dict[str, Any]:
@@ -138,23 +150,28 @@ def summary(changes: Iterable[Change]) -> str:
 
 def _compared(one: PlacedResource, there: Declared | None) -> Change:
     resource = one.resource
-    after = _fields(resource.labels, resource.spec)
+    after = _fields(resource.kind, resource.labels, resource.spec)
     if there is None:
         return Change(ChangeKind.CREATE, resource.kind, resource.name, 0, _differences({}, after), one)
-    differences = _differences(_fields(there.labels, there.spec), after)
+    differences = _differences(_fields(there.kind, there.labels, there.spec), after)
     action = ChangeKind.CHANGE if differences else ChangeKind.NONE
     return Change(action, resource.kind, resource.name, there.revision, differences, one)
 
 
-def _fields(labels: Mapping[str, str], spec: QueueSpec) -> dict[str, Any]:
-    """All fields by their paths, as errors in files name them."""
-    return {f"metadata.labels.{name}": value for name, value in sorted(labels.items())} | _flat("spec", written(spec))
+def _fields(kind: str, labels: Mapping[str, str], spec: Spec) -> dict[str, Any]:
+    """All fields by their paths, as errors in files name them. Data of a job is one field, as JSON: it may be null, and
+    1 is not 1.0 in it."""
+    found = {f"metadata.labels.{name}": value for name, value in sorted(labels.items())}
+    return found | _flat("spec", KINDS[kind].written(spec))
 
 
 def _flat(path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in fields.items():
-        found |= _flat(f"{path}.{name}", value) if isinstance(value, Mapping) else {f"{path}.{name}": value}
+        if path == "spec.job" and name in DATA:
+            found[f"{path}.{name}"] = json.dumps(value, ensure_ascii=False, sort_keys=True)
+        else:
+            found |= _flat(f"{path}.{name}", value) if isinstance(value, Mapping) else {f"{path}.{name}": value}
     return found
 
 

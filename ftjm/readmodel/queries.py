@@ -17,6 +17,8 @@ import msgspec
 
 from ftjm.core.queue_gates import QueueRows
 from ftjm.core.state.model import Checkpoint, Job, JobSpec, JobState, Outcome, Position
+from ftjm.core.state.rows import first_key_after
+from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import (
     CHECKPOINTS,
     JOBS,
@@ -26,6 +28,7 @@ from ftjm.core.state.tables import (
     QUEUE_RATES,
     QUEUE_STATUS,
     QUEUES,
+    SCHEDULES,
     SPECS,
     Row,
     Table,
@@ -294,14 +297,43 @@ class Reader:
     def queue_rows(self, queue: str) -> QueueRows:
         """What is stored of a queue as a whole."""
         return QueueRows(
-            self._queue_row(QUEUE_STATUS, queue),
-            self._queue_row(QUEUE_DECLARATIONS, queue),
-            self._queue_row(QUEUES, queue),
-            self._queue_row(QUEUE_RATES, queue),
+            self._row(QUEUE_STATUS, queue),
+            self._row(QUEUE_DECLARATIONS, queue),
+            self._row(QUEUES, queue),
+            self._row(QUEUE_RATES, queue),
         )
 
-    def _queue_row(self, table: Table[Row], queue: str) -> Row | None:
-        key = table.prefix + queue.encode()
+    def schedules(self, behind: str, limit: int, queue: str = "") -> tuple[list[tuple[str, Schedule]], bool]:
+        """Read schedules by `queue/name`.
+
+        Args:
+            behind: only schedules behind this one; empty for all.
+            limit: schedules, at most.
+            queue: only schedules of this queue; empty for all.
+
+        Returns:
+            Each schedule with its key, and whether there are more behind the last of them.
+        """
+        start, end = SCHEDULES.prefix, SCHEDULES.end
+        if queue:
+            start += f"{queue}/".encode()
+            end = first_key_after(start)
+        query = "SELECT key, length(value) FROM rows WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
+        keys: list[str] = []
+        size, more = 0, False
+        for key, length in self._db.execute(query, (max(start, SCHEDULES.prefix + behind.encode()), end, limit + 1)):
+            if more := len(keys) == limit or size >= PAGE_BYTES_MAX:
+                break
+            keys.append(key[1:].decode())
+            size += length
+        return [(key, row) for key in keys if (row := self.schedule(key)) is not None], more
+
+    def schedule(self, key: str) -> Schedule | None:
+        """Read a schedule, `queue/name`; None if there is none."""
+        return self._row(SCHEDULES, key)
+
+    def _row(self, table: Table[Row], name: str) -> Row | None:
+        key = table.prefix + name.encode()
         found = self._db.execute("SELECT value FROM rows WHERE key = ?", (key,)).fetchone()
         return table.decode(found[0]) if found else None
 

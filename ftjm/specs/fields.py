@@ -120,7 +120,8 @@ def _continue_for(value: Any) -> int:
     return ms
 
 
-def _time(value: Any) -> int:
+def time_of(value: Any) -> int:
+    """The milliseconds since the Unix epoch of a time. Raises ValueError."""
     if not isinstance(value, str):
         raise wrong_value(TIME_EXAMPLES, value)
     return parse_time(value)
@@ -195,7 +196,7 @@ ContinueFor = Annotated[
     BeforeValidator(_continue_for),
     written_as("string", examples=["10m"], description=f"At most {format_duration(CONTINUE_FOR_MAX_MS)}."),
 ]
-Time = Annotated[int, BeforeValidator(_time), written_as("string", format="date-time")]
+Time = Annotated[int, BeforeValidator(time_of), written_as("string", format="date-time")]
 Command = Annotated[
     list[Text],
     BeforeValidator(_command),

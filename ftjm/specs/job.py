@@ -7,7 +7,7 @@ from collections.abc import Mapping, Set
 from hashlib import blake2b
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from ftjm.core.identity import content_hash
 from ftjm.core.state.model import JobSpec
@@ -112,6 +112,21 @@ JobFields: type[PolicyFields] = create_model(
     __doc__="Every field that a job may have in a file. A field that is not given has `JobSpec`'s default.",
 )
 """The model of a whole job: identity, the arguments of every executor, and policies."""
+OWN_FIELDS: Mapping[str, str] = {
+    "queue": "its jobs are of the queue that metadata names",
+    "job_id": "the id of each job is made from its instant",
+    "delay": "each job starts at its instant",
+    "start_at": "each job starts at its instant",
+}
+"""Fields of a job that a template does not have, and the reason."""
+TemplateFields: type[Fields] = create_model(  # type: ignore[call-overload]
+    "TemplateFields",
+    __base__=Fields,
+    __module__=__name__,
+    __doc__="A job as in a file of `ftjm submit -f`, without what each copy of it has of its own.",
+    **{name: (field.annotation, field) for name, field in JobFields.model_fields.items() if name not in OWN_FIELDS},
+)
+TemplateFields.model_config["json_schema_extra"] = PolicyFields.model_config["json_schema_extra"]
 _SPECIAL = {"queue", "job_id", "deadline", "backoff", "disconnect", *ARGUMENT_FIELDS}
 
 
@@ -125,6 +140,31 @@ def parse_job(fields: Any, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> JobR
     Raises:
         InvalidJobError: Some fields are wrong. It names all of them.
     """
+    job, spec = _parsed(fields, JobFields, inline_limit_bytes)
+    return JobRequest(job.queue, job.job_id or "", spec)
+
+
+def parse_template(fields: Any, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> JobSpec:
+    """Validate a job without what each of its copies has of its own: queue, id and start. See `parse_job`."""
+    problems = []
+    if isinstance(fields, Mapping):
+        problems = [
+            FieldProblem((name,), f"expected none, since {why}; leave it out")
+            for name, why in OWN_FIELDS.items()
+            if fields.get(name) is not None
+        ]
+        fields = {name: value for name, value in fields.items() if name not in OWN_FIELDS}
+    try:
+        _, spec = _parsed(fields, TemplateFields, inline_limit_bytes)
+    except InvalidJobError as error:
+        problems += error.problems
+    if problems:
+        raise InvalidJobError(problems)
+    return spec
+
+
+def _parsed(fields: Any, model: type[BaseModel], inline_limit_bytes: int) -> tuple[Any, JobSpec]:
+    """The validated fields, and the job that they stand for. Raises InvalidJobError."""
     if not isinstance(fields, Mapping):
         raise InvalidJobError([FieldProblem((), f"expected a job's fields, but found {shown(fields)}")])
     if len(fields) > NAMES_MAX:
@@ -133,16 +173,16 @@ def parse_job(fields: Any, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> JobR
     chosen = [schema for schema in SCHEMAS if schema.field in given]
     problems = _mixed(chosen, given.keys() | fields.keys() & {"payload"})
     try:
-        job = JobFields.model_validate(given)
+        job = model.model_validate(given)
     except ValidationError as error:
-        problems += problems_of(error, JobFields)
+        problems += problems_of(error, model)
     if problems:
         raise InvalidJobError(problems)
     (schema,) = chosen
     spec = _spec(job, schema, fields)
     if problems := _oversize(spec, inline_limit_bytes):
         raise InvalidJobError(problems)
-    return JobRequest(job.queue, job.job_id or "", spec)
+    return job, spec
 
 
 def derived_id(request: JobRequest, ordinal: int, batch: str = "") -> str:
@@ -171,7 +211,7 @@ def _mixed(chosen: list[ExecutorSchema], given: Set[str]) -> list[FieldProblem]:
     return [FieldProblem((name,), schema.others) for name in sorted(foreign)]
 
 
-def _spec(job: PolicyFields, schema: ExecutorSchema, fields: Mapping[str, Any]) -> JobSpec:
+def _spec(job: Any, schema: ExecutorSchema, fields: Mapping[str, Any]) -> JobSpec:
     written = ((name, getattr(job, name)) for name in ARGUMENT_FIELDS)
     arguments = {name: value for name, value in written if value is not None}
     if "payload" in fields:

@@ -4,8 +4,8 @@
     rate: {limit: 100, per: 1m, burst: 10}       at most so many attempts start
     ageing: 5m                                   so long a wait is worth one point of priority; or off
 
-Every field may be left out. `written` gives the fields that stand for a `QueueSpec`, and `parse_queue_spec` reads them
-back: what `ftjm queue describe -o yaml` prints is what `ftjm apply -f` takes.
+Every field may be left out. `written` gives the fields that stand for a `QueueSpec`: what `ftjm queue describe -o yaml`
+prints is what `ftjm apply -f` takes.
 """
 
 from __future__ import annotations
@@ -123,11 +123,6 @@ def queue_spec(fields: QueueFields) -> QueueSpec:
         rate = _rate(fields.rate)
         given |= {"rate_limit": rate.rate_limit, "rate_per_ms": rate.rate_per_ms, "rate_burst": rate.rate_burst}
     return QueueSpec(**{name: value for name, value in given.items() if value is not None})
-
-
-def parse_queue_spec(fields: Any) -> QueueSpec:
-    """The `QueueSpec` that fields stand for. Raises pydantic.ValidationError."""
-    return queue_spec(QueueFields.model_validate(fields))
 
 
 def written(spec: QueueSpec) -> dict[str, Any]:

@@ -5,6 +5,9 @@
     metadata: {name: thumbnails, labels: {team: web}}
     spec: {concurrency: 20}
 
+A schedule lives with its queue, so its metadata names both: `{queue: etl, name: nightly}`. What is known by both is
+written as `etl/nightly`, as jobs are.
+
 A new kind adds a file with the model of its `spec`, as `queue.py`, and a row in `KINDS`. `json_schema` makes the JSON
 Schema of a kind from its model. `schemas/` has these schemas as files, for editors, and docs/kinds/ has a page of each;
 `python -m tests.specs.kinds` writes both.
@@ -13,27 +16,29 @@ Schema of a kind from its model. `schemas/` has these schemas as files, for edit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from ftjm.core.limits import LABELS_MAX, TITLE_CHARACTERS_MAX
 from ftjm.core.state.queues import QueueSpec
-from ftjm.specs import queue
+from ftjm.core.state.schedules import ScheduleSpec, schedule_key
+from ftjm.specs import queue, schedule
 from ftjm.specs.executors import SCHEMAS, Fields
-from ftjm.specs.fields import Name, Text, at_most, shown, written_as, wrong_value
+from ftjm.specs.fields import shown
+from ftjm.specs.metadata import API_VERSION, ApiVersion, Metadata, ScheduleMetadata
 from ftjm.specs.problems import FieldProblem, close_name, problems_of
 
-API_VERSION = "ftjm.io/v1"
 QUEUE = "Queue"
-KINDS_TO_COME = ("Schedule", "Calendar", "Window", "Semaphore", "Workflow")
+SCHEDULE = "Schedule"
+KINDS_TO_COME = ("Calendar", "Window", "Semaphore", "Workflow")
 """Kinds that a later build has."""
 JOB_FIELDS = frozenset({"jobs", *(schema.field for schema in SCHEMAS)})
 """Fields by which a job is known, if it is given in place of a resource."""
-RESERVED_LABELS = ("tenant",)
-"""Labels that a later build gives a meaning."""
 NAMES_MAX = 200
 """Names in a mapping of a resource, but for labels. Most may be unknown, and each costs time to word."""
+
+Spec = QueueSpec | ScheduleSpec
+"""What the declaration of a resource says, as the log has it."""
 
 
 class Resource(NamedTuple):
@@ -41,8 +46,9 @@ class Resource(NamedTuple):
 
     kind: str
     name: str
+    """What it is known by: the name of a queue; of a schedule, `queue/name`."""
     labels: dict[str, str]
-    spec: QueueSpec
+    spec: Spec
 
 
 class InvalidResourceError(Exception):
@@ -53,85 +59,102 @@ class InvalidResourceError(Exception):
         self.problems = problems
 
 
-def _api_version(value: Any) -> str:
-    if value != API_VERSION:
-        raise wrong_value(API_VERSION, value)
-    return API_VERSION
-
-
-def _label_name(value: Any) -> str:
-    if value in RESERVED_LABELS:
-        raise ValueError(f"expected a label of your own, but {value} is reserved; choose another name")
-    return str(value)
-
-
-def _label_value(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > TITLE_CHARACTERS_MAX:
-        raise ValueError(f"expected at most {TITLE_CHARACTERS_MAX} characters, but found {len(value)}")
-    return value
-
-
-LabelName = Annotated[Name, BeforeValidator(_label_name)]
-LabelValue = Annotated[Text, BeforeValidator(_label_value), written_as("string", maxLength=TITLE_CHARACTERS_MAX)]
-
-
-class Metadata(Fields):
-    """What a resource is called."""
-
-    name: Name = Field(description="The resource's name. It is its identity: another name is another resource.")
-    labels: Annotated[dict[LabelName, LabelValue], at_most(LABELS_MAX, "labels", "leave some out")] | None = Field(
-        None,
-        description="Names with values of your choice, by which `ftjm apply --prune -l NAME=VALUE` finds what your "
-        f"files no longer have. At most {LABELS_MAX}. `tenant` is reserved.",
-        examples=[{"team": "web"}],
-        json_schema_extra={"additionalProperties": False, "propertyNames": {"not": {"enum": [*RESERVED_LABELS]}}},
-    )
-
-
 class QueueResource(Fields):
     """A queue as it is declared: how many of its jobs run at a time, how fast they start, and in which order.
 
     A queue need not be declared: without a declaration it has no limits, and the default order.
     """
 
-    api_version: Annotated[str, BeforeValidator(_api_version), written_as("string", const=API_VERSION)] = Field(
-        alias="apiVersion", description="The version of this format."
-    )
+    api_version: ApiVersion = Field(alias="apiVersion", description="The version of this format.")
     kind: Literal["Queue"] = Field(description="The kind of the resource.")
     metadata: Metadata = Field(description="What the queue is called.")
     spec: queue.QueueFields | None = Field(None, description="What its declaration says. Left out: the defaults.")
 
 
+class ScheduleResource(Fields):
+    """A schedule as it is declared: when it makes a job, and which.
+
+    It lives with its queue. Each instant makes one job, `NAME.20261129T013000Z`, whichever scheduler decides.
+    """
+
+    api_version: ApiVersion = Field(alias="apiVersion", description="The version of this format.")
+    kind: Literal["Schedule"] = Field(description="The kind of the resource.")
+    metadata: ScheduleMetadata = Field(description="What the schedule is called.")
+    spec: schedule.ScheduleFields = Field(description="What its declaration says.")
+
+
 class Kind(NamedTuple):
     """A kind of resources."""
 
-    model: type[QueueResource]
-    spec: Callable[[Any], QueueSpec]
-    """Makes the spec of the log from the validated spec; None is an empty one."""
+    model: type[QueueResource] | type[ScheduleResource]
+    resource: Callable[[Any], Resource]
+    """Makes the resource from the validated model. Raises InvalidResourceError."""
+    problems: Callable[[Any], list[FieldProblem]]
+    """What is wrong with the spec as the user wrote it, beyond what the model says. Paths are from the spec on."""
+    written: Callable[[Any], dict[str, Any]]
+    """The fields of a spec as users write them."""
     to_come: Iterable[str]
     """Fields of the spec that a later build has."""
     examples: tuple[Mapping[str, Any], ...]
     """Whole resources, for the schema and its page."""
 
 
+def _queue(parsed: QueueResource) -> Resource:
+    spec = queue.queue_spec(parsed.spec or queue.QueueFields.model_validate({}))
+    return Resource(QUEUE, parsed.metadata.name, parsed.metadata.labels or {}, spec)
+
+
+def _schedule(parsed: ScheduleResource) -> Resource:
+    metadata, spec = parsed.metadata, schedule.schedule_spec(parsed.spec)
+    key = schedule_key(metadata.queue, metadata.name)
+    if fault := schedule.never_fires(key, spec):
+        raise InvalidResourceError([FieldProblem(("spec",), fault)])
+    return Resource(SCHEDULE, key, metadata.labels or {}, spec)
+
+
+def _made(kind: str, metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+
+
 KINDS: Mapping[str, Kind] = {
     QUEUE: Kind(
         QueueResource,
-        lambda fields: queue.queue_spec(fields or queue.QueueFields.model_validate({})),
+        _queue,
+        lambda _: [],
+        queue.written,
         queue.TO_COME,
         (
-            {
-                "apiVersion": API_VERSION,
-                "kind": QUEUE,
-                "metadata": {"name": "thumbnails", "labels": {"team": "web"}},
-                "spec": {"concurrency": 20, "rate": {"limit": 100, "per": "1m", "burst": 10}, "ageing": "5m"},
-            },
-            {
-                "apiVersion": API_VERSION,
-                "kind": QUEUE,
-                "metadata": {"name": "nightly"},
-                "spec": {"concurrency": 1, "ageing": "off"},
-            },
+            _made(
+                QUEUE,
+                {"name": "thumbnails", "labels": {"team": "web"}},
+                {"concurrency": 20, "rate": {"limit": 100, "per": "1m", "burst": 10}, "ageing": "5m"},
+            ),
+            _made(QUEUE, {"name": "nightly"}, {"concurrency": 1, "ageing": "off"}),
+        ),
+    ),
+    SCHEDULE: Kind(
+        ScheduleResource,
+        _schedule,
+        schedule.template_problems,
+        schedule.written,
+        schedule.TO_COME,
+        (
+            _made(
+                SCHEDULE,
+                {"queue": "etl", "name": "nightly", "labels": {"team": "data"}},
+                {
+                    "cron": "30 2 * * *",
+                    "time_zone": "Europe/Berlin",
+                    "catch_up": "latest",
+                    "overlap": "forbid",
+                    "job": {"command": ["backup", "--all"], "timeout": "2h", "max_attempts": 3},
+                },
+            ),
+            _made(
+                SCHEDULE,
+                {"queue": "mail", "name": "digest"},
+                {"every": "15m", "jitter": "1m", "job": {"task": "mail.digest", "kwargs": {"size": 20}}},
+            ),
         ),
     ),
 }
@@ -155,9 +178,10 @@ def parse_resource(fields: Any) -> Resource:
         parsed = kind.model.model_validate(_without(fields, {problem.path for problem in problems}))
     except ValidationError as error:
         problems += problems_of(error, kind.model)
+    problems += [FieldProblem(("spec", *one.path), one.text) for one in kind.problems(fields.get("spec"))]
     if problems:
         raise InvalidResourceError(problems)
-    return Resource(parsed.kind, parsed.metadata.name, parsed.metadata.labels or {}, kind.spec(parsed.spec))
+    return kind.resource(parsed)
 
 
 def document(kind: str, name: str, labels: Mapping[str, str], spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,17 +189,13 @@ def document(kind: str, name: str, labels: Mapping[str, str], spec: Mapping[str,
 
     Args:
         kind: The resource's kind.
-        name: Its name.
+        name: What it is known by, as in `Resource`.
         labels: Its labels.
         spec: The fields of its spec as users write them.
     """
-    metadata: dict[str, Any] = {"name": name}
-    return {
-        "apiVersion": API_VERSION,
-        "kind": kind,
-        "metadata": metadata | ({"labels": dict(labels)} if labels else {}),
-        "spec": dict(spec),
-    }
+    queue, slash, own = name.partition("/")
+    metadata: dict[str, Any] = {"queue": queue, "name": own} if slash else {"name": name}
+    return _made(kind, metadata | ({"labels": dict(labels)} if labels else {}), dict(spec))
 
 
 def json_schema(kind: str) -> dict[str, Any]:
@@ -215,11 +235,11 @@ def _kind(fields: Mapping[str, Any]) -> Kind:
     named = fields.get("kind")
     if isinstance(named, str) and named in KINDS:
         return KINDS[named]
-    known = ", ".join(KINDS)
+    known = " or ".join(KINDS)
     if named == "Job":
-        text = f"expected {known}, which stays, but found Job, which runs once; submit it: ftjm submit -f FILE"
+        text = f"expected {known}, which stay, but found Job, which runs once; submit it: ftjm submit -f FILE"
     elif named in KINDS_TO_COME:
-        text = f"{named} is not supported yet; this build takes {known}"
+        text = f"{named} is not supported yet; this build takes {', '.join(KINDS)}"
     elif named is None and not JOB_FIELDS.isdisjoint(fields):
         found = "a resource with apiVersion and kind, but found what looks like a job"
         raise InvalidResourceError([FieldProblem((), f"expected {found}; submit it: ftjm submit -f FILE")])

@@ -1,6 +1,6 @@
 """The rules for values as users write them, the same in YAML, in JSON, in files, on standard input and over HTTP.
 
-- Outside of `payload`, `args` and `kwargs` every scalar is the text as it is written, so that `job_id: 007`,
+- Outside of `payload`, `args` and `kwargs` of a job every scalar is the text as it is written, so that `job_id: 007`,
   `DEBUG: on`, `{"A": 1.50}` and `command: [sleep, 1.50]` keep their texts.
 - Inside of them, a value has the type that it has in JSON or in YAML 1.2. A number must fit 64 bits or be finite.
 - A name occurs once in a mapping. Text is UTF-8. There are at most `DEPTH_MAX` levels.
@@ -19,7 +19,9 @@ from ftjm.runtime.errors import short
 
 FieldPath = tuple[str | int, ...]
 DATA = frozenset({"payload", "args", "kwargs"})
-"""Fields whose values are data, with types."""
+"""Fields of a job whose values are data, with types."""
+JOB_OF_RESOURCE = ("spec", "job")
+"""Where a resource has a job, such as the template of a schedule."""
 DIGITS_MAX = 20
 """Digits of the largest whole number of 64 bits. A longer one is not converted, since that takes quadratic time."""
 DOCUMENT_DEPTH_MAX = DEPTH_MAX + 3
@@ -79,7 +81,9 @@ def decode_utf8(data: bytes) -> str:
 
 
 def is_data(path: FieldPath) -> bool:
-    """Whether the value at this path of a job has a type. All others are text as written."""
+    """Whether the value at this path of a job or a resource has a type. All others are text as written."""
+    if path[:2] == JOB_OF_RESOURCE:
+        path = path[2:]
     return not DATA.isdisjoint(path[:1])
 
 

@@ -15,6 +15,7 @@ import prometheus_client as prometheus
 
 from ftjm.core.records import events as e
 from ftjm.core.state.model import LOSSES, FailureReason, Job, StopReason, job_key
+from ftjm.core.state.schedules import FiredBy
 from ftjm.telemetry.histogram import Histogram, HistogramFamily
 from ftjm.telemetry.labels import SECONDS, Queues
 
@@ -56,7 +57,12 @@ class EventMetrics:
         delay = self._histograms(registry, "ftjm_schedule_delay_seconds", text)
         text = "Jobs whose deadline passed before they ended."
         self._missed = counter("ftjm_deadline_missed_total", text, **at)
+        text = "Time from an instant of a schedule to the decision that it fires; of those that did not wait."
+        firing = self._histograms(registry, "ftjm_schedule_firing_delay_seconds", text)
+        text = "Instants of schedules that did not fire, by the reason."
+        self._skipped = counter("ftjm_schedule_skipped_total", text, ["reason"], **at)
         self._wait, self._latency, self._delay = wait.of(), latency.of(), delay.of()
+        self._firing = firing.of()
 
     def _histograms(
         self, registry: prometheus.CollectorRegistry, name: str, text: str, *labels: str
@@ -129,6 +135,13 @@ class EventMetrics:
         if event.reason == StopReason.DEADLINE:
             self._missed.inc()
 
+    def _schedule_fired(self, event: e.ScheduleFired, _: JobOf) -> None:
+        if event.by is FiredBy.DUE:
+            self._firing.observe(_seconds(event.at - event.instant))
+
+    def _schedule_skipped(self, event: e.ScheduleSkipped, _: JobOf) -> None:
+        self._skipped.labels(event.reason.value).inc(event.count)
+
 
 HANDLERS: dict[type[e.Event], Callable[[EventMetrics, Any, JobOf], None]] = {
     e.JobQueued: EventMetrics._queued,
@@ -139,6 +152,8 @@ HANDLERS: dict[type[e.Event], Callable[[EventMetrics, Any, JobOf], None]] = {
     e.CommandRejected: EventMetrics._rejected,
     e.SubmissionRepeated: EventMetrics._repeated,
     e.JobFailed: EventMetrics._job_failed,
+    e.ScheduleFired: EventMetrics._schedule_fired,
+    e.ScheduleSkipped: EventMetrics._schedule_skipped,
 }
 """The function that measures each type of event, beside its count in `ftjm_job_transitions_total`."""
 

@@ -29,10 +29,11 @@ def called(text: str) -> list[str]:
 def test_the_files_of_the_example_are_valid(monkeypatch):
     monkeypatch.chdir(FOLDER)
     found = read_resources(["queues"])
-    assert [one.resource.name for one in found.resources] == ["etl", "etl-reports", "mail"]
+    assert [one.resource.name for one in found.resources] == ["etl", "etl-reports", "mail", "etl/nightly"]
     assert all(one.resource.labels["managed-by"] == "queues-repository" for one in found.resources)
     assert cli.run(["lint", "-f", "queues"]) == 0
-    assert read_resources(["."]).files == [f"queues/{name}.yaml" for name in ("etl", "mail")], "and no workflow"
+    files = [f"queues/{name}.yaml" for name in ("etl", "mail", "nightly")]
+    assert read_resources(["."]).files == files, "and no workflow"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

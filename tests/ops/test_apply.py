@@ -6,13 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftjm.core.limits import AGEING_MS_MAX
-from ftjm.core.records.commands import ApplyQueue, DeleteQueue
+from ftjm.core.records.commands import ApplyQueue, ApplySchedule, DeleteQueue, DeleteSchedule
+from ftjm.core.state.model import JobSpec
 from ftjm.core.state.queues import QueueSpec
+from ftjm.core.state.schedules import Overlap, ScheduleSpec
 from ftjm.ops.apply import Change, ChangeKind, Declared, command, document, plan, summary, text
 from ftjm.specs.resource_files import PlacedResource
-from ftjm.specs.resources import Resource
+from ftjm.specs.resources import Resource, Spec
 
 NAMES = st.sampled_from([f"q{n}" for n in range(6)])
+SCHEDULE_NAMES = st.sampled_from([f"q{n}/{name}" for n in range(3) for name in ("hourly", "nightly")])
 LABELS = st.dictionaries(st.sampled_from(["app", "team"]), st.sampled_from(["etl", "web"]))
 SPECS = st.builds(
     QueueSpec,
@@ -23,23 +26,42 @@ SPECS = st.builds(
     ageing_ms=st.sampled_from([60_000, AGEING_MS_MAX]),
 )
 PRUNE = st.sampled_from([None, {"app": "etl"}, {"team": "web"}, {"app": "web", "team": "etl"}])
-WANTED = st.dictionaries(NAMES, st.tuples(LABELS, SPECS))
-DECLARED = st.dictionaries(NAMES, st.tuples(st.integers(1, 99), LABELS, SPECS))
+PAYLOADS = st.sampled_from([b"", b"null", b"{}", b"[]", b"0", b"false", b'{"a":{"b":1}}', b'{"a.b":1}', b'{"a.b":1.0}'])
+SCHEDULES = st.builds(
+    ScheduleSpec,
+    st.builds(JobSpec, command=st.just(["x"]), payload=PAYLOADS, environment=LABELS),
+    every_ms=st.sampled_from([1_000, 60_000]),
+    overlap=st.sampled_from(Overlap),
+)
 
 
-def placed(name: str, labels: dict[str, str], spec: QueueSpec, line: int = 1) -> PlacedResource:
-    return PlacedResource(Resource("Queue", name, labels, spec), "q.yaml", line)
+def both(queues: st.SearchStrategy, schedules: st.SearchStrategy) -> st.SearchStrategy:
+    """Resources of both kinds by name."""
+    pair = st.tuples(st.dictionaries(NAMES, queues), st.dictionaries(SCHEDULE_NAMES, schedules))
+    return pair.map(lambda found: found[0] | found[1])
 
 
-def resources(written: dict[str, tuple[dict[str, str], QueueSpec]]) -> list[PlacedResource]:
+WANTED = both(st.tuples(LABELS, SPECS), st.tuples(LABELS, SCHEDULES))
+DECLARED = both(st.tuples(st.integers(1, 99), LABELS, SPECS), st.tuples(st.integers(1, 99), LABELS, SCHEDULES))
+
+
+def kind(name: str) -> str:
+    return "Schedule" if "/" in name else "Queue"
+
+
+def placed(name: str, labels: dict[str, str], spec: Spec, line: int = 1) -> PlacedResource:
+    return PlacedResource(Resource(kind(name), name, labels, spec), "q.yaml", line)
+
+
+def resources(written: dict[str, tuple[dict[str, str], Spec]]) -> list[PlacedResource]:
     return [placed(name, *rest) for name, rest in written.items()]
 
 
-def declarations(rows: dict[str, tuple[int, dict[str, str], QueueSpec]]) -> list[Declared]:
-    return [Declared(name, *rest) for name, rest in rows.items()]
+def declarations(rows: dict[str, tuple[int, dict[str, str], Spec]]) -> list[Declared]:
+    return [Declared(kind(name), name, *rest) for name, rest in rows.items()]
 
 
-def applied(changes: list[Change], rows: dict[str, tuple[int, dict[str, str], QueueSpec]]):
+def applied(changes: list[Change], rows: dict[str, tuple[int, dict[str, str], Spec]]):
     """What is declared once the commands of these changes are carried out."""
     after = dict(rows)
     for number, change in enumerate(changes):
@@ -49,10 +71,12 @@ def applied(changes: list[Change], rows: dict[str, tuple[int, dict[str, str], Qu
             continue
         revision = after[change.name][0] if change.name in after else 0
         assert sent.expected_revision == revision, "what was seen is what is expected"  # type: ignore[attr-defined]
-        if isinstance(sent, DeleteQueue):
+        assert change.name == (f"{sent.queue}/{sent.name}" if change.kind == "Schedule" else sent.queue)  # type: ignore[attr-defined]
+        if change.action is ChangeKind.DELETE:
+            assert isinstance(sent, DeleteSchedule if change.kind == "Schedule" else DeleteQueue)
             del after[change.name]
         else:
-            assert isinstance(sent, ApplyQueue)
+            assert isinstance(sent, ApplySchedule if change.kind == "Schedule" else ApplyQueue)
             after[change.name] = (100 + number, sent.labels, sent.spec)
     return after
 
@@ -73,15 +97,22 @@ def test_only_what_has_the_labels_and_is_in_no_file_is_deleted(written, rows, pr
     deleted = [c.name for c in plan(resources(written), declarations(rows), prune) if c.action is ChangeKind.DELETE]
     expected = [
         name
-        for name, (_, labels, _) in sorted(rows.items())
+        for name, (_, labels, _) in sorted(rows.items(), key=lambda row: (kind(row[0]), row[0]))
         if prune is not None and name not in written and all(labels.get(key) == prune[key] for key in prune)
     ]
     assert deleted == expected
 
 
+@given(SCHEDULES, SCHEDULES)
+def test_whatever_differs_between_two_schedules_is_seen(before, after):
+    [change] = plan([placed("q/s", {}, after)], [Declared("Schedule", "q/s", 7, {}, before)])
+    assert (change.action is ChangeKind.NONE) is (before == after)
+    assert (change.action is ChangeKind.NONE) is (not change.differences)
+
+
 @given(SPECS, SPECS, LABELS, LABELS)
 def test_a_change_names_each_field_that_differs(before, after, old, new):
-    [change] = plan([placed("q", new, after)], [Declared("q", 7, old, before)])
+    [change] = plan([placed("q", new, after)], [Declared("Queue", "q", 7, old, before)])
     assert (change.action is ChangeKind.NONE) is (not change.differences)
     for one in change.differences:
         assert one.before != one.after
@@ -99,10 +130,10 @@ def test_a_plan_is_told_to_people_and_to_programs():
         placed("same", {}, QueueSpec(), 12),
     ]
     declared = [
-        Declared("mail", 7, {"app": "etl"}, QueueSpec(rate_limit=10, concurrency=2)),
-        Declared("same", 8, {}, QueueSpec()),
-        Declared("old", 9, {"app": "etl"}, QueueSpec(concurrency=1)),
-        Declared("others", 10, {}, QueueSpec(concurrency=1)),
+        Declared("Queue", "mail", 7, {"app": "etl"}, QueueSpec(rate_limit=10, concurrency=2)),
+        Declared("Queue", "same", 8, {}, QueueSpec()),
+        Declared("Queue", "old", 9, {"app": "etl"}, QueueSpec(concurrency=1)),
+        Declared("Queue", "others", 10, {}, QueueSpec(concurrency=1)),
     ]
     changes = plan(wanted, declared, {"app": "etl"})
     assert (

@@ -14,6 +14,8 @@ from tests.tidy.source import PACKAGE, ROOT
 
 SCHEMAS = PACKAGE / "specs" / "schemas"
 PAGES = ROOT / "docs" / "kinds"
+GUIDES = {"Schedule": "What they mean: [Schedules](../schedules.md). "}
+"""The beginning of a page's last paragraph."""
 COMMAND = "python -m tests.specs.kinds"
 
 
@@ -44,8 +46,9 @@ def page(kind: str, schema: Mapping[str, Any]) -> str:
 |---|---|---|---|
 {rows}
 
-How such files are applied: [Queues as files](../queues-as-files.md). For editors, the JSON Schema is
-`ftjm/specs/schemas/{kind.lower()}.schema.json` (in an installed package, beside `ftjm/specs/`).
+{GUIDES.get(kind, "")}How such files are applied: [Queues as files](../queues-as-files.md).
+For editors, the JSON Schema is `ftjm/specs/schemas/{kind.lower()}.schema.json` (in an installed package, beside
+`ftjm/specs/`).
 """
 
 
@@ -57,7 +60,7 @@ def fields(schema: Mapping[str, Any], at: Mapping[str, Any], path: str = "") -> 
             "required" if name in at.get("required", ()) else f"`{field['default']}`" if "default" in field else ""
         )
         yield f"`{path}{name}`", form({**inner, **field}), required, field["description"]
-        if inner:
+        if inner and name != "job":  # a job's fields are those of a file of jobs
             yield from fields(schema, inner, f"{path}{name}.")
 
 
@@ -65,6 +68,8 @@ def form(field: Mapping[str, Any]) -> str:
     """How a value is written."""
     if "const" in field:
         return f"`{field['const']}`"
+    if "enum" in field:
+        return ", ".join(f"`{one}`" for one in field["enum"])
     if field["type"] == "object":
         return "names with values"
     if field["type"] == "integer":

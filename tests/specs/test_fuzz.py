@@ -19,7 +19,6 @@ from ftjm.runtime.errors import UsageError
 from ftjm.specs.files import InvalidFileError, JobFile, _reader_of
 from ftjm.specs.job import InvalidJobError, JobFields, parse_job
 from ftjm.specs.json_text import decode_item, decode_value
-from ftjm.specs.queue import written
 from ftjm.specs.resource_files import _items
 from ftjm.specs.resources import KINDS, InvalidResourceError, document, parse_resource
 from ftjm.specs.written import UnreadableError
@@ -180,7 +179,8 @@ def read_resources(data: bytes) -> None:
                 except InvalidResourceError as refused:
                     problems = refused.problems
                 else:
-                    assert parse_resource(document(found.kind, found.name, found.labels, written(found.spec))) == found
+                    shown = document(found.kind, found.name, found.labels, KINDS[found.kind].written(found.spec))
+                    assert parse_resource(shown) == found
                     continue
                 assert problems
                 assert all(located.line_of(problem.path) and len(str(problem)) < 1_000 for problem in problems)
@@ -197,15 +197,24 @@ RESOURCE_FIELDS = (
     "rate",
     "limit",
     "per",
+    "cron",
+    "every",
+    "start",
+    "time_zone",
+    "job",
+    "queue",
+    "payload",
+    "env",
     "x",
 )
 
 
 def drawn_resource(source: random.Random) -> bytes:
     """A resource with odd values, and its text with odd parts."""
-    whole = json.loads(json.dumps(source.choice(KINDS["Queue"].examples)))
+    whole = json.loads(json.dumps(source.choice([one for kind in KINDS.values() for one in kind.examples])))
     for _ in range(source.randrange(3)):
-        inner = source.choice([whole, whole.get("spec"), whole.get("metadata")])
+        spec = whole.get("spec")
+        inner = source.choice([whole, spec, whole.get("metadata"), spec.get("job") if isinstance(spec, dict) else spec])
         if isinstance(inner, dict):
             inner[source.choice(RESOURCE_FIELDS)] = deepcopy(source.choice([*DATA_VALUES, "off", 0, "1m"]))
     text = json.dumps(source.choice([whole, [whole, whole]]), indent=source.choice([None, 2]))

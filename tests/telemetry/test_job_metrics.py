@@ -11,6 +11,7 @@ from ftjm.core.placement import Offer
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.model import FailureReason
+from ftjm.core.state.schedules import FiredBy, SkipReason
 from ftjm.engine.batch import Lapse
 from ftjm.telemetry.job_metrics import HANDLERS, EventMetrics
 from ftjm.telemetry.labels import OTHER_QUEUES, QUEUES_MAX, Queues
@@ -59,6 +60,23 @@ def test_a_job_that_fails_once_and_then_succeeds(seen):
     assert value(shown, "ftjm_attempt_duration_seconds_count", outcome="succeeded") == 1
     assert value(shown, "ftjm_job_transitions_total", queue=QUEUE, event="AttemptDispatched") == 2
     assert value(shown, "ftjm_job_transitions_total", queue=QUEUE, event="AttemptSucceeded") == 1
+
+
+def test_firings_are_timed_and_skipped_instants_are_counted(seen):
+    shown, metrics = seen
+
+    def fired(by: FiredBy) -> e.ScheduleFired:
+        about: dict[str, Any] = {"queue": QUEUE, "job_id": "n.x", "name": "n", "next_at": 0, "tzdata": "2026f"}
+        return e.ScheduleFired(**about, at=NOW + 250, instant=NOW, by=by)
+
+    skipped = e.ScheduleSkipped(
+        queue=QUEUE, name="n", instant=1, until=9, count=3, reason=SkipReason.MISSED, next_at=0, tzdata="2026f"
+    )
+    metrics.observe([*map(fired, FiredBy), skipped], World().owner.state.job)
+    assert value(shown, "ftjm_schedule_firing_delay_seconds_count") == 1, "only of an instant that has come"
+    assert value(shown, "ftjm_schedule_firing_delay_seconds_sum") == 0.25
+    assert value(shown, "ftjm_schedule_skipped_total", reason="MISSED") == 3
+    assert value(shown, "ftjm_job_transitions_total", event="ScheduleFired") == 3
 
 
 def test_refused_repeated_late_and_lost_commands_are_counted(seen):

@@ -6,7 +6,7 @@ differently. The package has one version on all hosts that are installed by one 
 
 from __future__ import annotations
 
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -42,6 +42,15 @@ def load_time_zone(name: str) -> tzinfo:
         raise ValueError(f"expected the IANA name of a time zone, such as Europe/Berlin, but found {_described(name)}")
     with files(tzdata).joinpath("zoneinfo", *name.split("/")).open("rb") as file:
         return ZoneInfo.from_file(file, key=name)
+
+
+def local_text(instant_ms: int, name: str) -> str:
+    """An instant as the clock of a time zone shows it, with its offset from UTC: `2026-11-29T02:30:00+01:00`.
+
+    Raises:
+        ValueError: There is no time zone of this name.
+    """
+    return datetime.fromtimestamp(instant_ms / 1000, load_time_zone(name)).isoformat(timespec="seconds")
 
 
 def _described(name: str) -> str:

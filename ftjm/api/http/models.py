@@ -16,6 +16,7 @@ from ftjm.readmodel.documents.explanation import ExplanationDocument
 from ftjm.readmodel.documents.fields import Document, Moment
 from ftjm.readmodel.documents.job import JobDocument, JobSummary, OutcomeDocument
 from ftjm.readmodel.documents.queue import QueueDocument
+from ftjm.readmodel.documents.schedule import ScheduleDocument
 from ftjm.readmodel.follower import ProjectionStatus
 from ftjm.runtime.clock import wall_ms
 from ftjm.runtime.durations import format_time
@@ -129,6 +130,33 @@ class BulkPage(Document, frozen=True, kw_only=True):
     """Bulk requests, by queue and id."""
 
     requests: list[BulkDocument]
+    next: Annotated[str | None, Meta(description="The cursor of the next page; left out on the last one.")] = None
+    freshness: Freshness
+
+
+class ScheduleAccepted(Document, frozen=True, kw_only=True):
+    """A command about a schedule that the replicated log has."""
+
+    schedule: Annotated[str, Meta(description="Name of the schedule: queue/name.")]
+    queue: str
+    name: str
+    job: Annotated[str | None, Meta(description="The job that the request makes: queue/job_id.")] = None
+    decided: Annotated[
+        bool, Meta(description="Whether a scheduler has decided on the command yet. Everything in the log is decided.")
+    ]
+    token: Annotated[str, Meta(description="Give it as `after` to a read that must see what the command changed.")]
+
+
+class ScheduleAnswer(ScheduleDocument, frozen=True, kw_only=True):
+    """A schedule: what it is declared to, and which instants come next and were last."""
+
+    freshness: Freshness
+
+
+class SchedulePage(Document, frozen=True, kw_only=True):
+    """Schedules, by queue and name."""
+
+    schedules: list[ScheduleDocument]
     next: Annotated[str | None, Meta(description="The cursor of the next page; left out on the last one.")] = None
     freshness: Freshness
 

@@ -79,6 +79,15 @@ def unknown_bulk(name: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, detail, code="UNKNOWN_BULK")
 
 
+def unknown_schedule(key: str) -> ProblemError:
+    """404 for a schedule that is not declared. `key` is `queue/name`."""
+    detail = (
+        f"expected a schedule {key}, but there is none; check the name, or give the token of the command that declared "
+        f"it as ?after="
+    )
+    return ProblemError(HTTPStatus.NOT_FOUND, detail, code="UNKNOWN_SCHEDULE")
+
+
 def problem_response(problem: ProblemError) -> web.Response:
     """The response that carries a problem."""
     document = ProblemDocument(

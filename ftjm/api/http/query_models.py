@@ -66,6 +66,9 @@ Cursor = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_-]*$")]
 BulkName = Annotated[
     str, Field(max_length=257, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 ]
+ScheduleName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", max_length=257)
+]
 
 LIMIT_TEXT = "Number of entries on the page, at most."
 CURSOR_TEXT = "The `next` of the page before; left out for the first page."
@@ -125,6 +128,14 @@ class BulkQuery(ReadQuery):
     cursor: BulkName | None = Field(None, description=CURSOR_TEXT)
 
 
+class SchedulesQuery(ReadQuery):
+    """A page of schedules, by queue and name."""
+
+    queue: Name | None = Field(None, description="Only schedules of this queue.")
+    limit: Limit = Field(PAGE_DEFAULT, description=LIMIT_TEXT)
+    cursor: ScheduleName | None = Field(None, description=CURSOR_TEXT)
+
+
 class DeclarationQuery(Query):
     """What is expected of a declaration that is changed."""
 
@@ -177,7 +188,7 @@ class PauseBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reason: str = Field("", max_length=REASON_LENGTH_MAX, description="Why; explanations of the queue's jobs tell it.")
+    reason: str = Field("", max_length=REASON_LENGTH_MAX, description="Why; it is shown with the pause.")
 
 
 class CommandBody(BaseModel):

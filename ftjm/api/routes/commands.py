@@ -18,7 +18,7 @@ from aiohttp import web
 from ftjm.api.http.command_bridge import LogUnavailable, PendingCommand
 from ftjm.api.http.models import Accepted, Fault
 from ftjm.api.http.problems import ProblemError, unavailable, unknown_job
-from ftjm.api.http.query_models import CommandBody, PriorityBody, SubmitQuery
+from ftjm.api.http.query_models import CommandBody, DeclarationQuery, PriorityBody, SubmitQuery
 from ftjm.api.http.routing import (
     FAULT_TEXT_MAX,
     FAULTS_MAX,
@@ -42,8 +42,10 @@ REFUSALS = {
     "IDENTITY_TAKEN": HTTPStatus.CONFLICT,
     "WRONG_STATE": HTTPStatus.CONFLICT,
     "CONFLICT": HTTPStatus.CONFLICT,
+    "OVERLAP": HTTPStatus.CONFLICT,
     "UNKNOWN_JOB": HTTPStatus.NOT_FOUND,
     "UNKNOWN_BULK": HTTPStatus.NOT_FOUND,
+    "UNKNOWN_SCHEDULE": HTTPStatus.NOT_FOUND,
     "INTERNAL_ERROR": HTTPStatus.BAD_GATEWAY,
 }
 """Statuses of refusals by their codes. All other codes mean that the command itself is wrong: 422."""
@@ -92,7 +94,7 @@ def _command_handler(make: Callable[[CheckedRequest, str, str], c.Command]) -> H
 
 
 def _rerun(request: CheckedRequest, queue: str, job_id: str) -> c.Command:
-    command_id = id_of_key("h", idempotency_key(request.http)) or str(uuid_utils.uuid7())
+    command_id = named_request(request.http)
     return c.RerunJob(queue=queue, job_id=job_id, reason=request.body.reason, command_id=command_id)
 
 
@@ -109,6 +111,17 @@ async def decide(request: CheckedRequest, command: c.Command) -> PendingCommand:
         await pending.decided(DECISION_SECONDS)
     _raise_refusal(pending)
     return pending
+
+
+def named_request(http: web.Request) -> str:
+    """An id of the request: the same for the same idempotency key, and a new one without a key. Raises ProblemError."""
+    return id_of_key("h", idempotency_key(http)) or str(uuid_utils.uuid7())
+
+
+def expected_revision(request: CheckedRequest) -> int:
+    """The revision that the request expects of a declaration."""
+    query: DeclarationQuery = request.query
+    return c.ANY_REVISION if query.expected_revision is None else query.expected_revision
 
 
 def invalid(detail: str, problems: Sequence[FieldProblem]) -> ProblemError:

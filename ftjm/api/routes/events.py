@@ -39,6 +39,7 @@ from ftjm.core.records.events import (
     QueueResumed,
     QueueUnchanged,
 )
+from ftjm.core.records.schedule_events import SCHEDULE_EVENTS
 from ftjm.readmodel.documents.event import event_document
 
 LISTENERS_MAX = 64
@@ -54,8 +55,9 @@ OFFSET_MAX = 1 << 62
 QUEUE_EVENTS = (
     *(QueuePaused, QueueResumed, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered),
     *(BulkBegun, BulkAdvanced, BulkStopped),
+    *SCHEDULE_EVENTS,
 )
-"""Events of a queue as a whole. Their records have no key."""
+"""Events of a queue as a whole, and of its schedules. Their records have no key, but for those that are of a job."""
 LAST_EVENT_ID = "Last-Event-ID"
 LISTENERS = web.AppKey("listeners", set[asyncio.Task[None] | None])
 

@@ -16,10 +16,11 @@ from ftjm.api.http.problems import ProblemError, unknown_queue
 from ftjm.api.http.query_models import DeclarationQuery, PauseBody, QueuesQuery, ReadQuery
 from ftjm.api.http.routing import CheckedRequest, Operation, reply
 from ftjm.api.routes.cluster import first_bytes
-from ftjm.api.routes.commands import REFUSED, decide, invalid
+from ftjm.api.routes.commands import REFUSED, decide, expected_revision, invalid
 from ftjm.core.names import NAME_TEXT, is_name
 from ftjm.core.queue_gates import QueueRows
 from ftjm.core.records import commands as c
+from ftjm.core.state.queues import QueueSpec
 from ftjm.readmodel.cluster import queue_renderer
 from ftjm.readmodel.queries import Reader
 from ftjm.specs.problems import FieldProblem
@@ -87,26 +88,25 @@ async def apply(request: CheckedRequest) -> web.StreamResponse:
     name = queue_name(request)
     try:
         resource = await request.service.check(request.body_bytes, lambda: parse_resource(request.body))
+        spec = resource.spec
+        if not isinstance(spec, QueueSpec):
+            text = f"expected Queue, since the path is of a queue, but found {resource.kind}"
+            raise InvalidResourceError([FieldProblem(("kind",), text)])
         if resource.name != name:
             text = f"expected {name}, as in the path, but found {resource.name}"
             raise InvalidResourceError([FieldProblem(("metadata", "name"), text)])
     except InvalidResourceError as error:
         detail = "the queue cannot be declared as it is; see errors, correct the fields, and send it again"
         raise invalid(detail, error.problems) from None
-    revision = _expected_revision(request)
-    command = c.ApplyQueue(queue=name, spec=resource.spec, labels=resource.labels, expected_revision=revision)
+    revision = expected_revision(request)
+    command = c.ApplyQueue(queue=name, spec=spec, labels=resource.labels, expected_revision=revision)
     return await _send(request, command)
 
 
 async def delete(request: CheckedRequest) -> web.StreamResponse:
     """Delete a queue's declaration."""
-    command = c.DeleteQueue(queue=queue_name(request), expected_revision=_expected_revision(request))
+    command = c.DeleteQueue(queue=queue_name(request), expected_revision=expected_revision(request))
     return await _send(request, command)
-
-
-def _expected_revision(request: CheckedRequest) -> int:
-    query: DeclarationQuery = request.query
-    return c.ANY_REVISION if query.expected_revision is None else query.expected_revision
 
 
 _QUEUE = "/queues/{queue}"

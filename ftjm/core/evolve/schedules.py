@@ -72,11 +72,7 @@ def reckoned(state: State, event: e.ScheduleReckoned, _key: str) -> None:
 def fired(state: State, event: e.ScheduleFired, key: str) -> None:
     """It has made a job, which exists already: `JobSubmitted` stands before this event."""
     row = _existing(state, event)
-    job = state.job(key)
-    assert job is not None
-    assert not job.schedule, f"{key} is of the schedule {job.schedule}"
-    job.schedule = event.name
-    state.save_job(key, job)
+    made(state, event, key)
     row.last_job = event.job_id
     if event.by is FiredBy.WAITED:
         _stop_waiting(row, event.instant)
@@ -85,6 +81,15 @@ def fired(state: State, event: e.ScheduleFired, key: str) -> None:
     if event.by is not FiredBy.TRIGGERED:
         row.last_instant = max(row.last_instant, event.instant)
     _save(state, event, row)
+
+
+def made(state: State, event: e.ScheduleFired, key: str) -> None:
+    """The job is of the schedule. This is what the event changes of the job's own row."""
+    job = state.job(key)
+    assert job is not None
+    assert not job.schedule, f"{key} is of the schedule {job.schedule}"
+    job.schedule = event.name
+    state.save_job(key, job)
 
 
 def delayed(state: State, event: e.ScheduleDelayed, _key: str) -> None:

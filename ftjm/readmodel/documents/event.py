@@ -14,11 +14,13 @@ from ftjm.readmodel.documents.bulk import filter_document
 from ftjm.readmodel.documents.fields import Document, Moment, exit_fields
 from ftjm.runtime.durations import format_time
 from ftjm.runtime.plain_values import plain
-from ftjm.specs.queue import written
+from ftjm.specs import queue, schedule
 
 OUTPUTS = ("stdout", "stderr")
 ENVELOPE = frozenset(e.Event.__struct_fields__)
 """Fields that every event has. They are fields of the document itself, or name the event's job and place."""
+TIMES = frozenset({"instant", "until", "decided_to", "interval_start"})
+"""Fields that are times, beside those whose names end with `_at`."""
 NOT_DETAILS = ENVELOPE | {"content", "attempt"}
 _DEFAULT_SPEC = JobSpec()
 
@@ -81,14 +83,16 @@ def event_document(event: e.Event, partition: int, offset: int) -> EventDocument
 
 
 def _own_fields(event: e.Event) -> dict[str, Any]:
-    """An event's own fields, without empty ones. Of a job's spec, the fields that differ from their defaults; a queue's
-    spec as users write it."""
+    """An event's own fields, without empty ones. Of a job's spec, the fields that differ from their defaults; a spec of
+    a queue or a schedule as users write it."""
     found = {name: getattr(event, name) for name in event.__struct_fields__ if name not in NOT_DETAILS}
     if isinstance(event, e.JobSubmitted):
         spec = msgspec.structs.asdict(event.spec)
         found["spec"] = {name: value for name, value in spec.items() if value != getattr(_DEFAULT_SPEC, name)}
     elif isinstance(event, e.QueueApplied):
-        found["spec"] = written(event.spec)
+        found["spec"] = queue.written(event.spec)
+    elif isinstance(event, e.ScheduleApplied):
+        found["spec"] = schedule.written(event.spec)
     elif isinstance(event, e.BulkBegun):
         found["filter"] = msgspec.to_builtins(filter_document(event.filter))
     return {
@@ -105,7 +109,8 @@ def _tells_of_zero(event: e.Event, name: str) -> bool:
 
 
 def _detail(name: str, value: Any) -> Any:
-    return format_time(value) if name.endswith("_at") and isinstance(value, int) else plain(value)
+    is_time = name.endswith("_at") or name in TIMES
+    return format_time(value) if is_time and isinstance(value, int) else plain(value)
 
 
 def attempt_fields(event: e.AttemptSucceeded | e.AttemptFailed) -> dict[str, Any]:

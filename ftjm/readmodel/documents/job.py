@@ -25,6 +25,7 @@ class JobSummary(Document, frozen=True, kw_only=True):
     attempt: Annotated[int, Meta(description="Number of the newest attempt, counted over all runs; 0 before any.")]
     priority: Annotated[int, Meta(description="0 to 100; higher is served first.")]
     labels: dict[str, str] = field(default_factory=dict)
+    schedule: Annotated[str | None, Meta(description="The schedule that made the job: queue/name.")] = None
     worker: Annotated[str | None, Meta(description="The worker that the newest attempt was sent to.")] = None
     submitted_at: Moment
     due_at: Annotated[Moment | None, Meta(description="When the job, or its next attempt, may start.")] = None
@@ -174,6 +175,7 @@ def _summary_fields(key: str, job: Job, labels: dict[str, str], worker: str) -> 
         "attempt": job.attempt,
         "priority": job.priority,
         "labels": labels,
+        "schedule": f"{queue}/{job.schedule}" if job.schedule else None,
         "worker": worker or None,
         "submitted_at": format_time(job.submitted_at),
         "due_at": format_time(job.due_at) or None,

@@ -1,0 +1,250 @@
+"""The verbs of schedules. `list`, `describe` and `next` are here: they ask the API where one is named, else they fold
+the log. Those that send a command are in `schedule_commands.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import msgspec
+import typer
+
+from ftjm.cli import api_client, schedule_commands
+from ftjm.cli.options import ApiSource, Connection, OutputFormat, schedule_name
+from ftjm.cli.output import Output, emit
+from ftjm.cli.verbs import add_verb
+from ftjm.runtime.errors import FtjmError, UsageError
+from ftjm.runtime.plain_values import present
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ftjm.core.state.schedules import ScheduleSpec
+    from ftjm.runtime.config import Settings
+
+PAGE = 1_000
+"""Schedules that are read at a time."""
+NEXT_MAX = 1_000
+COLUMNS = ("schedule", "when", "time_zone", "next_at", "last_at", "last_job", "overlap", "paused")
+NEXT_COLUMNS = ("schedule", "local", "utc", "time_zone")
+Name = Annotated[str, typer.Argument(metavar="QUEUE/NAME", help="The schedule.")]
+
+
+class _SchedulePage(msgspec.Struct):
+    """The fields of a page of the API that these verbs read."""
+
+    schedules: list[dict[str, Any]]
+    freshness: api_client.PageFreshness
+    next: str = ""
+
+
+def register(group: typer.Typer) -> None:
+    """Add `schedule` with its verbs."""
+    schedules = typer.Typer(
+        help="Show schedules, their next instants and their last jobs. Pause, resume and trigger them. They are "
+        "declared by files: see `ftjm apply`.",
+        no_args_is_help=True,
+    )
+    add_verb(schedules, list_schedules, "list")
+    add_verb(schedules, describe)
+    add_verb(schedules, show_next, "next")
+    schedule_commands.register(schedules)
+    group.add_typer(schedules, name="schedule")
+
+
+# ---- showing
+
+
+def list_schedules(
+    connection: Connection,
+    source: ApiSource,
+    queue: Annotated[str | None, typer.Option(help="Only schedules of this queue.")] = None,
+    output: OutputFormat = Output.table,
+) -> None:
+    """List schedules: when they fire, their next and last instants, and whether they are paused.
+
+    Where it reads: see `ftjm list --help`.
+
+    \b
+    Examples:
+      ftjm schedule list --queue etl
+      ftjm schedule list -o json | jq '.[] | select(.paused).schedule'
+    """
+    if queue is not None:
+        schedule_name(f"{queue}/any")
+    settings = connection.settings(api=source.api)
+    by_api = settings.api and not source.from_log
+    rows = list((_listed_by_api if by_api else _listed_by_log)(settings, queue or ""))
+    emit([_row(row) for row in rows] if output is Output.table else rows, output, columns=COLUMNS)
+
+
+def describe(connection: Connection, source: ApiSource, schedule: Name, output: OutputFormat = Output.table) -> None:
+    """Show one schedule: what it is declared to, its next and its last instant, and its pause.
+
+    With -o yaml, its declaration as a file for `ftjm apply -f`. Where it reads: see `ftjm list --help`.
+
+    \b
+    Examples:
+      ftjm schedule describe etl/nightly
+      ftjm schedule describe etl/nightly -o yaml >nightly.yaml
+    """
+    row = _found(connection.settings(api=source.api), source, schedule)
+    if output is Output.yaml:
+        emit(_resource(row), output)
+    else:
+        emit(_described(row) if output is Output.table else row, output)
+
+
+def show_next(
+    connection: Connection,
+    source: ApiSource,
+    schedule: Annotated[str | None, typer.Argument(metavar="[QUEUE/NAME]", help="A declared schedule.")] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option("-f", "--file", metavar="PATH", help="The schedules of this file or folder; may be repeated."),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=NEXT_MAX, help="How many instants of each.")] = 5,
+    after: Annotated[str | None, typer.Option(metavar="TIME", help="Instants after this time (default: now).")] = None,
+    output: OutputFormat = Output.table,
+) -> None:
+    """Show the next instants of a declared schedule, or of those in files, which need no cluster.
+
+    Each is shown in local time and in UTC, by the rules and time zones that schedulers of this build use. A pause, and
+    what else may keep an instant from firing, is not considered.
+
+    \b
+    Examples:
+      ftjm schedule next etl/nightly --count 10
+      ftjm schedule next -f schedules/ --after 2026-10-24T00:00:00Z
+    """
+    if (schedule is None) is not bool(files):
+        raise UsageError("either QUEUE/NAME or -f FILE", "both" if files else "neither", "give one of them")
+    wanted = _of_files(files) if files else [_declared(connection.settings(api=source.api), source, schedule or "")]
+    begin = _time(after) if after is not None else time.time_ns() // 1_000_000
+    emit([row for key, spec in wanted for row in _instants(key, spec, begin, count)], output, columns=NEXT_COLUMNS)
+
+
+def _listed_by_api(settings: Settings, queue: str) -> Iterator[dict[str, Any]]:
+    cursor = ""
+    while True:
+        params = [("limit", str(PAGE)), *([("cursor", cursor)] if cursor else [])]
+        found = api_client.get(settings, "/schedules", params + ([("queue", queue)] if queue else []), _SchedulePage)
+        page = msgspec.convert(found, _SchedulePage)
+        api_client.warn_if_stale(page.freshness)
+        yield from page.schedules
+        cursor = page.next
+        if not cursor:
+            return
+
+
+def _listed_by_log(settings: Settings, queue: str) -> Iterator[dict[str, Any]]:
+    from ftjm.readmodel import one_shot
+    from ftjm.readmodel.documents.fields import plain_document
+    from ftjm.readmodel.documents.schedule import schedule_document
+
+    with one_shot.folded_log(settings, queue) as (reader, _):
+        behind, more = "", True
+        while more:
+            found, more = reader.schedules(behind, PAGE, queue)
+            for behind, row in found:
+                yield plain_document(schedule_document(behind, row))
+
+
+def _found(settings: Settings, source: ApiSource, schedule: str) -> dict[str, Any]:
+    """A schedule as a document. Raises FtjmError if there is none."""
+    schedule_name(schedule)
+    row = (_by_api if settings.api and not source.from_log else _by_log)(settings, schedule)
+    if row is None:
+        todo = "see `ftjm schedule list`, or declare it with `ftjm apply -f`"
+        raise FtjmError(f"a schedule {schedule}", "none of this name", todo)
+    return row
+
+
+def _by_api(settings: Settings, schedule: str) -> dict[str, Any] | None:
+    row = api_client.get(settings, f"/schedules/{quote(schedule)}", [])
+    return {field: value for field, value in row.items() if field != "freshness"} if row else None
+
+
+def _by_log(settings: Settings, schedule: str) -> dict[str, Any] | None:
+    from ftjm.readmodel import one_shot
+    from ftjm.readmodel.documents.fields import plain_document
+    from ftjm.readmodel.documents.schedule import schedule_document
+
+    with one_shot.folded_log(settings, schedule.partition("/")[0]) as (reader, _):
+        row = reader.schedule(schedule)
+    return plain_document(schedule_document(schedule, row)) if row else None
+
+
+def _declared(settings: Settings, source: ApiSource, schedule: str) -> tuple[str, ScheduleSpec]:
+    from ftjm.specs.resources import InvalidResourceError, parse_resource
+
+    try:
+        resource = parse_resource(_resource(_found(settings, source, schedule)))
+    except InvalidResourceError as error:
+        what = f"a declaration of schedule {schedule} that this version of ftjm knows"
+        raise FtjmError(what, str(error), "use the version of the schedulers") from None
+    return schedule, resource.spec  # type: ignore[return-value]
+
+
+def _of_files(files: list[str]) -> list[tuple[str, ScheduleSpec]]:
+    from ftjm.specs.resource_files import read_resources
+    from ftjm.specs.resources import SCHEDULE
+
+    resources = [one.resource for one in read_resources(files).resources]
+    found: list[Any] = [(one.name, one.spec) for one in resources if one.kind == SCHEDULE]
+    if not found:
+        raise UsageError("at least one Schedule", f"none in {', '.join(files)}", "name other files")
+    return found
+
+
+def _instants(key: str, spec: ScheduleSpec, after: int, count: int) -> Iterator[dict[str, Any]]:
+    from ftjm.adapters.calendar.calendar import LocalCalendar
+    from ftjm.adapters.calendar.time_zone import local_text
+    from ftjm.core.calendar import next_instants
+    from ftjm.core.utc import iso_time
+
+    for instant in next_instants(LocalCalendar(), spec, key, after, count):
+        local = local_text(instant, spec.time_zone)
+        yield {"schedule": key, "local": local, "utc": iso_time(instant), "time_zone": spec.time_zone}
+
+
+def _time(text: str) -> int:
+    from ftjm.cli.options import moment
+    from ftjm.runtime.durations import parse_time
+
+    return parse_time(moment("--after", text))
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """A schedule as a row of a table."""
+    spec = row["declaration"]["spec"]
+    when = spec["cron"] if "cron" in spec else f"every {spec['every']}"
+    shown = {"when": when, "time_zone": spec.get("time_zone"), "overlap": spec["overlap"]}
+    return present({name: row.get(name) for name in COLUMNS} | shown)
+
+
+def _resource(row: dict[str, Any]) -> dict[str, Any]:
+    """A schedule's declaration as a file of resources."""
+    from ftjm.specs.resources import SCHEDULE, document
+
+    declared = row["declaration"]
+    return document(SCHEDULE, row["schedule"], declared.get("labels", {}), declared["spec"])
+
+
+def _described(row: dict[str, Any]) -> dict[str, Any]:
+    """A schedule for people: first what it is declared to, field by field."""
+    declared = row["declaration"]
+    spec = dict(declared["spec"])
+    job = spec.pop("job")
+    shown = {
+        "schedule": row["schedule"],
+        "declared": f"revision {declared['revision']}, at {declared['applied_at']}",
+        "declared_by": declared.get("actor"),
+        "labels": ", ".join(f"{name}={value}" for name, value in declared.get("labels", {}).items()),
+        **spec,
+        "job": job,
+    }
+    left = {name: value for name, value in row.items() if name not in ("declaration", "schedule", "queue", "name")}
+    return present(shown) | left
