@@ -25,7 +25,7 @@ from ftjm.readmodel.cluster import scheduler_documents, worker_documents
 from ftjm.readmodel.documents.cluster import WorkerDocument, partition_document
 from ftjm.readmodel.documents.fields import Document
 from ftjm.readmodel.presence import Presence
-from ftjm.readmodel.queries import PAGE_BYTES_MAX
+from ftjm.readmodel.row_queries import PAGE_BYTES_MAX
 from ftjm.runtime.version import __version__
 
 AnyDocument = TypeVar("AnyDocument", bound=Document)

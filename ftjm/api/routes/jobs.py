@@ -23,7 +23,8 @@ from ftjm.core.state.model import TERMINAL
 from ftjm.readmodel.documents.event import EventDocument, attempt_fields, event_document
 from ftjm.readmodel.documents.job import JobSummary
 from ftjm.readmodel.explain import explanation_document, standing_of
-from ftjm.readmodel.queries import PAGE_BYTES_MAX, START, Cursor, Reader, StoredJob
+from ftjm.readmodel.queries import START, Cursor, Reader, StoredJob
+from ftjm.readmodel.row_queries import PAGE_BYTES_MAX
 
 EVENTS_AT_ONCE = 32
 """Events of a history that are read before it is known whether they fit on the page."""
