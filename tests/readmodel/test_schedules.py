@@ -15,7 +15,7 @@ from ftjm.core.records.events import BatchClosed
 from ftjm.core.state.model import JobSpec
 from ftjm.core.state.schedules import Overlap, Schedule, ScheduleSpec
 from ftjm.history.jobs import view
-from ftjm.readmodel import queries
+from ftjm.readmodel import row_queries
 from ftjm.readmodel.documents.event import event_document
 from ftjm.readmodel.documents.fields import plain_document
 from ftjm.readmodel.documents.schedule import schedule_document
@@ -86,7 +86,7 @@ def test_schedules_are_listed_page_by_page_and_by_queue(cluster, monkeypatch) ->
     assert names("", 10, "etl") == (["etl/hourly", "etl/nightly"], False)
     assert names("etl/hourly", 10, "etl") == (["etl/nightly"], False)
     assert names("zzz", 10, "etl") == ([], False)
-    monkeypatch.setattr(queries, "PAGE_BYTES_MAX", 1)
+    monkeypatch.setattr(row_queries, "PAGE_BYTES_MAX", 1)
     assert names("", 10) == (everything[:1], True), "a page ends with what makes it large"
 
 
