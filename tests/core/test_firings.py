@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from ftjm.adapters.calendar.calendar import LocalCalendar
-from ftjm.core.calendar import COUNTED_MAX, interval_start, last_before
+from ftjm.core.calendar import COUNTED_MAX, interval_start, last_before, next_instants
 from ftjm.core.decide.firings import decide_instant
 from ftjm.core.limits import INSTANT_MAX_MS
 from ftjm.core.records import commands as c
@@ -499,3 +499,10 @@ def test_an_owner_that_does_not_know_the_zone_pauses_the_schedule_and_goes_on():
     story.then(like(e.SchedulePaused, name="n"))
     assert "Mars/Base" in row(story).pause_reason
     story.has_timers()
+
+
+def test_the_next_instants_are_those_until_the_end():
+    spec = schedule(end_at=FIRST + 2 * MINUTE)
+    following = [FIRST, FIRST + MINUTE, FIRST + 2 * MINUTE]
+    assert next_instants(LocalCalendar(), spec, "q/n", NOW, 2) == following[:2]
+    assert next_instants(LocalCalendar(), spec, "q/n", NOW, 9) == following

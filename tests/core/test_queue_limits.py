@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from ftjm.core.evolve.handlers import evolve
 from ftjm.core.placement import Offer, Placement, match
-from ftjm.core.queue_gates import BURST_NS_MAX, GATES, closed_gate, opening, queue_rows, rate_fault, used_by_start
+from ftjm.core.queue_gates import (
+    BURST_NS_MAX,
+    GATES,
+    closed_gate,
+    is_limited,
+    opening,
+    queue_rows,
+    rate_fault,
+    used_by_start,
+)
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import QUEUE_LEVEL
@@ -272,3 +281,13 @@ def test_jobs_of_a_queue_with_a_rate_are_sent_to_free_slots_only():
     story = given(FINAL, *jobs(3)).when(apply(rate_limit=1_000, rate_burst=9))
     offer = Offer("s9", "w9", 3, 5_000, ("q",), number=1, slots=1, ahead=2)
     assert [event.job_id for event in match(story.state, [offer], 100, NOW).dispatches] == ["j00"]
+
+
+def test_a_queue_is_limited_that_starts_no_job_soon():
+    story = given(FINAL, *jobs(3)).when(apply(concurrency=1))
+    assert not is_limited(queue_rows(story.state, "q"), NOW)
+    assert started(story) == ["j00"]
+    assert is_limited(queue_rows(story.state, "q"), NOW)
+    story.when(apply(rate_limit=1, rate_per_ms=10_000))
+    assert started(story) == ["j01"]
+    assert [is_limited(queue_rows(story.state, "q"), NOW + ms) for ms in (0, 9_000, 9_001)] == [True, True, False]
