@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ftjm.local.ports import free_base_port
+from ftjm.specs.resources import KINDS
 from integration.waiting import until
 
 ROOT = Path(__file__).parents[1]
@@ -139,8 +141,8 @@ def test_the_installed_program_is_this_one(first: Up) -> None:
 
 
 def test_the_first_job_on_the_command_line(first: Up) -> None:
-    _, [hello, nightly, *about], [many], looking, bulk, files = lines("A first job of your own")
-    [jobs] = [text for language, text in blocks("A first job of your own") if language == "yaml"]
+    _, [hello, nightly, *about], [many], looking, bulk, _, _ = lines("A first job of your own")
+    jobs, _ = [text for language, text in blocks("A first job of your own") if language == "yaml"]
     assert first.run(hello).endswith(" SUCCEEDED\n")
     assert first.run(nightly) == "default/nightly\n"
     for line in about:
@@ -152,7 +154,21 @@ def test_the_first_job_on_the_command_line(first: Up) -> None:
     assert [line.partition("/")[0] for line in output_file[2:]] == ["thumbnails"]
     for line in (*looking, *bulk):
         first.carry_out(line)
-    assert [line.split()[1] for line in files][:3] == ["lint", "plan", "apply"], "test_apply.py runs them"
+
+
+def test_the_first_queues_and_schedules_in_files(first: Up) -> None:
+    *_, queues, schedules = lines("A first job of your own")
+    *_, schedule = [text for language, text in blocks("A first job of your own") if language == "yaml"]
+    (first.folder / "queues").mkdir()
+    (first.folder / "queues" / "thumbnails.yaml").write_text(yaml.safe_dump(KINDS["Queue"].examples[0]))
+    (first.folder / "nightly.yaml").write_text(schedule)
+    for line in queues:
+        command = line.partition(" #")[0]
+        first.run(f"{command} || [ $? = 2 ]" if "plan" in command else command)
+    instants, applied, listed = (first.run(line) for line in schedules)
+    assert instants.count("etl/nightly") == 5
+    assert applied == "Schedule etl/nightly created\n"
+    assert "30 2 * * *" in listed
 
 
 # ---- Python

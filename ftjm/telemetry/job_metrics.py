@@ -15,7 +15,7 @@ import prometheus_client as prometheus
 
 from ftjm.core.records import events as e
 from ftjm.core.state.model import LOSSES, FailureReason, Job, StopReason, job_key
-from ftjm.core.state.schedules import FiredBy
+from ftjm.core.state.schedules import FiredBy, SkipReason
 from ftjm.telemetry.histogram import Histogram, HistogramFamily
 from ftjm.telemetry.labels import SECONDS, Queues
 
@@ -60,7 +60,8 @@ class EventMetrics:
         text = "Time from an instant of a schedule to the decision that it fires; of those that did not wait."
         firing = self._histograms(registry, "ftjm_schedule_firing_delay_seconds", text)
         text = "Instants of schedules that did not fire, by the reason."
-        self._skipped = counter("ftjm_schedule_skipped_total", text, ["reason"], **at)
+        skipped = counter("ftjm_schedule_skipped_total", text, ["reason"], **at)
+        self._skipped = {reason: skipped.labels(reason.value) for reason in SkipReason}  # shown from the beginning
         self._wait, self._latency, self._delay = wait.of(), latency.of(), delay.of()
         self._firing = firing.of()
 
@@ -140,7 +141,7 @@ class EventMetrics:
             self._firing.observe(_seconds(event.at - event.instant))
 
     def _schedule_skipped(self, event: e.ScheduleSkipped, _: JobOf) -> None:
-        self._skipped.labels(event.reason.value).inc(event.count)
+        self._skipped[event.reason].inc(event.count)
 
 
 HANDLERS: dict[type[e.Event], Callable[[EventMetrics, Any, JobOf], None]] = {
