@@ -53,8 +53,9 @@ FIRINGS_MAX = 50
 TIMERS_LOOKED_MAX = 1_000
 ROWS_OF_A_SLICE_MIN = 20
 """With less room in the batch, a process waits for the next one."""
-SLICE_PAUSE_MS = 10
-"""Least time between two slices of processes: commands that come meanwhile find the owner free."""
+SLICE_PAUSE_MS = 20
+"""Least time from the begin of a slice of a process to that of the next one. A slice and its commit take less, so most
+commands that come meanwhile find the owner free."""
 SLICE_WAIT_MS = 40
 """So long a slice waits for a batch without commands. Then it is done before them, so that no load of commands, however
 high, stops a process."""

@@ -20,8 +20,8 @@ from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState
 from ftjm.core.state.processes import Bulk, BulkAction, JobFilter, ProcessKind, bulk_name
 from ftjm.core.state.view import StateView
 
-CHANGED_MAX = 100
-"""Jobs that a slice changes: 4 ms."""
+CHANGED_MAX = 80
+"""Jobs that a slice changes: 3 ms."""
 LOOKED_MAX = 300
 """Jobs that a slice looks at: 4 ms, since it reads two rows of each."""
 ROWS_OF_A_CHANGE = 6
