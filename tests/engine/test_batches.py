@@ -165,7 +165,7 @@ def test_small_batches_lead_where_large_ones_do(monkeypatch, limit):
 
 
 def test_many_timers_at_once_are_spread_over_batches(monkeypatch):
-    monkeypatch.setattr(batch_module, "BATCH_ROWS_MAX", 20)
+    monkeypatch.setattr(batch_module, "TIMERS_MAX", 5)
     world = World()
     for i in range(12):
         world.submit(f"j{i}", delay_ms=5)

@@ -91,6 +91,7 @@ def test_every_figure_of_the_documentation_has_a_known_unit():
     assert {name for name in named if not unit_of(name)} == {
         "ratio",
         "command_ratio",
+        "p99_ratio",
         "events",
         "live_jobs",
         "waiting_jobs",
