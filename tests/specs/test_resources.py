@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ftjm.core.bounds import within
 from ftjm.core.limits import AGEING_MS_MAX, LABELS_MAX, RATE_MAX, RATE_PER_MS_MAX, SMALL_MAX
 from ftjm.core.names import NAME_TEXT
+from ftjm.core.queue_gates import rate_fault
 from ftjm.core.state.queues import QueueSpec
 from ftjm.runtime.errors import UsageError
 from ftjm.specs import resource_files
@@ -38,7 +39,7 @@ SPECS = st.builds(
     rate_per_ms=st.integers(1, RATE_PER_MS_MAX),
     rate_burst=st.integers(1, RATE_MAX),
     ageing_ms=st.integers(1, AGEING_MS_MAX),
-)
+).filter(lambda spec: not rate_fault(spec))
 
 
 @pytest.fixture
