@@ -56,8 +56,13 @@ PLANTS: dict[str, tuple[tuple[str, str], ...]] = {
     "ftjm.core.records.events": (("\n\n\nclass JobFailed(", '\n    note: str = ""\n\n\nclass JobFailed('),),
     "ftjm.core.decide.jobs": (
         (
-            "reason=command.reason or StopReason.CANCELLED)]",
-            "reason=command.reason or StopReason.CANCELLED, note=command.note)]",
+            "    return [stop(state, key, job, command.reason)]\n",
+            (
+                "    event = stop(state, key, job, command.reason)\n"
+                "    if isinstance(event, e.JobCancelled):\n"
+                "        event.note = command.note\n"
+                "    return [event]\n"
+            ),
         ),
     ),
     "ftjm.core.evolve.jobs": (

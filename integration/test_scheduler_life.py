@@ -125,7 +125,8 @@ def test_higher_priority_goes_first_and_equals_go_by_age(alive: Cluster, client:
     worker = alive.worker("one", slots=1, queues=["ordered"])
     assert client.ended(tickets, LIMIT_SECONDS)
     dispatched = [event.job_id for event in alive.log().events(e.AttemptDispatched) if event.queue == "ordered"]
-    assert dispatched == ["prio-2", "prio-4", "prio-0", "prio-3", "prio-1"]
+    # On a busy machine, an attempt may be sent back and sent once more: the first time counts.
+    assert list(dict.fromkeys(dispatched)) == ["prio-2", "prio-4", "prio-0", "prio-3", "prio-1"]
     assert worker.stop() == 0
 
 

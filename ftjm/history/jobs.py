@@ -19,7 +19,18 @@ from ftjm.core.evolve.handlers import evolve
 from ftjm.core.identity import partition_for
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
-from ftjm.core.state.model import TERMINAL, Checkpoint, Job, JobSpec, JobState, Outcome, job_key
+from ftjm.core.records.levels import LEVEL
+from ftjm.core.state.model import (
+    STATE_VERSION,
+    TERMINAL,
+    Checkpoint,
+    Finalized,
+    Job,
+    JobSpec,
+    JobState,
+    Outcome,
+    job_key,
+)
 from ftjm.core.state.state import State
 from ftjm.history.newest_attempt import NewestAttempts, newest_attempts
 from ftjm.history.replay import NOW, Until, replayed
@@ -215,6 +226,8 @@ def _ends(event: type[e.Event]) -> bool | None:
 def view(events: Iterable[e.Event]) -> JobView | None:
     """Fold the events of one job, which must be in order; None if they hold no submission."""
     state, attempts = State(MemoryStore()), NewestAttempts()
+    # What is final is told by an event of the partition. Since when a job is eligible depends on it.
+    state.finalized = Finalized(LEVEL, STATE_VERSION)
     forgotten: e.JobForgotten | None = None
     name: Name | None = None
     for event in events:
