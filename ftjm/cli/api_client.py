@@ -15,10 +15,13 @@ from ftjm.runtime.network import is_loopback
 if TYPE_CHECKING:
     import urllib.error
     import urllib.request
+    from collections.abc import Iterator
 
     from ftjm.runtime.config import Settings
 
 TIMEOUT_SECONDS = 30.0
+PAGE = 1_000
+"""Entries of a list that are read at a time."""
 UNKNOWN = ("UNKNOWN_JOB", "UNKNOWN_QUEUE", "UNKNOWN_SCHEDULE")
 """Codes of the answer that there is no such thing."""
 Params = list[tuple[str, str]]
@@ -73,6 +76,25 @@ def get(settings: Settings, path: str, params: Params, shape: Any = dict[str, An
     except (OSError, ValueError, RecursionError, http.client.HTTPException, msgspec.ValidationError) as error:
         todo = "see that it runs, or read the log instead: --from-log"
         raise Unreachable(f"the API to answer at {settings.api}", str(error), todo) from error
+
+
+def get_fresh(settings: Settings, path: str) -> dict[str, Any] | None:
+    """A document of the API, as `get`, without what it says of its own age."""
+    found = get(settings, path, [])
+    return {name: value for name, value in found.items() if name != "freshness"} if found else None
+
+
+def pages(settings: Settings, path: str, params: Params, shape: Any) -> Iterator[Any]:
+    """All pages of a list of the API, as structs of the type `shape`, which has `freshness` and `next`."""
+    cursor = ""
+    while True:
+        more = [("limit", str(PAGE)), *([("cursor", cursor)] if cursor else [])]
+        page = msgspec.convert(get(settings, path, [*params, *more], shape), shape)
+        warn_if_stale(page.freshness)
+        yield page
+        cursor = page.next
+        if not cursor:
+            return
 
 
 def warn_if_stale(freshness: PageFreshness) -> None:

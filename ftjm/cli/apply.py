@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ftjm.ops.apply import Change, Declared
     from ftjm.runtime.config import Settings
 
-PAGE = 1_000
-"""Resources that are read at a time."""
 KIND_PATHS: Mapping[str, tuple[str, api_client.Params]] = {
     "Queue": ("/queues", [("declared", "true")]),
     "Schedule": ("/schedules", []),
@@ -241,11 +239,8 @@ def _declared_by_api(settings: Settings, kind: str) -> Iterator[Declared]:
     from ftjm.ops.apply import Declared
     from ftjm.specs.resources import InvalidResourceError, document, parse_resource
 
-    cursor, (path, filters) = "", KIND_PATHS[kind]
-    while True:
-        params = [*filters, ("limit", str(PAGE)), *([("cursor", cursor)] if cursor else [])]
-        page = msgspec.convert(api_client.get(settings, path, params, _ResourcePage), _ResourcePage)
-        api_client.warn_if_stale(page.freshness)
+    path, filters = KIND_PATHS[kind]
+    for page in api_client.pages(settings, path, filters, _ResourcePage):
         for one in page.queues + page.schedules:
             name, found = one.schedule or one.queue, one.declaration
             try:
@@ -254,9 +249,6 @@ def _declared_by_api(settings: Settings, kind: str) -> Iterator[Declared]:
                 what = f"a declaration of {kind} {name} that this version of ftjm knows"
                 raise FtjmError(what, str(error), "use the version of the API") from None
             yield Declared(kind, name, found.revision, found.labels, spec)
-        cursor = page.next
-        if not cursor:
-            return
 
 
 def _declared_by_log(settings: Settings, queue: str) -> Iterator[Declared]:
@@ -267,14 +259,14 @@ def _declared_by_log(settings: Settings, queue: str) -> Iterator[Declared]:
 
     with one_shot.folded_log(settings, queue) as (reader, _):
         behind = ""
-        while found := reader.queues(behind, PAGE, declared=True):
+        while found := reader.queues(behind, api_client.PAGE, declared=True):
             for name, rows in found:
                 if (row := rows.declaration) is not None:
                     yield Declared(QUEUE, name, row.revision, row.labels, row.spec)
             behind = found[-1][0]
         behind, more = "", True
         while more:
-            schedules, more = reader.schedules(behind, PAGE)
+            schedules, more = reader.schedules(behind, api_client.PAGE)
             for behind, schedule in schedules:
                 yield Declared(SCHEDULE, behind, schedule.revision, schedule.labels, schedule.spec)
 

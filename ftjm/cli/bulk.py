@@ -27,8 +27,6 @@ from ftjm.runtime.errors import UsageError
 if TYPE_CHECKING:
     from ftjm.runtime.config import Settings
 
-PAGE = 1_000
-"""Queues or requests that are read at a time."""
 ALL = sys.maxsize
 
 HELP = """Cancel, hold, release, rerun, purge or prioritize many jobs by one request.
@@ -184,7 +182,7 @@ def stop(
 
 def _requests_of_api(settings: Settings, queue: str) -> Iterator[dict[str, Any]]:
     path = f"/queues/{quote(queue, safe='')}/bulk" if queue else "/bulk"
-    for page in _pages(settings, path, _BulkPage):
+    for page in api_client.pages(settings, path, [], _BulkPage):
         yield from page.requests
 
 
@@ -195,35 +193,22 @@ def _requests_of_log(settings: Settings, queue: str) -> Iterator[dict[str, Any]]
 
     with one_shot.folded_log(settings, queue) as (reader, _):
         behind = ""
-        while found := bulk_requests.find_all(reader, queue, behind, PAGE):
+        while found := bulk_requests.find_all(reader, queue, behind, api_client.PAGE):
             yield from (plain_document(bulk_document(*one)) for one in found)
             behind = found[-1][0]
-
-
-def _pages(settings: Settings, path: str, shape: Any) -> Iterator[Any]:
-    """The pages of the API, as structs of the type `shape`."""
-    cursor = ""
-    while True:
-        params = [("limit", str(PAGE)), *([("cursor", cursor)] if cursor else [])]
-        page = msgspec.convert(api_client.get(settings, path, params, shape), shape)
-        api_client.warn_if_stale(page.freshness)
-        yield page
-        cursor = page.next
-        if not cursor:
-            return
 
 
 def _queues(settings: Settings, source: ApiSource) -> Iterator[str]:
     """The queues that hold a job now."""
     if not source.from_log and settings.api:
-        for page in _pages(settings, "/queues", _CountedQueuePage):
+        for page in api_client.pages(settings, "/queues", [], _CountedQueuePage):
             yield from (one.queue for one in page.queues if sum(one.states.values()))
         return
     from ftjm.readmodel import one_shot
 
     with one_shot.folded_log(settings) as (reader, _):
         behind = ""
-        while found := reader.queues(behind, PAGE):
+        while found := reader.queues(behind, api_client.PAGE):
             yield from (name for name, rows in found if rows.counts is not None)
             behind = found[-1][0]
 

@@ -39,7 +39,7 @@ def explain(connection: Connection, jobs: Jobs, source: ApiSource, output: Outpu
         if explained is None:
             missing.append(f"{queue}/{job_id}")
         else:
-            found.append({name: value for name, value in explained.items() if name != "freshness"})
+            found.append(explained)
     if len(names) == 1 and found:
         emit(found[0], output)
     elif found:
@@ -51,7 +51,7 @@ def explain(connection: Connection, jobs: Jobs, source: ApiSource, output: Outpu
 
 
 def _explained_by_api(settings: Settings, queue: str, job_id: str) -> dict[str, Any] | None:
-    return api_client.get(settings, f"/jobs/{quote(queue)}/{quote(job_id)}/explain", [])
+    return api_client.get_fresh(settings, f"/jobs/{quote(queue)}/{quote(job_id)}/explain")
 
 
 def _explained_by_log(settings: Settings, queue: str, job_id: str) -> dict[str, Any] | None:

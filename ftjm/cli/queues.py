@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from ftjm.cli import answers, api_client
+from ftjm.cli import answers, api_client, declarations
 from ftjm.cli.options import PATIENCE, ApiSource, Connection, OutputFormat, Patience
 from ftjm.cli.output import Output, echo
 from ftjm.cli.verbs import add_verb
@@ -95,8 +95,7 @@ def describe_queue(
 
 def _by_api(settings: Settings, queue: str) -> Callable[[], dict[str, Any] | None]:
     def read() -> dict[str, Any] | None:
-        row = api_client.get(settings, f"/queues/{quote(queue, safe='')}", [])
-        return {name: value for name, value in row.items() if name != "freshness"} if row else None
+        return api_client.get_fresh(settings, f"/queues/{quote(queue, safe='')}")
 
     return read
 
@@ -128,13 +127,13 @@ def _by_heartbeats(settings: Settings, queue: str) -> Callable[[], dict[str, Any
 
 def _resource(row: dict[str, Any]) -> dict[str, Any]:
     """A queue's declaration as a file of resources. Raises FtjmError if it is not declared."""
-    from ftjm.specs.resources import QUEUE, document
+    from ftjm.specs.resources import QUEUE
 
     declared = row.get("declaration")
     if declared is None:
         found = "none: it has the defaults"
         raise FtjmError(f"a declaration of queue {row['queue']}", found, "declare it with `ftjm apply -f`")
-    return document(QUEUE, row["queue"], declared.get("labels", {}), declared["spec"])
+    return declarations.resource(QUEUE, row["queue"], declared)
 
 
 def _described(row: dict[str, Any]) -> dict[str, Any]:
@@ -147,9 +146,7 @@ def _described(row: dict[str, Any]) -> dict[str, Any]:
     spec = declared["spec"]
     rate = spec.get("rate")
     shown = {
-        "declared": f"revision {declared['revision']}, at {declared['applied_at']}",
-        "declared_by": declared.get("actor"),
-        "labels": ", ".join(f"{name}={value}" for name, value in declared.get("labels", {}).items()),
+        **declarations.shown(declared),
         "concurrency": spec.get("concurrency", "no limit"),
         "rate": f"{rate['limit']} in {rate['per']}, burst {rate['burst']}" if rate else "no limit",
         "ageing": spec["ageing"],

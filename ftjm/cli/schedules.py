@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 import typer
 
-from ftjm.cli import api_client, schedule_commands
+from ftjm.cli import api_client, declarations, schedule_commands
 from ftjm.cli.options import ApiSource, Connection, OutputFormat, schedule_name
 from ftjm.cli.output import Output, emit
 from ftjm.cli.verbs import add_verb
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ftjm.core.state.schedules import ScheduleSpec
     from ftjm.runtime.config import Settings
 
-PAGE = 1_000
-"""Schedules that are read at a time."""
 NEXT_MAX = 1_000
 COLUMNS = ("schedule", "when", "time_zone", "next_at", "last_at", "last_job", "overlap", "paused")
 NEXT_COLUMNS = ("schedule", "local", "utc", "time_zone")
@@ -127,16 +125,9 @@ def show_next(
 
 
 def _listed_by_api(settings: Settings, queue: str) -> Iterator[dict[str, Any]]:
-    cursor = ""
-    while True:
-        params = [("limit", str(PAGE)), *([("cursor", cursor)] if cursor else [])]
-        found = api_client.get(settings, "/schedules", params + ([("queue", queue)] if queue else []), _SchedulePage)
-        page = msgspec.convert(found, _SchedulePage)
-        api_client.warn_if_stale(page.freshness)
+    params = [("queue", queue)] if queue else []
+    for page in api_client.pages(settings, "/schedules", params, _SchedulePage):
         yield from page.schedules
-        cursor = page.next
-        if not cursor:
-            return
 
 
 def _listed_by_log(settings: Settings, queue: str) -> Iterator[dict[str, Any]]:
@@ -147,7 +138,7 @@ def _listed_by_log(settings: Settings, queue: str) -> Iterator[dict[str, Any]]:
     with one_shot.folded_log(settings, queue) as (reader, _):
         behind, more = "", True
         while more:
-            found, more = reader.schedules(behind, PAGE, queue)
+            found, more = reader.schedules(behind, api_client.PAGE, queue)
             for behind, row in found:
                 yield plain_document(schedule_document(behind, row))
 
@@ -163,8 +154,7 @@ def _found(settings: Settings, source: ApiSource, schedule: str) -> dict[str, An
 
 
 def _by_api(settings: Settings, schedule: str) -> dict[str, Any] | None:
-    row = api_client.get(settings, f"/schedules/{quote(schedule)}", [])
-    return {field: value for field, value in row.items() if field != "freshness"} if row else None
+    return api_client.get_fresh(settings, f"/schedules/{quote(schedule)}")
 
 
 def _by_log(settings: Settings, schedule: str) -> dict[str, Any] | None:
@@ -227,10 +217,9 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 def _resource(row: dict[str, Any]) -> dict[str, Any]:
     """A schedule's declaration as a file of resources."""
-    from ftjm.specs.resources import SCHEDULE, document
+    from ftjm.specs.resources import SCHEDULE
 
-    declared = row["declaration"]
-    return document(SCHEDULE, row["schedule"], declared.get("labels", {}), declared["spec"])
+    return declarations.resource(SCHEDULE, row["schedule"], row["declaration"])
 
 
 def _described(row: dict[str, Any]) -> dict[str, Any]:
@@ -240,9 +229,7 @@ def _described(row: dict[str, Any]) -> dict[str, Any]:
     job = spec.pop("job")
     shown = {
         "schedule": row["schedule"],
-        "declared": f"revision {declared['revision']}, at {declared['applied_at']}",
-        "declared_by": declared.get("actor"),
-        "labels": ", ".join(f"{name}={value}" for name, value in declared.get("labels", {}).items()),
+        **declarations.shown(declared),
         **spec,
         "job": job,
     }

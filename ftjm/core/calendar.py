@@ -28,7 +28,7 @@ class Calendar(Protocol):
         """The version of the time zones. Another version may have other instants."""
 
     def fault(self, spec: ScheduleSpec, key: str) -> str:
-        """What is wrong with the recurrence, as `field: expected …, but found …`; empty if nothing is."""
+        """Return the fault of the recurrence, as `field: expected …, but found …`; empty if it is valid."""
 
     def next(self, spec: ScheduleSpec, key: str, after: int) -> int | None:
         """The first instant after a time, both in ms since the Unix epoch; None if none comes."""

@@ -49,3 +49,8 @@ LIFECYCLE: dict[type[e.Event], Row] = {
 def may(event: type[e.Event], state: JobState | None) -> bool:
     """Whether `event` may happen to a job in `state`; None stands for a job that does not exist."""
     return state in LIFECYCLE[event]
+
+
+def states_of(event: type[e.Event]) -> frozenset[JobState]:
+    """The states in which `event` may happen to a job that exists."""
+    return frozenset(state for state in LIFECYCLE[event] if state is not None)

@@ -27,10 +27,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from ftjm.core.queue_gates import UNLIMITED, opening, queue_rows
+from ftjm.core.queue_gates import UNLIMITED, live_jobs, opening, queue_rows
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import AHEAD_LEVEL
-from ftjm.core.state.model import LIVE, Ahead, Job, OnWorkerLoss, job_key
+from ftjm.core.state.model import Ahead, Job, OnWorkerLoss, job_key
 from ftjm.core.state.view import StateView
 
 
@@ -94,7 +94,7 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
         heapify(rooms)
     # One entry for each queue: its first ready job, and the iterator over the rest.
     heads = [
-        (_live(state, queue), order, queue, job_id, waiting)
+        (live_jobs(state.queue(queue)), order, queue, job_id, waiting)
         for queue in serving
         for waiting in (state.ready(queue),)
         for _, order, job_id in _next(waiting)
@@ -172,12 +172,6 @@ def _emptiest(rooms: list[_Room], free: dict[str, int], least: dict[str, int]) -
         else:
             return offer
     return None
-
-
-def _live(state: StateView, queue: str) -> int:
-    """How many jobs of the queue have a worker."""
-    row = state.queue(queue)
-    return 0 if row is None else sum(row.counts[state_] for state_ in LIVE)
 
 
 def _may_go_ahead(state: StateView, key: str, job: Job) -> bool:

@@ -33,7 +33,7 @@ BURST_NS_MAX = 3_650 * 86_400_000 * NS_OF_MS
 
 
 class QueueRows(NamedTuple):
-    """What is stored of a queue. A row is None where the queue has none."""
+    """The stored rows of one queue. A field is None if the queue has no such row."""
 
     status: QueueStatus | None
     declaration: QueueDeclaration | None
@@ -62,7 +62,7 @@ def _limit(rows: QueueRows, _now: int) -> Opening:
     declaration = rows.declaration
     if declaration is None or not declaration.spec.concurrency:
         return OPEN
-    return Opening(max(0, declaration.spec.concurrency - live_jobs(rows)))
+    return Opening(max(0, declaration.spec.concurrency - live_jobs(rows.counts)))
 
 
 def _rate(rows: QueueRows, now: int) -> Opening:
@@ -114,12 +114,14 @@ def is_limited(rows: QueueRows, now: int) -> bool:
 
 def queue_rows(state: StateView, queue: str) -> QueueRows:
     """The rows of the queue of this name."""
-    return QueueRows(state.queue_status(queue), state.declaration(queue), state.queue(queue), state.queue_rate(queue))
+    declaration = state.declaration(queue)
+    rate = state.queue_rate(queue) if declaration is not None else None  # without a declaration there is none
+    return QueueRows(state.queue_status(queue), declaration, state.queue(queue), rate)
 
 
-def live_jobs(rows: QueueRows) -> int:
-    """How many jobs of the queue have a worker."""
-    return sum(rows.counts.counts[state] for state in LIVE) if rows.counts else 0
+def live_jobs(row: Queue | None) -> int:
+    """How many jobs of a queue have a worker."""
+    return sum(row.counts[state] for state in LIVE) if row else 0
 
 
 def interval_ns(spec: QueueSpec) -> int:

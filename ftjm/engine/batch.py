@@ -37,7 +37,7 @@ from ftjm.core.names import is_name
 from ftjm.core.placement import Offer, match
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
-from ftjm.core.state.model import Ahead, TimerKind, job_key
+from ftjm.core.state.model import Ahead, Timer, TimerKind, job_key
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk
 from ftjm.core.state.state import State
@@ -57,8 +57,8 @@ SLICE_PAUSE_MS = 20
 """Least time from the begin of a slice of a process to that of the next one. A slice and its commit take less, so most
 commands that come meanwhile find the owner free."""
 SLICE_WAIT_MS = 40
-"""So long a slice waits for a batch without commands. Then it is done before them, so that no load of commands, however
-high, stops a process."""
+"""A slice waits at most this long for a batch without commands. Then its batch does it before the commands, so that no
+load of commands stops a process."""
 DISPATCHES_MAX = 500
 REJECTED_TEXT_MAX = 4_000
 OUT_OF_TURN = "OUT_OF_TURN"
@@ -184,13 +184,19 @@ class Batch:
         """Decide the timers that are due, as far as a batch takes them: more of others than of schedules, since a
         firing makes a job, and one of a series that is caught up sets the next timer to now."""
         left = {True: FIRINGS_MAX, False: TIMERS_MAX}
-        for timer in list(islice(self._state.due(self.now), TIMERS_LOOKED_MAX)):
+        taken: list[Timer] = []
+        for timer in islice(self._state.due(self.now), TIMERS_LOOKED_MAX):
+            is_firing = timer.kind is TimerKind.SCHEDULE
+            if left[is_firing]:
+                left[is_firing] -= 1
+                taken.append(timer)
+            elif not is_firing:
+                break  # the rest is for the next batch, and need not be read in this one
+        for timer in taken:
             if self._bytes >= BATCH_BYTES_MAX:
                 break  # a firing has the whole specification of its job
-            is_firing = timer.kind is TimerKind.SCHEDULE
             # An earlier timer of this batch may have cleared it.
-            if left[is_firing] and self._state.has_timer(timer):
-                left[is_firing] -= 1
+            if self._state.has_timer(timer):
                 events = decide_timer(self._state, timer, self.now, self._policy)
                 self._record(events, e.Cause.TIMER, str(timer.due_at))
 

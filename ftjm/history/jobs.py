@@ -226,7 +226,7 @@ def _ends(event: type[e.Event]) -> bool | None:
 def view(events: Iterable[e.Event]) -> JobView | None:
     """Fold the events of one job, which must be in order; None if they hold no submission."""
     state, attempts = State(MemoryStore()), NewestAttempts()
-    # What is final is told by an event of the partition. Since when a job is eligible depends on it.
+    # `Job.eligible_at` depends on the level that is final, and no event of the job has that: this build's is assumed.
     state.finalized = Finalized(LEVEL, STATE_VERSION)
     forgotten: e.JobForgotten | None = None
     name: Name | None = None

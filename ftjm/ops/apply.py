@@ -31,7 +31,7 @@ class Declared(NamedTuple):
 
 
 class ChangeKind(StrEnum):
-    """What is done to a resource."""
+    """The action that a change takes on its resource."""
 
     CREATE = "create"
     CHANGE = "change"

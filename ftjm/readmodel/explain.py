@@ -165,7 +165,7 @@ def _paused(facts: Facts, _gate: Opening) -> Explanation:
 def _limited(facts: Facts, _gate: Opening) -> Explanation:
     declaration = facts.rows.declaration
     assert declaration is not None
-    text = f"{live_jobs(facts.rows)} job(s) of queue {facts.queue} have a worker, and its concurrency is"
+    text = f"{live_jobs(facts.rows.counts)} job(s) of queue {facts.queue} have a worker, and its concurrency is"
     todo = "wait for one of them to end, or raise the queue's concurrency: ftjm apply"
     return Explanation(Reason.QUEUE_LIMIT, f"{text} {declaration.spec.concurrency}", todo)
 

@@ -19,7 +19,6 @@ import msgspec
 from ftjm.core.queue_gates import QueueRows, is_limited, queue_rows
 from ftjm.core.records.messages import OfferTaken, PartitionReport, QueueDemand
 from ftjm.core.state.model import JobState, Position, job_key
-from ftjm.core.state.queues import Queue
 from ftjm.core.state.view import StateView
 from ftjm.engine.liveness import Liveness
 from ftjm.scheduler.ownership import Role
@@ -93,11 +92,14 @@ class QueueStatisticsReader:
         if changed is None:
             self._counts, self._waiting, self._limited, self._waiting_jobs = {}, {}, {}, 0
             self._paused = dict.fromkeys(state.paused_queues(), 1)
+            # Nothing more is stored of most queues, and there may be a hundred thousand: these are not looked up.
+            set_up = {*self._paused, *state.declared_queues()}
             for name, row in state.queues():
-                self._note(name, row, queue_rows(state, name), time_ms)
+                rows = queue_rows(state, name) if name in set_up else QueueRows(None, None, row, None)
+                self._note(name, rows, time_ms)
         # Time alone opens the gate of a rate.
         for name in {*(changed or ()), *(self._limited if seldom else ())}:
-            self._note(name, state.queue(name), queue_rows(state, name), time_ms)
+            self._note(name, queue_rows(state, name), time_ms)
         if not changed and not seldom:
             return self._statistics
         counts, oldest_at = self._statistics.counts, self._statistics.oldest_at
@@ -113,7 +115,8 @@ class QueueStatisticsReader:
         self._statistics = QueueStatistics(counts, oldest_at, self._demand(oldest_at), self._waiting_jobs, paused)
         return self._statistics
 
-    def _note(self, name: str, row: Queue | None, rows: QueueRows, time_ms: int) -> None:
+    def _note(self, name: str, rows: QueueRows, time_ms: int) -> None:
+        row = rows.counts
         self._waiting_jobs -= self._waiting.get(name, 0)
         ready = row.counts[READY] if row else 0
         is_paused = rows.status is not None

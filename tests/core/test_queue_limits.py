@@ -68,6 +68,13 @@ def test_a_queue_is_declared_with_its_author_and_changed_by_a_higher_revision():
     assert declared == QueueDeclaration(3, QueueSpec(concurrency=4), {"app": "etl"}, NOW)
 
 
+def test_the_names_of_declared_queues_are_listed_until_they_are_deleted():
+    story = given(FINAL, submitted()).when(apply(concurrency=3)).written()
+    assert list(story.state.declared_queues()) == ["q"]
+    story.when(delete()).written()
+    assert list(story.state.declared_queues()) == []
+
+
 def test_the_same_declaration_again_changes_nothing_whatever_revision_its_sender_expects():
     story = given(FINAL).when(apply(0, concurrency=3))
     for expected in (0, 1, c.ANY_REVISION, 77):

@@ -27,7 +27,7 @@ class LocalCalendar:
         return TZDATA_VERSION
 
     def fault(self, spec: ScheduleSpec, key: str) -> str:
-        """What is wrong with the cron expression or the time zone, as `field: …`; empty if nothing is."""
+        """Return the fault of the cron expression or of the time zone, as `field: …`; empty if both are valid."""
         try:
             load_time_zone(spec.time_zone)
         except ValueError as error:

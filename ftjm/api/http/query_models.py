@@ -137,7 +137,7 @@ class SchedulesQuery(ReadQuery):
 
 
 class DeclarationQuery(Query):
-    """What is expected of a declaration that is changed."""
+    """The revision that a change of a declaration expects."""
 
     expected_revision: Annotated[int, Field(ge=0, le=INT_MAX)] | None = Field(
         None,

@@ -16,15 +16,15 @@ from ftjm.api.http.problems import ProblemError, unknown_queue
 from ftjm.api.http.query_models import DeclarationQuery, PauseBody, QueuesQuery, ReadQuery
 from ftjm.api.http.routing import CheckedRequest, Operation, reply
 from ftjm.api.routes.cluster import first_bytes
-from ftjm.api.routes.commands import REFUSED, decide, expected_revision, invalid
+from ftjm.api.routes.commands import REFUSED, decide, expected_revision
+from ftjm.api.routes.declarations import APPLY_TEXT, declared
 from ftjm.core.names import NAME_TEXT, is_name
 from ftjm.core.queue_gates import QueueRows
 from ftjm.core.records import commands as c
 from ftjm.core.state.queues import QueueSpec
 from ftjm.readmodel.cluster import queue_renderer
 from ftjm.readmodel.queries import Reader
-from ftjm.specs.problems import FieldProblem
-from ftjm.specs.resources import InvalidResourceError, QueueResource, parse_resource
+from ftjm.specs.resources import QUEUE, QueueResource
 
 
 async def queues(request: CheckedRequest) -> web.StreamResponse:
@@ -86,21 +86,9 @@ async def resume(request: CheckedRequest) -> web.StreamResponse:
 async def apply(request: CheckedRequest) -> web.StreamResponse:
     """Declare a queue, or change its declaration. Raises ProblemError if the body is no such resource (422)."""
     name = queue_name(request)
-    try:
-        resource = await request.service.check(request.body_bytes, lambda: parse_resource(request.body))
-        spec = resource.spec
-        if not isinstance(spec, QueueSpec):
-            text = f"expected Queue, since the path is of a queue, but found {resource.kind}"
-            raise InvalidResourceError([FieldProblem(("kind",), text)])
-        if resource.name != name:
-            text = f"expected {name}, as in the path, but found {resource.name}"
-            raise InvalidResourceError([FieldProblem(("metadata", "name"), text)])
-    except InvalidResourceError as error:
-        detail = "the queue cannot be declared as it is; see errors, correct the fields, and send it again"
-        raise invalid(detail, error.problems) from None
+    spec, labels = await declared(request, QUEUE, QueueSpec, {"name": name})
     revision = expected_revision(request)
-    command = c.ApplyQueue(queue=name, spec=spec, labels=resource.labels, expected_revision=revision)
-    return await _send(request, command)
+    return await _send(request, c.ApplyQueue(queue=name, spec=spec, labels=labels, expected_revision=revision))
 
 
 async def delete(request: CheckedRequest) -> web.StreamResponse:
@@ -113,10 +101,6 @@ _QUEUE = "/queues/{queue}"
 _PAUSE_TEXT = (
     "Attempts that run go on, and so do those that were sent to a worker just before. The queue may be empty. What is "
     "sent again counts again: behind a resumption, it pauses the queue once more."
-)
-_APPLY_TEXT = (
-    "The body is the resource, as in a file of `ftjm apply -f`. Another declaration replaces the one before; the same "
-    "one again changes nothing, and is accepted whatever revision is expected. A pause stays as it is."
 )
 _DELETE_TEXT = (
     "The queue has the defaults again; its jobs stay, and so does a pause. A queue that is not declared is accepted, "
@@ -160,7 +144,7 @@ OPERATIONS = (
         body_required=True,
         written=True,
         group="queues",
-        description=_APPLY_TEXT,
+        description=APPLY_TEXT,
     ),
     Operation(
         "DELETE",

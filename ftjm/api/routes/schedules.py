@@ -20,14 +20,14 @@ from ftjm.api.http.problems import ProblemError, unknown_schedule
 from ftjm.api.http.query_models import DeclarationQuery, PauseBody, ReadQuery, SchedulesQuery
 from ftjm.api.http.routing import CheckedRequest, Operation, reply
 from ftjm.api.routes.cluster import first_bytes
-from ftjm.api.routes.commands import IDEMPOTENCY, REFUSED, decide, expected_revision, invalid, named_request
+from ftjm.api.routes.commands import IDEMPOTENCY, REFUSED, decide, expected_revision, named_request
+from ftjm.api.routes.declarations import APPLY_TEXT, declared
 from ftjm.core.names import NAME_TEXT, is_name
 from ftjm.core.records import commands as c
 from ftjm.core.schedule_jobs import request_id
 from ftjm.core.state.schedules import ScheduleSpec, schedule_key
 from ftjm.readmodel.documents.schedule import schedule_document, schedule_fields
-from ftjm.specs.problems import FieldProblem
-from ftjm.specs.resources import InvalidResourceError, ScheduleResource, parse_resource
+from ftjm.specs.resources import SCHEDULE, ScheduleResource
 
 
 async def schedules(request: CheckedRequest) -> web.StreamResponse:
@@ -102,28 +102,12 @@ async def trigger(request: CheckedRequest) -> web.StreamResponse:
 async def apply(request: CheckedRequest) -> web.StreamResponse:
     """Declare a schedule, or change its declaration. Raises ProblemError if the body is no such resource (422)."""
     names = _names(request)
-    try:
-        resource = await request.service.check(request.body_bytes, lambda: parse_resource(request.body))
-        spec = resource.spec
-        if not isinstance(spec, ScheduleSpec):
-            text = f"expected Schedule, since the path is of a schedule, but found {resource.kind}"
-            raise InvalidResourceError([FieldProblem(("kind",), text)])
-        found = dict(zip(("queue", "name"), resource.name.split("/"), strict=True))
-        problems = [
-            FieldProblem(("metadata", part), f"expected {names[part]}, as in the path, but found {found[part]}")
-            for part in found
-            if found[part] != names[part]
-        ]
-        if problems:
-            raise InvalidResourceError(problems)
-    except InvalidResourceError as error:
-        detail = "the schedule cannot be declared as it is; see errors, correct the fields, and send it again"
-        raise invalid(detail, error.problems) from None
+    spec, labels = await declared(request, SCHEDULE, ScheduleSpec, names)
     command = c.ApplySchedule(
         queue=names["queue"],
         name=names["name"],
         spec=spec,
-        labels=resource.labels,
+        labels=labels,
         expected_revision=expected_revision(request),
     )
     return await _send(request, command)
@@ -137,10 +121,6 @@ async def delete(request: CheckedRequest) -> web.StreamResponse:
 
 
 _SCHEDULE = "/schedules/{queue}/{name}"
-_APPLY_TEXT = (
-    "The body is the resource, as in a file of `ftjm apply -f`. Another declaration replaces the one before; the same "
-    "one again changes nothing, and is accepted whatever revision is expected. A pause stays as it is."
-)
 _PAUSE_TEXT = (
     "What waits to fire is dropped, and what falls into the pause is not caught up. Its jobs go on. A declaration does "
     "not resume it."
@@ -186,7 +166,7 @@ OPERATIONS = (
         body_required=True,
         written=True,
         group="schedules",
-        description=_APPLY_TEXT,
+        description=APPLY_TEXT,
     ),
     Operation(
         "DELETE",

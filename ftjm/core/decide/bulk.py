@@ -8,15 +8,16 @@ The request is about the jobs that were there when it was accepted: those whose 
 then. A job that comes, ends or begins a new run meanwhile is left alone.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, assert_never
 
 from ftjm.core.decide import jobs
 from ftjm.core.decide.decision import Events, Policy, Rejected
+from ftjm.core.lifecycle import states_of
 from ftjm.core.names import is_name
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
-from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState
+from ftjm.core.state.model import Job, JobState
 from ftjm.core.state.processes import Bulk, BulkAction, JobFilter, ProcessKind, bulk_name
 from ftjm.core.state.view import StateView
 
@@ -27,16 +28,15 @@ LOOKED_MAX = 300
 ROWS_OF_A_CHANGE = 6
 """About so many rows a change writes: the job's, its place, its timers, its slot, and answers to waiting clients."""
 
-STARTABLE = frozenset({JobState.SCHEDULED, JobState.PENDING, JobState.READY, JobState.RETRY_WAIT})
 STATES: Mapping[BulkAction, frozenset[JobState]] = {
-    BulkAction.CANCEL: STARTABLE | {JobState.HELD} | LIVE,
-    BulkAction.HOLD: STARTABLE,
-    BulkAction.RELEASE: frozenset({JobState.HELD}),
-    BulkAction.RERUN: TERMINAL - {JobState.SUCCEEDED},
-    BulkAction.PURGE: TERMINAL,
-    BulkAction.PRIORITIZE: STARTABLE | {JobState.HELD} | LIVE,
+    BulkAction.CANCEL: states_of(e.JobCancelled) | states_of(e.JobStopRequested),
+    BulkAction.HOLD: states_of(e.JobHeld),
+    BulkAction.RELEASE: states_of(e.JobReleased),
+    BulkAction.RERUN: states_of(e.JobRerun) - {JobState.SUCCEEDED},
+    BulkAction.PURGE: states_of(e.JobForgotten),
+    BulkAction.PRIORITIZE: states_of(e.JobPrioritized),
 }
-"""The states in which an action makes sense, for a filter that names none. A success is rerun only if it is named."""
+"""The states that allow an action, for a filter that names none. A success is rerun only if it is named."""
 
 
 def begin(state: StateView, command: c.BulkJobs, now: int, policy: Policy) -> Events | Rejected:
@@ -98,7 +98,7 @@ def next_slice(state: StateView, name: str, bulk: Bulk, rows: int, now: int, pol
         assert job is not None
         if job.order > bulk.order_max or not _is_named(state, bulk, key, job):
             continue
-        decided = _ACTIONS[bulk.action](state, bulk, key, now, policy, name)
+        decided = _decide(state, bulk, key, now, policy, name)
         if isinstance(decided, Rejected):
             refused += 1
         else:
@@ -127,41 +127,23 @@ def _is_named(state: StateView, bulk: Bulk, key: str, job: Job) -> bool:
     return not wanted.labels or wanted.labels.items() <= state.spec(key).labels.items()
 
 
-def _cancel(state: StateView, bulk: Bulk, key: str, now: int, policy: Policy, _name: str) -> Events | Rejected:
-    return jobs.cancel(state, c.CancelJob(**_about(key), reason=bulk.reason), now, policy)
-
-
-def _hold(state: StateView, bulk: Bulk, key: str, now: int, policy: Policy, _name: str) -> Events | Rejected:
-    return jobs.hold(state, c.HoldJob(**_about(key), reason=bulk.reason), now, policy)
-
-
-def _release(state: StateView, _bulk: Bulk, key: str, now: int, policy: Policy, _name: str) -> Events | Rejected:
-    return jobs.release(state, c.ReleaseJob(**_about(key)), now, policy)
-
-
-def _rerun(state: StateView, bulk: Bulk, key: str, now: int, policy: Policy, name: str) -> Events | Rejected:
-    command_id = name.partition("/")[2]
-    return jobs.rerun(state, c.RerunJob(**_about(key), reason=bulk.reason, command_id=command_id), now, policy)
-
-
-def _purge(state: StateView, _bulk: Bulk, key: str, _now: int, _policy: Policy, _name: str) -> Events | Rejected:
-    return jobs.purge(state, key)
-
-
-def _prioritize(state: StateView, bulk: Bulk, key: str, now: int, policy: Policy, _name: str) -> Events | Rejected:
-    return jobs.prioritize(state, c.PrioritizeJob(**_about(key), priority=bulk.priority), now, policy)
-
-
-def _about(key: str) -> dict[str, Any]:
+def _decide(state: StateView, bulk: Bulk, key: str, now: int, policy: Policy, name: str) -> Events | Rejected:
+    """Decide about one job, as by a command about this job alone."""
     queue, _, job_id = key.partition("/")
-    return {"queue": queue, "job_id": job_id}
-
-
-_ACTIONS: Mapping[BulkAction, Callable[[StateView, Bulk, str, int, Policy, str], Events | Rejected]] = {
-    BulkAction.CANCEL: _cancel,
-    BulkAction.HOLD: _hold,
-    BulkAction.RELEASE: _release,
-    BulkAction.RERUN: _rerun,
-    BulkAction.PURGE: _purge,
-    BulkAction.PRIORITIZE: _prioritize,
-}
+    job: dict[str, Any] = {"queue": queue, "job_id": job_id}
+    match bulk.action:
+        case BulkAction.CANCEL:
+            return jobs.cancel(state, c.CancelJob(**job, reason=bulk.reason), now, policy)
+        case BulkAction.HOLD:
+            return jobs.hold(state, c.HoldJob(**job, reason=bulk.reason), now, policy)
+        case BulkAction.RELEASE:
+            return jobs.release(state, c.ReleaseJob(**job), now, policy)
+        case BulkAction.RERUN:
+            command_id = name.partition("/")[2]
+            return jobs.rerun(state, c.RerunJob(**job, reason=bulk.reason, command_id=command_id), now, policy)
+        case BulkAction.PRIORITIZE:
+            return jobs.prioritize(state, c.PrioritizeJob(**job, priority=bulk.priority), now, policy)
+        case BulkAction.PURGE:
+            return jobs.purge(state, key)
+        case _:
+            assert_never(bulk.action)

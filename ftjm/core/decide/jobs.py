@@ -30,26 +30,27 @@ def stop(state: StateView, key: str, job: Job, reason: str) -> e.Event:
     )
 
 
-def hold(state: StateView, command: c.HoldJob, now: int, policy: Policy) -> Events | Rejected:
-    """Keep a waiting job from starting until it is released."""
+def _job_that_may(
+    state: StateView, command: c.Command, event: type[e.Event], expected: str
+) -> tuple[str, Job] | Rejected:
+    """The key and the job of a command, if `event` may happen to it; else the refusal."""
     key = job_key(command.queue, command.job_id)
     job = state.job(key)
     if job is None:
         return unknown(command)
-    if not may(e.JobHeld, job.state):
-        return wrong_state(command, job, "waiting")
-    return [e.JobHeld(**about(key, job), reason=command.reason)]
+    return (key, job) if may(event, job.state) else wrong_state(command, job, expected)
+
+
+def hold(state: StateView, command: c.HoldJob, now: int, policy: Policy) -> Events | Rejected:
+    """Keep a waiting job from starting until it is released."""
+    found = _job_that_may(state, command, e.JobHeld, "waiting")
+    return found if isinstance(found, Rejected) else [e.JobHeld(**about(*found), reason=command.reason)]
 
 
 def release(state: StateView, command: c.ReleaseJob, now: int, policy: Policy) -> Events | Rejected:
     """Let a held job start again."""
-    key = job_key(command.queue, command.job_id)
-    job = state.job(key)
-    if job is None:
-        return unknown(command)
-    if not may(e.JobReleased, job.state):
-        return wrong_state(command, job, "HELD")
-    return [e.JobReleased(**about(key, job))]
+    found = _job_that_may(state, command, e.JobReleased, "HELD")
+    return found if isinstance(found, Rejected) else [e.JobReleased(**about(*found))]
 
 
 def rerun(state: StateView, command: c.RerunJob, now: int, policy: Policy) -> Events | Rejected:
@@ -81,13 +82,8 @@ def rerun(state: StateView, command: c.RerunJob, now: int, policy: Policy) -> Ev
 
 def prioritize(state: StateView, command: c.PrioritizeJob, now: int, policy: Policy) -> Events | Rejected:
     """Change the priority of a job that has not ended."""
-    key = job_key(command.queue, command.job_id)
-    job = state.job(key)
-    if job is None:
-        return unknown(command)
-    if not may(e.JobPrioritized, job.state):
-        return wrong_state(command, job, "not ended yet")
-    return [e.JobPrioritized(**about(key, job), priority=command.priority)]
+    found = _job_that_may(state, command, e.JobPrioritized, "not ended yet")
+    return found if isinstance(found, Rejected) else [e.JobPrioritized(**about(*found), priority=command.priority)]
 
 
 def purge(state: StateView, key: str) -> Events | Rejected:

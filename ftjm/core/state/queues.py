@@ -37,7 +37,7 @@ class QueueSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
     rate_burst: int = 1
     """So many attempts may start at once after a quiet time."""
     ageing_ms: int = AGEING_MS
-    """So long a wait is worth one point of priority."""
+    """The time of waiting that is worth one point of priority, ms."""
 
 
 class QueueDeclaration(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -325,6 +325,11 @@ class StateView:
         for key, _ in self.rows.scan(QUEUE_STATUS.prefix, QUEUE_STATUS.end):
             yield key[1:].decode()
 
+    def declared_queues(self) -> Iterator[str]:
+        """Names of the queues that are declared as of the last batch that was written."""
+        for key, _ in self.rows.scan(QUEUE_DECLARATIONS.prefix, QUEUE_DECLARATIONS.end):
+            yield key[1:].decode()
+
     def changed_queues(self) -> Set[str] | None:
         """Names of queues of which a row was written or deleted since the last call; None at the first call, when all
         are new. For one caller."""

@@ -72,11 +72,11 @@ class Offers:
     def _move(self, slots: int, demand: Collection[int], limited: Collection[int], now_ms: int) -> bool:
         """Lower and raise offers, as far as slots are spare. Returns whether one changed."""
         order = self._turn_order(now_ms)
-        # A limited partition has its share like any other, but gives away what it does not use of it.
-        shares = allocate(slots, order, {*demand, *limited})
-        kept = {p: min(self._credits[p].in_use, shares[p]) for p in limited if p in order and p not in demand}
-        if not demand:  # no other partition could use them: they stay where the next start needs them
-            kept = {}
+        kept: dict[int, int] = {}
+        if demand and limited:  # without demand, no other partition could use slots: they stay for the next start
+            # A limited partition has its share like any other, but gives away what it does not use of it.
+            shares = allocate(slots, order, {*demand, *limited})
+            kept = {p: min(self._credits[p].in_use, shares[p]) for p in limited if p in order and p not in demand}
         rest = {p: place for p, place in order.items() if p not in kept}
         wanted = allocate(slots - sum(kept.values()), rest, demand or limited) | kept
         changed = False
