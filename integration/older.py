@@ -18,7 +18,7 @@ from ftjm.core.records import levels
 VERSION = "0.0.1"
 NEWEST = {"SchedulerHeartbeat": 2}
 """The newest version that the older build knows of a record; of others it is the last but one. This build writes
-version 3 of it in every cluster (4 and 5 only where a queue is paused or limited), so the older build meets what it
+version 3 of it in every cluster (later ones only where a queue is paused or declared), so the older build meets what it
 cannot decode.
 """
 

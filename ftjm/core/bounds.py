@@ -18,97 +18,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from ftjm.core import limits
+from ftjm.core.bound_kinds import NAME, OPTIONAL_NAME, Bound, items, number, pairs, size, struct, structs, text
 from ftjm.core.names import NAME as NAME_PATTERN
 from ftjm.core.records import commands as c
 from ftjm.core.records import messages as m
 from ftjm.core.state.model import JobSpec
 from ftjm.core.state.processes import JobFilter
-from ftjm.core.state.queues import QueueSpec
+from ftjm.core.state.queues import JobDefaults, QueueSpec, Share, WaitingLimit
 from ftjm.core.state.schedules import ScheduleSpec
 
 SHOWN_MAX = 130
 """Characters of a refused value that a reason repeats."""
 
-
-class Bound(NamedTuple):
-    """What one field may hold.
-
-    The tests are the source of Python expressions about `{0}`. Those of a record are compiled to one function, since
-    every command passes it: calling a function for each field would take several times as long.
-    """
-
-    expected: str
-    """The text for "expected …, but found …"."""
-    test: str
-    """Whether a value is inside the bound."""
-    test_of_all: str = ""
-    """Whether all items of a list that has some are, if the bound is that of an item."""
-    nearest: Callable[[Any], Any] | None = None
-    """The nearest value inside the bound, for a field that only informs people; None where the record is refused."""
-    inner: type[msgspec.Struct] | None = None
-    """The struct of the value, or of the list's items, if it has bounds of its own."""
-
-
-def number(least: float, most: float, *, informs: bool = False) -> Bound:
-    """A number from `least` to `most`. A float that is no number is outside."""
-
-    def nearest(value: float) -> float:
-        return max(least, min(value, most))
-
-    test_of_all = f"{least} <= min({{0}}) and max({{0}}) <= {most}"
-    return Bound(f"{least} to {most}", f"{least} <= {{0}} <= {most}", test_of_all, nearest if informs else None)
-
-
-def text(most: int, *, informs: bool = False, keep_end: bool = False) -> Bound:
-    """Text of at most `most` characters. If it is cut, its beginning is kept, or its end."""
-
-    def nearest(value: str) -> str:
-        return value[-most:] if keep_end else value[:most]
-
-    test_of_all = f"max(map(len, {{0}})) <= {most}"
-    return Bound(f"at most {most} characters", f"len({{0}}) <= {most}", test_of_all, nearest if informs else None)
-
-
-def size(most: int) -> Bound:
-    """At most `most` bytes."""
-    return Bound(f"at most {most} bytes", f"len({{0}}) <= {most}")
-
-
-def items(most: int, each: Bound) -> Bound:
-    """A list of at most `most` items."""
-    test = f"(not {{0}} or len({{0}}) <= {most} and {each.test_of_all})"
-    return Bound(f"at most {most} items, each {each.expected}", test)
-
-
-def pairs(most: int, each: Bound) -> Bound:
-    """A map of at most `most` keys."""
-    values = each.test_of_all.replace("{0}", "{0}.values()")
-    test = f"(not {{0}} or len({{0}}) <= {most} and {each.test_of_all} and {values})"
-    return Bound(f"at most {most} keys, each key and value {each.expected}", test)
-
-
-def struct(inner: type[msgspec.Struct]) -> Bound:
-    """A struct that has bounds of its own."""
-    return Bound(f"a {inner.__name__}", f"within({inner.__name__})({{0}})", inner=inner)
-
-
-def structs(most: int, inner: type[msgspec.Struct]) -> Bound:
-    """A list of at most `most` such structs."""
-    test = f"len({{0}}) <= {most} and all(map(within({inner.__name__}), {{0}}))"
-    return Bound(f"at most {most} items", test, inner=inner)
-
-
-NAME = Bound(
-    "a name of 1 to 128 of A-Z a-z 0-9 . _ - that starts with a letter or a digit",
-    "match({0}) is not None",
-    "all(map(match, {0}))",
-)
-OPTIONAL_NAME = Bound(f"{NAME.expected}, or none", "(not {0} or match({0}) is not None)")
 TIME = number(0, limits.TIME_MAX_MS)
 INSTANT = number(0, limits.INSTANT_MAX_MS)
 TIME_OF_REPORT = number(0, limits.TIME_MAX_MS, informs=True)
@@ -144,6 +70,8 @@ _END = _REPORT | {
 _SCHEDULE = _COMMAND | {"job_id": NO_JOB, "name": NAME}
 _REVISION = {"expected_revision": number(c.ANY_REVISION, limits.COUNT_MAX)}
 _WORD = text(limits.WORD_CHARACTERS_MAX)
+_FIELDS = items(limits.LABELS_MAX, text(40))
+"""Names of fields of a job."""
 _PARTITIONS = items(limits.PARTITIONS_MAX, PARTITION)
 
 BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
@@ -168,13 +96,26 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "continue_for_ms": number(0, limits.CONTINUE_FOR_MAX_MS),
         "cancel_grace_ms": TIME,
         "retention_ms": TIME,
+        "concurrency_key": OPTIONAL_NAME,
+        "share_identifier": OPTIONAL_NAME,
     },
+    Share: {"identifier": OPTIONAL_NAME, "weight": number(1, limits.WEIGHT_MAX)},
+    WaitingLimit: {"reason": text(40), "after_ms": number(limits.WAITING_MS_MIN, limits.TIME_MAX_MS)},
+    JobDefaults: {"fields": _FIELDS, "spec": struct(JobSpec)},
     QueueSpec: {
         "concurrency": SMALL,
         "rate_limit": number(0, limits.RATE_MAX),
         "rate_per_ms": number(1, limits.RATE_PER_MS_MAX),
         "rate_burst": number(1, limits.RATE_MAX),
         "ageing_ms": number(1, limits.AGEING_MS_MAX),
+        "weight": number(1, limits.WEIGHT_MAX),
+        "key_concurrency": number(1, limits.SMALL_MAX),
+        "shares": structs(limits.SHARES_MAX, Share),
+        "half_life_ms": number(limits.HALF_LIFE_MS_MIN, limits.HALF_LIFE_MS_MAX),
+        "compute_reservation": number(0, 99),
+        "waiting_limits": structs(limits.WAITING_LIMITS_MAX, WaitingLimit),
+        "dead_letter_ms": TIME,
+        "defaults": structs(1, JobDefaults),
     },
     ScheduleSpec: {
         "job": struct(JobSpec),
@@ -185,6 +126,8 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "time_zone": text(limits.TIME_ZONE_CHARACTERS_MAX),
         "starting_deadline_ms": number(1, limits.STARTING_DEADLINE_MS_MAX),
         "jitter_ms": number(0, limits.JITTER_MS_MAX),
+        "explicit": _FIELDS,
+        "calendar": OPTIONAL_NAME,
     },
     JobFilter: {
         "states": items(limits.LABELS_MAX, text(40)),
@@ -192,8 +135,8 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "submitted_after": TIME,
         "submitted_before": TIME,
     },
-    c.SubmitJob: _COMMAND | {"spec": struct(JobSpec)},
-    c.AwaitJob: _COMMAND | {"spec": struct(JobSpec)},
+    c.SubmitJob: _COMMAND | {"spec": struct(JobSpec), "explicit": _FIELDS},
+    c.AwaitJob: _COMMAND | {"spec": struct(JobSpec), "explicit": _FIELDS},
     c.CancelJob: _COMMAND | {"reason": REASON},
     c.HoldJob: _COMMAND | {"reason": REASON},
     c.ReleaseJob: _COMMAND,
@@ -245,7 +188,14 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "queues": items(limits.LIST_MAX, NAME),
         "offers": structs(limits.PARTITIONS_MAX, m.SlotOffer),
     },
-    m.QueueDemand: {"queue": OPTIONAL_NAME, "ready": COUNT, "counts": items(100, COUNT), "oldest_at": TIME},
+    m.QueueDemand: {
+        "queue": OPTIONAL_NAME,
+        "ready": COUNT,
+        "counts": items(100, COUNT),
+        "oldest_at": TIME,
+        "weight": SMALL,
+        "starts_per_minute": COUNT,
+    },
     m.OfferTaken: {"session": NAME, "number": COUNT},
     m.PartitionReport: {
         "partition": PARTITION,

@@ -54,6 +54,16 @@ RATE_PER_MS_MAX = 31 * 86_400_000
 """Longest time that a queue's rate is given for."""
 AGEING_MS_MAX = 3_650 * 86_400_000
 """Longest wait that one point of priority may be worth: ten years. Waiting makes no difference then."""
+WEIGHT_MAX = 1_000
+"""Largest weight of a queue, and of a share."""
+SHARES_MAX = 500
+"""Shares that a queue lists, as many as AWS Batch allows."""
+HALF_LIFE_MS_MIN = 1_000
+HALF_LIFE_MS_MAX = 7 * 86_400_000
+"""Bounds of the half-life of a share's usage. AWS Batch allows a week at most."""
+WAITING_LIMITS_MAX = 20
+WAITING_MS_MIN = 1_000
+"""Shortest time that a queue limits the waiting of its jobs to."""
 INSTANT_MAX_MS = 253_402_300_799_000
 """The last second of the year 9999. Instants of schedules, and limits of them, are not beyond it."""
 EVERY_MS_MAX = STARTING_DEADLINE_MS_MAX = 3_650 * 86_400_000

@@ -37,10 +37,14 @@ from ftjm.core.names import is_name
 from ftjm.core.placement import Offer, match
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
-from ftjm.core.state.model import Ahead, Timer, TimerKind, job_key
+from ftjm.core.state.model import (
+    Ahead,
+    job_key,
+)
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk
 from ftjm.core.state.state import State
+from ftjm.core.state.timers import Timer, TimerKind
 from ftjm.engine.ports import Codec, CommandRecord
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024

@@ -118,7 +118,7 @@ def _rate(fields: RateFields) -> QueueSpec:
 
 def queue_spec(fields: QueueFields) -> QueueSpec:
     """The `QueueSpec` that validated fields stand for."""
-    given: dict[str, int | None] = {"concurrency": fields.concurrency, "ageing_ms": fields.ageing}
+    given: dict[str, Any] = {"concurrency": fields.concurrency, "ageing_ms": fields.ageing}
     if fields.rate is not None:
         rate = _rate(fields.rate)
         given |= {"rate_limit": rate.rate_limit, "rate_per_ms": rate.rate_per_ms, "rate_burst": rate.rate_burst}

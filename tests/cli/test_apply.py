@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -34,7 +35,7 @@ def write(name: str, concurrency: int = 3) -> None:
     Path(f"queues/{name}.yaml").write_text(QUEUE.format(name=name, concurrency=concurrency))
 
 
-def edit(cluster: Cluster, name: str, **spec: int) -> None:
+def edit(cluster: Cluster, name: str, **spec: Any) -> None:
     """Change a declaration as somebody else does."""
     command = ApplyQueue(queue=name, spec=QueueSpec(**spec), actor="bob@host")
     cluster.append(partition_for(name, PARTITIONS), name.encode(), codec.encode(command), [])

@@ -29,8 +29,6 @@ from ftjm.core.state.model import (
     Peer,
     Position,
     Session,
-    Timer,
-    TimerKind,
 )
 from ftjm.core.state.outbox import ForwardMessage, OutboxMessage, OutcomeMessage, ReplyMessage
 from ftjm.core.state.processes import Process
@@ -39,6 +37,7 @@ from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Rows
 from ftjm.core.state.schedules import Overlap, Schedule
 from ftjm.core.state.tables import FINALIZED, FINALIZED_KEY, MIGRATION, TABLES, outbox_key, ready_key, timer_key
+from ftjm.core.state.timers import Timer, TimerKind
 
 FIRST, LAST = b"\0", b"\xff"
 PREFIXES = {table.prefix for table in TABLES if table is not MIGRATION}

@@ -28,11 +28,11 @@ from ftjm.core.state.model import (
     JobSpec,
     JobState,
     StopReason,
-    Timer,
     job_key,
 )
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.state import State
+from ftjm.core.state.timers import Timer
 from tests.core.consistency import check_state
 
 NOW = 1_000_000

@@ -47,7 +47,13 @@ def ordinary(kind: Any, name: str = "") -> Any:
         return [ordinary(get_args(kind)[0])]
     if get_origin(kind) is dict:
         return {"a": "b"}
-    return {str: "a", int: 2_000 if name == "lease_ms" else 1, float: 1.0, bytes: b"1", bool: True}[kind]
+    return {
+        str: "a",
+        int: 2_000 if name in ("lease_ms", "half_life_ms", "after_ms") else 1,
+        float: 1.0,
+        bytes: b"1",
+        bool: True,
+    }[kind]
 
 
 def extremes(kind: Any) -> list[Any]:

@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from ftjm.adapters.memory import MemoryStore
 from ftjm.core.state import row_cache, view
-from ftjm.core.state.model import Job, JobSpec, JobState, Session, Timer, TimerKind
+from ftjm.core.state.model import (
+    Job,
+    JobSpec,
+    JobState,
+    Session,
+)
 from ftjm.core.state.outbox import ReplyMessage
 from ftjm.core.state.processes import ProcessKind
 from ftjm.core.state.queues import Queue
@@ -29,6 +34,7 @@ from ftjm.core.state.tables import (
     ready_key,
     timer_key,
 )
+from ftjm.core.state.timers import Timer, TimerKind
 
 NAMES = st.text("abz09._-", min_size=1, max_size=4).filter(lambda text: text[0] in "abz09")
 

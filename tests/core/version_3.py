@@ -19,7 +19,7 @@ from ftjm.core.state.outbox import (
     StopMessage,
 )
 from ftjm.core.state.row_cache import encode
-from ftjm.core.state.tables import JOBS, OUTBOX, POSITION_KEY, READY_JOBS
+from ftjm.core.state.tables import JOBS, OUTBOX, POSITION_KEY, READY_JOBS, SPECS
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -47,6 +47,8 @@ def row(key: bytes, value: bytes) -> bytes:
         return encode([OLDEST_VERSION, *msgspec.msgpack.decode(value)[1:]])
     if key[:1] == JOBS.prefix:
         return encode(_job(JOBS.decode(value)))
+    if key[:1] == SPECS.prefix:
+        return encode(msgspec.msgpack.decode(value)[:-2])  # concurrency key, share
     if key[:1] == OUTBOX.prefix:
         return encode(_message(OUTBOX.decode(value)))
     return value
@@ -68,6 +70,7 @@ def _key(key: bytes) -> bytes:
 def _job(job: Job) -> list[Any]:
     """The content hash was kept as the event had it: from version 2 of the hash on, its version is in front."""
     fields = list(msgspec.structs.astuple(job))
+    del fields[-4:]  # concurrency key, share, charge, since when it is PENDING
     del fields[-3:]  # since when it is eligible, its score, its schedule
     fields.pop()  # the mark of an attempt that was sent ahead
     version = fields.pop()

@@ -98,7 +98,7 @@ def test_a_paused_queue_is_told_of_and_waits_for_no_slot():
         before = after
 
 
-def declared(revision: int, **spec: int) -> e.QueueApplied:
+def declared(revision: int, **spec: Any) -> e.QueueApplied:
     return e.QueueApplied(queue=QUEUE, revision=revision, spec=QueueSpec(**spec), labels={})
 
 

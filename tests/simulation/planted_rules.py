@@ -14,9 +14,13 @@ from ftjm.core.evolve import handlers as evolve
 from ftjm.core.placement import Placement, match
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
-from ftjm.core.state.model import FailureReason, Job, Timer, TimerKind
+from ftjm.core.state.model import (
+    FailureReason,
+    Job,
+)
 from ftjm.core.state.processes import Bulk
 from ftjm.core.state.state import State
+from ftjm.core.state.timers import Timer, TimerKind
 from ftjm.engine import batch
 from ftjm.engine.liveness import Liveness
 from ftjm.engine.partition import Partition

@@ -4,7 +4,12 @@ schedule has come, or the partition forgets a command id or a lost session."""
 from ftjm.core.decide.decision import Events, Policy, about
 from ftjm.core.decide.firings import decide_instant
 from ftjm.core.records import events as e
-from ftjm.core.state.model import LIVE, TERMINAL, StopReason, Timer, TimerKind
+from ftjm.core.state.model import (
+    LIVE,
+    TERMINAL,
+    StopReason,
+)
+from ftjm.core.state.timers import Timer, TimerKind
 from ftjm.core.state.view import StateView
 
 

@@ -1,9 +1,9 @@
 """Events of a command as such: refused, forwarded to another partition, received from one, its id forgotten."""
 
 from ftjm.core.records import events as e
-from ftjm.core.state.model import Timer, TimerKind
 from ftjm.core.state.outbox import ForwardMessage
 from ftjm.core.state.state import State
+from ftjm.core.state.timers import Timer, TimerKind
 
 
 def rejected(state: State, event: e.CommandRejected, key: str) -> None:

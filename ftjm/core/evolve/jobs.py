@@ -16,10 +16,17 @@ from ftjm.core.evolve.transitions import (
 from ftjm.core.identity import unpack_content
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
-from ftjm.core.state.model import TERMINAL, Ahead, Job, JobState, Outcome, Timer, TimerKind
+from ftjm.core.state.model import (
+    TERMINAL,
+    Ahead,
+    Job,
+    JobState,
+    Outcome,
+)
 from ftjm.core.state.outbox import StopMessage
 from ftjm.core.state.processes import ProcessKind, Reorder
 from ftjm.core.state.state import State
+from ftjm.core.state.timers import Timer, TimerKind
 
 COMMAND_ID_MEMORY_MS = 86_400_000
 """How long the id of a command is remembered, so that the command is carried out only once."""

@@ -14,9 +14,12 @@ So the end of a job lets a waiting instant fire, and nothing is searched: the jo
 
 from ftjm.core.records import events as e
 from ftjm.core.schedule_jobs import is_under_way
-from ftjm.core.state.model import Job, Timer, TimerKind
+from ftjm.core.state.model import (
+    Job,
+)
 from ftjm.core.state.schedules import FiredBy, Overlap, Schedule, schedule_key
 from ftjm.core.state.state import State
+from ftjm.core.state.timers import Timer, TimerKind
 
 
 def applied(state: State, event: e.ScheduleApplied, _key: str) -> None:

@@ -2,9 +2,9 @@
 
 from ftjm.core.evolve.transitions import next_number
 from ftjm.core.records import events as e
-from ftjm.core.state.model import Timer, TimerKind
 from ftjm.core.state.outbox import CloseMessage
 from ftjm.core.state.state import State
+from ftjm.core.state.timers import Timer, TimerKind
 
 SESSION_MEMORY_MS = 86_400_000
 """How long a lost session is remembered at least, so that it is never given work again. While it holds attempts, it is

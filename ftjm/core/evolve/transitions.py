@@ -16,10 +16,17 @@ from ftjm.core import ageing
 from ftjm.core.evolve import schedules
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
-from ftjm.core.state.model import LIVE, TERMINAL, Checkpoint, Job, JobState, Timer, TimerKind
+from ftjm.core.state.model import (
+    LIVE,
+    TERMINAL,
+    Checkpoint,
+    Job,
+    JobState,
+)
 from ftjm.core.state.outbox import OutcomeMessage
 from ftjm.core.state.queues import Queue
 from ftjm.core.state.state import State
+from ftjm.core.state.timers import Timer, TimerKind
 
 READY = JobState.READY
 """Looked up once: on Python 3.11, reading a member of an enumeration is a call."""

@@ -40,6 +40,9 @@ class SubmitJob(Command, kw_only=True):
     spec: JobSpec
     awaits: bool = False
     """Whether the sender waits for the outcome, too."""
+    explicit: list[str] = []
+    """Names of the fields of `spec` that were given although they have their default. All other fields with their
+    default were left open: the queue's defaults fill them."""
 
 
 class AwaitJob(Command, kw_only=True):
@@ -51,6 +54,8 @@ class AwaitJob(Command, kw_only=True):
 
     spec: JobSpec
     """The job as it was submitted. A job of the same identity with another content is another job."""
+    explicit: list[str] = []
+    """As in `SubmitJob`."""
 
 
 class CancelJob(Command, kw_only=True):

@@ -8,6 +8,14 @@ Fields, their order and their defaults are those of `schemas/events`; a test hol
 
 import msgspec
 
+from ftjm.core.records.attempt_events import AttemptCheckpointed as AttemptCheckpointed  # noqa: PLC0414
+from ftjm.core.records.attempt_events import AttemptDeclined as AttemptDeclined  # noqa: PLC0414
+from ftjm.core.records.attempt_events import AttemptDispatched as AttemptDispatched  # noqa: PLC0414
+from ftjm.core.records.attempt_events import AttemptEvent as AttemptEvent  # noqa: PLC0414
+from ftjm.core.records.attempt_events import AttemptFailed as AttemptFailed  # noqa: PLC0414
+from ftjm.core.records.attempt_events import AttemptLost as AttemptLost  # noqa: PLC0414
+from ftjm.core.records.attempt_events import AttemptStarted as AttemptStarted  # noqa: PLC0414
+from ftjm.core.records.attempt_events import AttemptSucceeded as AttemptSucceeded  # noqa: PLC0414
 from ftjm.core.records.event import Cause as Cause  # noqa: PLC0414  (other files find them with the events)
 from ftjm.core.records.event import Event as Event  # noqa: PLC0414
 from ftjm.core.records.queue_events import BulkAdvanced as BulkAdvanced  # noqa: PLC0414
@@ -30,7 +38,7 @@ from ftjm.core.records.schedule_events import ScheduleReckoned as ScheduleReckon
 from ftjm.core.records.schedule_events import ScheduleResumed as ScheduleResumed  # noqa: PLC0414
 from ftjm.core.records.schedule_events import ScheduleSkipped as ScheduleSkipped  # noqa: PLC0414
 from ftjm.core.records.schedule_events import ScheduleUnchanged as ScheduleUnchanged  # noqa: PLC0414
-from ftjm.core.state.model import FailureReason, JobSpec, StopReason
+from ftjm.core.state.model import JobSpec, StopReason
 
 
 class JobSubmitted(Event, kw_only=True):
@@ -116,109 +124,6 @@ class JobPrioritized(Event, kw_only=True):
 
 class JobForgotten(Event, kw_only=True):
     """The ended job's retention has passed: it is removed from the store. Its identity can be used again."""
-
-
-class AttemptEvent(Event, kw_only=True):
-    """The envelope of events about an attempt."""
-
-    attempt: int
-    """Counts the job's attempts from 1, over all runs."""
-    session: str
-    """The worker's session that holds the attempt."""
-
-
-class AttemptDispatched(AttemptEvent, kw_only=True):
-    """The job is bound to a slot of a worker's session: it is DISPATCHED."""
-
-    worker: str
-    """The name of the session's worker."""
-    lane: int
-    """Partition of `dispatch` that the session reads."""
-    lease_ms: int
-    """How long the session may be silent before it is lost."""
-    offer: int
-    """Number of the slot offer that was used."""
-    ahead: bool = False
-    """Whether it was sent ahead: all slots were taken, and the worker holds it until one is free."""
-
-
-class AttemptStarted(AttemptEvent, kw_only=True):
-    """The worker has started the attempt's process or task: the job is RUNNING."""
-
-    started_at: int
-    """When the attempt's process started, by the worker's clock, ms."""
-
-
-class AttemptCheckpointed(AttemptEvent, kw_only=True):
-    """The attempt has reported its checkpoint or progress. A field with its default value leaves the earlier report."""
-
-    data: bytes = b""
-    """JSON that the run's next attempt gets."""
-    progress: float = -1.0
-    """0 to 1; below 0 if it was not reported."""
-    text: str = ""
-    """A line for people."""
-
-
-class AttemptSucceeded(AttemptEvent, kw_only=True):
-    """The attempt reached the run's one success: the job is SUCCEEDED."""
-
-    started_at: int
-    """When the attempt's process started, by the worker's clock, ms."""
-    ended_at: int
-    """When it ended, by the worker's clock, ms."""
-    exit_code: int = 0
-    result: bytes = b""
-    """JSON; empty if there is none."""
-    stdout: bytes = b""
-    """The end of its standard output."""
-    stderr: bytes = b""
-    """The end of its standard error."""
-    stdout_cut: int = 0
-    """Bytes of standard output before the part that is kept."""
-    stderr_cut: int = 0
-    """Bytes of standard error before the part that is kept."""
-
-
-class AttemptFailed(AttemptEvent, kw_only=True):
-    """The attempt failed. After the `max_attempts`-th one, `JobFailed` or `JobCancelled` follows in the same batch."""
-
-    started_at: int
-    """When the attempt's process started, by the worker's clock, ms."""
-    ended_at: int
-    """When it ended, by the worker's clock, ms."""
-    reason: FailureReason
-    error: str = ""
-    """The error text, for people."""
-    exit_code: int = 0
-    signal: int = 0
-    """Number of the signal that ended it; 0 if none did."""
-    retry_at: int = 0
-    """When the next attempt may start, ms; 0 if there is none."""
-    stdout: bytes = b""
-    """The end of its standard output."""
-    stderr: bytes = b""
-    """The end of its standard error."""
-    stdout_cut: int = 0
-    """Bytes of standard output before the part that is kept."""
-    stderr_cut: int = 0
-    """Bytes of standard error before the part that is kept."""
-
-
-class AttemptLost(AttemptEvent, kw_only=True):
-    """The attempt was lost with its worker. It does not count against `max_attempts`."""
-
-    reason: str
-    """`LAPSED`, `CLOSED`, or the `FailureReason` by which the worker gave it up."""
-    retry_at: int = 0
-    """When the next attempt may start, ms; 0 if there is none. Then the job's end or hold follows in the same batch."""
-
-
-class AttemptDeclined(AttemptEvent, kw_only=True):
-    """The worker sent the attempt back before it started it: the job is READY again, at its place in the queue."""
-
-    reason: str = ""
-    """The worker's reason, for people."""
 
 
 class WorkerLost(Event, kw_only=True):

@@ -20,6 +20,7 @@ import msgspec
 from ftjm.core.records.commands import (
     ApplyQueue,
     ApplySchedule,
+    AwaitJob,
     BulkJobs,
     DeleteQueue,
     DeleteSchedule,
@@ -29,6 +30,7 @@ from ftjm.core.records.commands import (
     ResumeQueue,
     ResumeSchedule,
     StopBulk,
+    SubmitJob,
     TriggerSchedule,
 )
 from ftjm.core.records.events import (
@@ -37,6 +39,7 @@ from ftjm.core.records.events import (
     BulkBegun,
     BulkStopped,
     JobPrioritized,
+    JobSubmitted,
     QueueApplied,
     QueueDeleted,
     QueuePaused,
@@ -44,12 +47,13 @@ from ftjm.core.records.events import (
     QueueResumed,
     QueueUnchanged,
 )
-from ftjm.core.records.messages import QueueDemand, SlotOffer
-from ftjm.core.records.schedule_events import SCHEDULE_EVENTS
+from ftjm.core.records.messages import QueueDemand, RunAttempt, SlotOffer
+from ftjm.core.records.schedule_events import SCHEDULE_EVENTS, ScheduleApplied
+from ftjm.core.state.queues import QueueSpec
 
 FIRST_LEVEL = 1
 """The level that every build supports which announces a level. A cluster that was never finalised is at this level."""
-LEVEL = 4
+LEVEL = 5
 """The level of this build."""
 AHEAD_LEVEL = 2
 """The level from which on attempts are sent ahead of free slots."""
@@ -57,6 +61,8 @@ PAUSE_LEVEL = 3
 """The level from which on a queue can be paused."""
 QUEUE_LEVEL = 4
 """The level from which on a queue can be declared, and many jobs changed by one request."""
+SHARING_LEVEL = 5
+"""The level from which on a queue has defaults, a weight and shares, and jobs have concurrency keys."""
 SCHEDULE_LEVEL = 4
 """The level from which on there are schedules."""
 UNANNOUNCED = 0
@@ -81,6 +87,28 @@ _SCHEDULES: tuple[type[msgspec.Struct], ...] = (
     *SCHEDULE_EVENTS,
 )
 _QUEUES = (ApplyQueue, DeleteQueue, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered)
+_OF_JOBS = tuple(
+    Addition(SHARING_LEVEL, record, f"{path}.{field}")
+    for record, path in (
+        (SubmitJob, "spec"),
+        (AwaitJob, "spec"),
+        (JobSubmitted, "spec"),
+        (RunAttempt, "spec"),
+        (ApplySchedule, "spec.job"),
+        (ScheduleApplied, "spec.job"),
+    )
+    for field in ("concurrency_key", "share_identifier")
+)
+_OF_QUEUES = tuple(
+    Addition(SHARING_LEVEL, record, f"spec.{field}")
+    for record in (ApplyQueue, QueueApplied)
+    for field in QueueSpec.__struct_fields__[QueueSpec.__struct_fields__.index("weight") :]
+)
+_OF_SCHEDULES = tuple(
+    Addition(SHARING_LEVEL, record, f"spec.{field}")
+    for record in (ApplySchedule, ScheduleApplied)
+    for field in ("explicit", "calendar")
+)
 _BULK = (BulkJobs, StopBulk, BulkBegun, BulkAdvanced, BulkStopped, PrioritizeJob, JobPrioritized)
 
 ADDITIONS: tuple[Addition, ...] = (
@@ -91,6 +119,13 @@ ADDITIONS: tuple[Addition, ...] = (
     *(Addition(QUEUE_LEVEL, record) for record in (*_QUEUES, *_BULK)),
     Addition(QUEUE_LEVEL, QueueDemand, "limited"),
     *(Addition(SCHEDULE_LEVEL, record) for record in _SCHEDULES),
+    *_OF_JOBS,
+    *_OF_QUEUES,
+    *_OF_SCHEDULES,
+    Addition(SHARING_LEVEL, SubmitJob, "explicit"),
+    Addition(SHARING_LEVEL, AwaitJob, "explicit"),
+    Addition(SHARING_LEVEL, AttemptDispatched, "passed"),
+    Addition(SHARING_LEVEL, AttemptDispatched, "passed_reason"),
 )
 
 

@@ -155,6 +155,10 @@ class QueueDemand(msgspec.Struct, kw_only=True, gc=False):
     limited: bool = False
     """The limits of the queue let no more of its jobs start just now: it can use the slots that its jobs have, and no
     others."""
+    weight: int = 1
+    """As in the queue's declaration."""
+    starts_per_minute: int = 0
+    """Attempts of its jobs that were dispatched in the last minute."""
 
 
 class OfferTaken(msgspec.Struct, kw_only=True, gc=False):

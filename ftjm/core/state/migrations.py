@@ -53,8 +53,11 @@ from ftjm.core.state.tables import (
     MIGRATION_KEY,
     OUTBOX,
     POSITION_KEY,
+    QUEUE_DECLARATIONS,
     QUEUES,
     READY_JOBS,
+    SCHEDULES,
+    SPECS,
     load_position,
 )
 
@@ -137,11 +140,39 @@ def _ready_6(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
     yield b"%b\0\0\0\0%b%b" % (queue, (score + (1 << 63)).to_bytes(8), place[1:]), value
 
 
+def _job_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Concurrency key, share, charge, and since when it is PENDING stand last."""
+    yield key, _encode([*_decode(value), "", "", 0, 0])
+
+
+def _spec_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Concurrency key and share stand last."""
+    yield key, _encode([*_decode(value), "", ""])
+
+
+def _declaration_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Weight, key concurrency, shares, waiting limits, dead letter and defaults stand last in the declaration."""
+    revision, spec, *rest = _decode(value)
+    yield key, _encode([revision, [*spec, 1, 1, "wait", [], 600_000, 0, [], 0, []], *rest])
+
+
+def _schedule_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The template has the fields of every job, and behind it the names of those that are given, and a calendar."""
+    revision, (job, *spec), *rest = _decode(value)
+    yield key, _encode([revision, [[*job, "", ""], *spec, [], ""], *rest, 0])
+
+
 MIGRATIONS: Mapping[int, Mapping[bytes, Migration]] = {
     3: {JOBS.prefix: _job_3, OUTBOX.prefix: _message_3},
     4: {QUEUES.prefix: _queue_4},
     5: {JOBS.prefix: _job_5},
     6: {JOBS.prefix: _job_6, READY_JOBS.prefix: _ready_6},
+    7: {
+        JOBS.prefix: _job_7,
+        SPECS.prefix: _spec_7,
+        QUEUE_DECLARATIONS.prefix: _declaration_7,
+        SCHEDULES.prefix: _schedule_7,
+    },
 }
 """The migrations, by the version that they start from and the prefix of the rows that they change."""
 

@@ -16,7 +16,7 @@ import msgspec
 
 from ftjm.core.state.executors import COMMAND
 
-STATE_VERSION = 7
+STATE_VERSION = 8
 """Counts changes of the rows' meaning. `ftjm.core.state.migrations` brings rows of earlier versions to this one."""
 
 
@@ -144,6 +144,11 @@ class JobSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Time between SIGTERM and SIGKILL."""
     retention_ms: int = 0
     """How long the ended job is kept; 0 is the cluster's default."""
+    concurrency_key: str = ""
+    """Of the jobs of its queue with this key, only so many as the queue says have a worker at a time; empty if it has
+    no key."""
+    share_identifier: str = ""
+    """The share of its queue that it belongs to; empty is a share of its own."""
 
 
 class Job(msgspec.Struct, array_like=True, gc=False):
@@ -194,6 +199,14 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     """Its place in its queue while it is READY, lower first: see `ftjm.core.ageing`. 0 in other states."""
     schedule: str = ""
     """The schedule that made it; empty if none did."""
+    concurrency_key: str = ""
+    """As in its `JobSpec`."""
+    share: str = ""
+    """The `share_identifier` of its `JobSpec`."""
+    charged: int = 0
+    """How much of its share's usage its current attempt was charged with at its dispatch; 0 if nothing is charged."""
+    pending_at: int = 0
+    """Since when it is PENDING, ms; 0 in other states."""
 
 
 class Session(msgspec.Struct, array_like=True, gc=False):
@@ -236,34 +249,6 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """0 to 1; below 0 if it was not reported."""
     text: str = ""
     """A line for people."""
-
-
-class TimerKind(IntEnum):
-    """The kinds of timers. The numbers are part of the store's format."""
-
-    DUE = 1
-    """A job's start time or backoff has passed."""
-    DEADLINE = 2
-    """A job's deadline has passed."""
-    RETENTION = 3
-    """An ended job's retention has passed: it is removed from the store."""
-    COMMAND_ID = 4
-    """The id of a command is forgotten."""
-    SESSION = 5
-    """A lost session is forgotten."""
-    SCHEDULE = 6
-    """An instant of a schedule has come, or one that waited may fire."""
-
-
-class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A moment at which the partition decides without a command."""
-
-    due_at: int
-    kind: TimerKind
-    key: str
-    """A job, a command id, a session or a schedule."""
-    attempt: int = 0
-    """The attempt or run that it was set for, so that it acts on no other."""
 
 
 class Counters(msgspec.Struct, array_like=True, gc=False):

@@ -3,8 +3,14 @@
 The conventions of `model.py` hold for these rows, too.
 """
 
+from enum import StrEnum
+
 import msgspec
 
+from ftjm.core.state.model import JobSpec
+
+HALF_LIFE_MS = 600_000
+"""The half-life of a share's usage, in a queue that does not say: the shortest window of AWS Batch."""
 AGEING_MS = 60_000
 """How long a wait is worth one point of priority, in a queue that does not say."""
 
@@ -26,6 +32,52 @@ class QueueStatus(msgspec.Struct, array_like=True, gc=False):
     """The person or program that paused the queue; where several did, the last of them."""
 
 
+class OnConflict(StrEnum):
+    """What becomes of a job whose concurrency key is taken by as many jobs as may have it."""
+
+    WAIT = "wait"
+    """It waits for the key."""
+    REPLACE = "replace"
+    """The jobs of the key that came before it are cancelled, and it waits for the end of those that run."""
+    DROP = "drop"
+    """It is skipped."""
+
+
+class WaitingAction(StrEnum):
+    """What happens to a job that has waited for one reason for too long."""
+
+    FAIL = "fail"
+    HOLD = "hold"
+    NOTIFY = "notify"
+    """An event tells of it."""
+
+
+class WaitingLimit(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How long a job may wait for one reason."""
+
+    reason: str
+    """As `explain` gives it; empty for whichever."""
+    after_ms: int
+    action: WaitingAction = WaitingAction.NOTIFY
+
+
+class Share(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A share of a queue."""
+
+    identifier: str
+    weight: int = 1
+    """Under saturation, shares have slot time in proportion to their weights. A share that is not listed has 1."""
+
+
+class JobDefaults(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a queue gives to fields that its jobs leave open."""
+
+    fields: list[str]
+    """Names of the fields of `JobSpec` that are given."""
+    spec: JobSpec
+    """Their values. Its other fields mean nothing."""
+
+
 class QueueSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a queue's declaration says. A queue that is not declared has the defaults."""
 
@@ -38,6 +90,21 @@ class QueueSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """So many attempts may start at once after a quiet time."""
     ageing_ms: int = AGEING_MS
     """The time of waiting that is worth one point of priority, ms."""
+    weight: int = 1
+    """Queues that share workers have slots in proportion to their weights."""
+    key_concurrency: int = 1
+    """So many of its jobs of one concurrency key have a worker at a time, at most."""
+    on_conflict: OnConflict = OnConflict.WAIT
+    shares: list[Share] = []
+    half_life_ms: int = HALF_LIFE_MS
+    """The time in which a share's usage counts half."""
+    compute_reservation: int = 0
+    """Percent of the slots that n shares with jobs leave free for others, to the power of n; 0 is none."""
+    waiting_limits: list[WaitingLimit] = []
+    dead_letter_ms: int = 0
+    """How long jobs that failed for good are kept, if that is longer than their retention."""
+    defaults: list[JobDefaults] = []
+    """None, or one."""
 
 
 class QueueDeclaration(msgspec.Struct, frozen=True, array_like=True, gc=False):

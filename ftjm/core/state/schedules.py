@@ -90,6 +90,10 @@ class ScheduleSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
     overlap: Overlap = Overlap.ALLOW
     jitter_ms: int = 0
     """A job starts up to so much later than its instant: always the same for one instant of one schedule."""
+    explicit: list[str] = []
+    """As in `SubmitJob`, for `job`."""
+    calendar: str = ""
+    """Only instants on days of this calendar count; empty is every day."""
 
 
 class Schedule(msgspec.Struct, array_like=True, gc=False):
@@ -126,6 +130,8 @@ class Schedule(msgspec.Struct, array_like=True, gc=False):
     """Why it is paused, for people."""
     pause_actor: str = ""
     """The person or program that paused it; where several did, the last of them."""
+    calendar_revision: int = 0
+    """The revision of the calendar by which `next_at` was reckoned; 0 if it has no calendar."""
 
 
 def schedule_key(queue: str, name: str) -> str:

@@ -17,7 +17,15 @@ of it. `ftjm.core.state.migrations` describes how the chain continues when the v
 from collections.abc import Callable
 from hashlib import blake2b
 
-from ftjm.core.state.model import Checkpoint, Finalized, Job, JobSpec, Outcome, Peer, Session, Timer, TimerKind
+from ftjm.core.state.model import (
+    Checkpoint,
+    Finalized,
+    Job,
+    JobSpec,
+    Outcome,
+    Peer,
+    Session,
+)
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
@@ -25,6 +33,7 @@ from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes, Rows
 from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import BULK_RESULTS, FINALIZED_KEY, outbox_key, process_key, ready_key, timer_key
+from ftjm.core.state.timers import Timer, TimerKind
 from ftjm.core.state.view import CHECKPOINT, COMMAND_ID, HELD, OUTCOME, SPEC, StateView
 
 

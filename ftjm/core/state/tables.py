@@ -49,14 +49,13 @@ from ftjm.core.state.model import (
     Peer,
     Position,
     Session,
-    Timer,
-    TimerKind,
 )
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.rows import Rows, first_key_after
 from ftjm.core.state.schedules import Schedule
+from ftjm.core.state.timers import Timer, TimerKind
 
 Row = TypeVar("Row")
 SCORE_ZERO = 1 << 63

@@ -17,8 +17,6 @@ from ftjm.core.state.model import (
     Outcome,
     Peer,
     Session,
-    Timer,
-    TimerKind,
     job_key,
 )
 from ftjm.core.state.outbox import OutboxMessage
@@ -55,6 +53,7 @@ from ftjm.core.state.tables import (
     process_key,
     timer_key,
 )
+from ftjm.core.state.timers import Timer, TimerKind
 
 # Read once: an attribute of an object costs more than a global at each of a batch's thousand accesses.
 SPEC, OUTCOME, CHECKPOINT = SPECS.prefix, OUTCOMES.prefix, CHECKPOINTS.prefix

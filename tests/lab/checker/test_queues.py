@@ -30,7 +30,7 @@ class Judged:
     def other(self, event: e.Event) -> list[Violation]:
         return list(self.rules.take_other_event(event))
 
-    def declare(self, **spec: int) -> list[Violation]:
+    def declare(self, **spec: Any) -> list[Violation]:
         self.revision += 1
         return self.other(e.QueueApplied(queue="q", revision=self.revision, spec=QueueSpec(**spec), labels={}))
 

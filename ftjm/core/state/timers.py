@@ -1,0 +1,33 @@
+"""The rows of timers. The conventions of `model.py` hold for these rows, too."""
+
+from enum import IntEnum
+
+import msgspec
+
+
+class TimerKind(IntEnum):
+    """The kinds of timers. The numbers are part of the store's format."""
+
+    DUE = 1
+    """A job's start time or backoff has passed."""
+    DEADLINE = 2
+    """A job's deadline has passed."""
+    RETENTION = 3
+    """An ended job's retention has passed: it is removed from the store."""
+    COMMAND_ID = 4
+    """The id of a command is forgotten."""
+    SESSION = 5
+    """A lost session is forgotten."""
+    SCHEDULE = 6
+    """An instant of a schedule has come, or one that waited may fire."""
+
+
+class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A moment at which the partition decides without a command."""
+
+    due_at: int
+    kind: TimerKind
+    key: str
+    """A job, a command id, a session or a schedule."""
+    attempt: int = 0
+    """The attempt or run that it was set for, so that it acts on no other."""
