@@ -6,29 +6,21 @@ one event that names its offset, be it `CommandRejected`.
 Fields, their order and their defaults are those of `schemas/commands`; a test holds the two together.
 """
 
-import msgspec
+from msgspec import field
 
+from ftjm.core.records.command import ANY_REVISION as ANY_REVISION  # noqa: PLC0414
+from ftjm.core.records.command import Command as Command  # noqa: PLC0414  (other files find them with the commands)
+from ftjm.core.records.command import QueueCommand as QueueCommand  # noqa: PLC0414
+from ftjm.core.records.schedule_commands import SCHEDULE_COMMANDS
+from ftjm.core.records.schedule_commands import ApplySchedule as ApplySchedule  # noqa: PLC0414
+from ftjm.core.records.schedule_commands import DeleteSchedule as DeleteSchedule  # noqa: PLC0414
+from ftjm.core.records.schedule_commands import PauseSchedule as PauseSchedule  # noqa: PLC0414
+from ftjm.core.records.schedule_commands import ResumeSchedule as ResumeSchedule  # noqa: PLC0414
+from ftjm.core.records.schedule_commands import ScheduleCommand as ScheduleCommand  # noqa: PLC0414
+from ftjm.core.records.schedule_commands import TriggerSchedule as TriggerSchedule  # noqa: PLC0414
 from ftjm.core.state.model import FailureReason, JobSpec
 from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.core.state.queues import QueueSpec
-from ftjm.core.state.schedules import ScheduleSpec
-
-
-class Command(msgspec.Struct, kw_only=True, gc=False):
-    """The envelope: fields that every command has."""
-
-    queue: str
-    job_id: str
-    """The job that the command is about."""
-    shard_key: str = ""
-    """Chooses the partition where the queue does not: a queue's shard, a workflow's run."""
-    command_id: str = ""
-    """Identifies this one request about the job, for a command that is not idempotent without it. It is remembered for
-    24 h. The same id of a command about another job is another request."""
-    actor: str = ""
-    """The user or program that sends the command."""
-    sent_at: int = 0
-    """When it was sent, by the sender's clock, ms. For people only: nothing is decided by it."""
 
 
 class SubmitJob(Command, kw_only=True):
@@ -40,7 +32,7 @@ class SubmitJob(Command, kw_only=True):
     spec: JobSpec
     awaits: bool = False
     """Whether the sender waits for the outcome, too."""
-    explicit: list[str] = []
+    explicit: list[str] = field(default_factory=list)
     """Names of the fields of `spec` that were given although they have their default. All other fields with their
     default were left open: the queue's defaults fill them."""
 
@@ -54,7 +46,7 @@ class AwaitJob(Command, kw_only=True):
 
     spec: JobSpec
     """The job as it was submitted. A job of the same identity with another content is another job."""
-    explicit: list[str] = []
+    explicit: list[str] = field(default_factory=list)
     """As in `SubmitJob`."""
 
 
@@ -93,13 +85,6 @@ class PrioritizeJob(Command, kw_only=True):
     """0 to 100, higher first."""
 
 
-class QueueCommand(Command, kw_only=True):
-    """The envelope of a command about a whole queue."""
-
-    job_id: str = ""
-    """Empty: the command is about no job."""
-
-
 class PauseQueue(QueueCommand, kw_only=True):
     """Start no further attempt of the queue's jobs. Attempts that were sent to a worker go on.
 
@@ -114,10 +99,6 @@ class ResumeQueue(QueueCommand, kw_only=True):
     """Let the queue's jobs start again."""
 
 
-ANY_REVISION = -1
-"""The value of `expected_revision` that any declaration meets, and a queue without one."""
-
-
 class ApplyQueue(QueueCommand, kw_only=True):
     """Declare a queue, or change its declaration.
 
@@ -125,7 +106,7 @@ class ApplyQueue(QueueCommand, kw_only=True):
     """
 
     spec: QueueSpec
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = field(default_factory=dict)
     expected_revision: int = ANY_REVISION
     """The revision that the sender has seen; 0 if the queue is not declared; `ANY_REVISION` for whichever it is."""
 
@@ -138,53 +119,6 @@ class DeleteQueue(QueueCommand, kw_only=True):
 
     expected_revision: int = ANY_REVISION
     """As in `ApplyQueue`."""
-
-
-class ScheduleCommand(QueueCommand, kw_only=True):
-    """The envelope of a command about a schedule. Where there is no such schedule, all but `ApplySchedule` and
-    `DeleteSchedule` are refused with `UNKNOWN_SCHEDULE`."""
-
-    name: str
-    """The schedule's name in its queue."""
-
-
-class ApplySchedule(ScheduleCommand, kw_only=True):
-    """Declare a schedule, or change its declaration.
-
-    The same declaration again changes nothing. Refused with `INVALID`, or with `CONFLICT` if another one was made
-    meanwhile.
-    """
-
-    spec: ScheduleSpec
-    labels: dict[str, str] = {}
-    expected_revision: int = ANY_REVISION
-    """As in `ApplyQueue`."""
-
-
-class DeleteSchedule(ScheduleCommand, kw_only=True):
-    """Delete a schedule. Its jobs stay. Refused with `CONFLICT` if the declaration was changed meanwhile."""
-
-    expected_revision: int = ANY_REVISION
-    """As in `ApplyQueue`."""
-
-
-class PauseSchedule(ScheduleCommand, kw_only=True):
-    """Let the schedule fire no more. Its jobs go on. One that is paused already gets the new reason."""
-
-    reason: str = ""
-    """For people."""
-
-
-class ResumeSchedule(ScheduleCommand, kw_only=True):
-    """Let the schedule fire again, from now on: what fell into the pause is not caught up."""
-
-
-class TriggerSchedule(ScheduleCommand, kw_only=True):
-    """Make a job of the schedule now, also while it is paused.
-
-    `command_id` must be given: the job's id is `NAME.now.COMMAND_ID`, so a repeated request gives the same job. Refused
-    with `OVERLAP` where the schedule lets no two jobs overlap and the last one has not ended, and as a submission is.
-    """
 
 
 class BulkJobs(QueueCommand, kw_only=True):
@@ -301,11 +235,7 @@ COMMANDS: tuple[type[Command], ...] = (
     ResumeQueue,
     ApplyQueue,
     DeleteQueue,
-    ApplySchedule,
-    DeleteSchedule,
-    PauseSchedule,
-    ResumeSchedule,
-    TriggerSchedule,
+    *SCHEDULE_COMMANDS,
     BulkJobs,
     StopBulk,
     StartAttempt,
