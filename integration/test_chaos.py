@@ -68,6 +68,7 @@ def test_all_kinds_of_faults_are_survived(tmp_path: Path) -> None:
     assert all(report["jobs"] * 0.85 > report["task_jobs"] > report["jobs"] / 3 for report in reports)
     assert all(report["task_executions"] >= report["task_jobs"] / 2 for report in reports)
     assert any(report["attempts_ahead"] for report in reports)
+    assert all(report["scheduled_jobs"] > SECONDS / 4 for report in reports)
     assert ET.parse(picture).getroot().tag.endswith("svg")
 
 

@@ -1,4 +1,5 @@
-"""The load of a run: sends the requests of the planned jobs (`jobs.py`) at their times, in two threads.
+"""The load of a run: sends the requests of the planned jobs (`jobs.py`) and the declarations (`declared.py`) at their
+times, in two threads.
 
 Most jobs are submitted with the Python client, some through the HTTP API. Some requests are sent twice, as by a client
 that lost the answer.
@@ -20,6 +21,7 @@ from ftjm.client.command_client import Client
 from ftjm.client.ticket import Ticket
 from ftjm.core.records.commands import CancelJob, Command, ReleaseJob, RerunJob, SubmitJob
 from ftjm.core.state.model import job_key
+from ftjm.lab.chaos.declared import Timed
 from ftjm.lab.chaos.jobs import PlannedJob
 from ftjm.lab.checker import JobName
 from ftjm.runtime.config import Settings
@@ -37,17 +39,20 @@ SHOWN_MAX = 3
 class ChaosLoad(threading.Thread):
     """Sends all requests of the run at their times, and waits until the log has them."""
 
-    def __init__(self, settings: Settings, planned: Sequence[PlannedJob], api_port: int) -> None:
+    def __init__(
+        self, settings: Settings, planned: Sequence[PlannedJob], declared: Sequence[Timed], api_port: int
+    ) -> None:
         super().__init__(name="load", daemon=True)
         self._settings = settings
         self._planned = planned
+        self._declared = declared
         self._failure: Exception | None = None
         self._tickets: list[Ticket] = []
         self._http = HttpSubmitter(api_port)
 
     def run(self) -> None:
         """Send all requests. Raises nothing: `finish` raises what went wrong."""
-        requests: list[tuple[float, Command | PlannedJob]] = []
+        requests: list[tuple[float, Command | PlannedJob]] = [*self._declared]
         for job in self._planned:
             queue, job_id = job.name
             parsed = parse_job(job.fields)

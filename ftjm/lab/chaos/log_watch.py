@@ -10,13 +10,21 @@ from ftjm.adapters.avro import codec
 from ftjm.adapters.kafka.scan import Scan
 from ftjm.adapters.records import Record
 from ftjm.core.errors import UndecodableError
+from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
 from ftjm.core.records.commands import Command
 from ftjm.core.records.messages import WorkerHeartbeat
+from ftjm.core.state.model import TERMINAL, JobState
 from ftjm.lab.checker import Evidence, JobName, Judge, LogEntry, Verdict, WorkerOffers
 from ftjm.runtime.config import Settings
 
 CLIENT = "chaos"
+ENDS = frozenset(
+    kind
+    for kind, moves in LIFECYCLE.items()
+    if kind is not e.JobForgotten and frozenset[JobState]().union(*moves.values()) <= TERMINAL
+)
+"""Events that end a run."""
 
 
 class LastBatch(NamedTuple):
@@ -35,6 +43,8 @@ class LogWatch:
         self._scan = Scan(settings.kafka_settings(CLIENT), settings.topic("events"))
         self._next = dict.fromkeys(range(self._scan.partitions), 0)
         self.ended: set[JobName] = set()
+        self.open: set[JobName] = set()
+        """Jobs that have not ended."""
         self.ends: Counter[int] = Counter()
         """Number of jobs that ended in each second, by the time at which the log took the event (s)."""
         self.attempts_ahead = 0
@@ -61,10 +71,12 @@ class LogWatch:
                 owners.append((record.time_ms, event.owner))
         elif isinstance(event, e.AttemptDispatched):
             self.attempts_ahead += event.ahead
-        elif isinstance(event, e.JobRerun):
+        elif isinstance(event, e.JobSubmitted | e.JobRerun):
             self.ended.discard((event.queue, event.job_id))
-        elif isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled):
+            self.open.add((event.queue, event.job_id))
+        elif type(event) in ENDS:
             self.ended.add((event.queue, event.job_id))
+            self.open.discard((event.queue, event.job_id))
             self.ends[record.time_ms // 1000] += 1
 
     def all_owned(self) -> bool:

@@ -51,8 +51,10 @@ class ChaosReport(msgspec.Struct, kw_only=True):
     takeover_alone_p50_s: float
     takeover_alone_p99_s: float
     jobs: int
+    scheduled_jobs: int
+    """How many of the jobs were made by schedules."""
     task_jobs: int
-    """How many of the jobs are Python tasks."""
+    """How many of the jobs were submitted as Python tasks."""
     succeeded: int
     failed: int
     cancelled: int

@@ -16,6 +16,7 @@ from ftjm.lab.bench.options import Progress
 from ftjm.lab.bench.report import machine
 from ftjm.lab.chaos import execution_marks
 from ftjm.lab.chaos.cluster import LEASE_SECONDS, PARTITIONS, SLOTS, ChaosCluster
+from ftjm.lab.chaos.declared import declarations
 from ftjm.lab.chaos.faults import FaultInjector
 from ftjm.lab.chaos.jobs import jobs
 from ftjm.lab.chaos.load import ChaosLoad
@@ -93,7 +94,8 @@ class _Chaos:
         self._progress = progress
         self._planned = jobs(seed, seconds, cluster.queues, cluster.marks)
         self._tasks = {job.name for job in self._planned if job.is_task}
-        self._load = ChaosLoad(cluster.settings, self._planned, cluster.api_port)
+        declared = declarations(seed, seconds, cluster.queues, cluster.marks)
+        self._load = ChaosLoad(cluster.settings, self._planned, declared, cluster.api_port)
         self._injector = FaultInjector(cluster, plan(seed, seconds, cluster.shape))
         self._problems: list[str] = []
         """Problems that the topics do not show."""
@@ -150,7 +152,7 @@ class _Chaos:
 
         def ended() -> bool:
             self._watch.read_new()
-            return wanted <= self._watch.ended
+            return wanted <= self._watch.ended and not self._watch.open
 
         _wait(ended, until - time.monotonic())
         return round(time.monotonic() - healed, 2)
@@ -221,6 +223,7 @@ class _Chaos:
             takeover_alone_p50_s=alone_p50,
             takeover_alone_p99_s=alone_p99,
             jobs=verdict.jobs,
+            scheduled_jobs=verdict.fired,
             task_jobs=len(self._tasks),
             succeeded=verdict.succeeded,
             failed=verdict.failed,

@@ -67,6 +67,8 @@ class Verdict(msgspec.Struct):
     """Counts of what a history holds, and its violations."""
 
     jobs: int = 0
+    fired: int = 0
+    """Jobs that schedules have made."""
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
@@ -98,6 +100,7 @@ class Verdict(msgspec.Struct):
 
 COUNTED: dict[type[e.Event], str] = {
     e.JobSubmitted: "jobs",
+    e.ScheduleFired: "fired",
     e.AttemptSucceeded: "succeeded",
     e.JobFailed: "failed",
     e.JobCancelled: "cancelled",

@@ -76,7 +76,7 @@ def test_a_job_that_is_not_accepted_in_time_fails_the_load():
 
 
 def test_a_load_is_finished_only_when_all_jobs_are_acknowledged():
-    load = ChaosLoad(cast("Settings", None), JOBS, 0)
+    load = ChaosLoad(cast("Settings", None), JOBS, [], 0)
     load.start = load.join = lambda *_: None  # type: ignore[method-assign]
     with pytest.raises(FtjmError, match="all 2 jobs to be acknowledged, but found 2 were not: q/j1, q/j2"):
         load.finish()

@@ -144,6 +144,7 @@ def test_a_good_history_passes_and_is_counted():
     assert report.passed
     assert msgspec.structs.asdict(report) == {
         "jobs": 6,
+        "fired": 0,
         "succeeded": 5,
         "failed": 1,
         "cancelled": 1,
