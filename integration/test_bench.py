@@ -40,6 +40,7 @@ FIGURES = {
     "submit": {"one_per_s", "many_per_s"},
     "events": {"events", "read_per_s", "events_per_s", "fold_per_s"},
     "backlog": {"waiting_jobs", "end_to_end_per_s", "ratio", "drain_ratio", "fill_per_s", "scheduler_pss_mb"},
+    "policies": {"plain_per_s", "plain_scheduler_us", "policies_per_s", "policies_scheduler_us", "ratio"},
     "bulk": {"jobs", "cancelled", "bulk_s", "before_p99_ms", "meanwhile_p99_ms", "p99_ratio"},
     "scale": {"workers_3_us", "workers_3_scheduler_us", "workers_3_batch_jobs", "workers_knee", "partitions_2_per_s"},
     "cold-takeover": {

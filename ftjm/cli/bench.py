@@ -16,6 +16,7 @@ from ftjm.local.broker_settings import PORT_MAX
 
 JOBS = {
     "throughput": 20_000,
+    "policies": 20_000,
     "latency": 500,
     "response": 1_000,
     "submit": 20_000,
@@ -35,6 +36,7 @@ class Suite(StrEnum):
     """The suites of the benchmark."""
 
     throughput = "throughput"
+    policies = "policies"
     latency = "latency"
     response = "response"
     submit = "submit"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -119,10 +119,13 @@ class BenchCluster:
         """Start one scheduler. Does not wait for it."""
         return self.group.start(name, "ftjm", "scheduler", "--name", name)
 
-    def start_workers(self, work: WorkKind) -> list[BenchProcess]:
-        """Start workers for this kind of jobs. They get jobs as soon as schedulers have read their heartbeats."""
+    def start_workers(self, work: WorkKind, queues: Sequence[str] = ()) -> list[BenchProcess]:
+        """Start workers for this kind of jobs, of these queues or of all of the options.
+
+        They get jobs as soon as schedulers have read their heartbeats.
+        """
         options = self.options
-        queues = options.queues
+        queues = queues or options.queues
         started = []
         for number in range(options.workers):
             name = f"{work}-worker-{number}"
@@ -142,15 +145,20 @@ class BenchCluster:
         arguments = {"queues": self.options.queues, "slots": slots, "count": count}
         return self.group.start_role("worker-fleet", "worker-fleet", arguments)
 
-    def start_clients(self, jobs: int, work: WorkKind) -> list[BenchProcess]:
-        """Start clients that together submit `jobs` jobs, spread over the queues."""
+    def start_clients(self, jobs: int, work: WorkKind, load: ClientLoad | None = None) -> list[BenchProcess]:
+        """Start clients that together submit `jobs` jobs, spread over the queues.
+
+        Args:
+            load: what the jobs have beside their kind, and their queues; those of the options if it is None.
+        """
+        load = load or ClientLoad(tuple(self.options.queues), "", 0, work)
         clients = self.options.clients
         self._started += 1
         shares = [jobs // clients + (number < jobs % clients) for number in range(clients)]
         started = []
         for number, share in enumerate(shares):
-            load = ClientLoad(tuple(self.options.queues), f"run{self._started}-{number}", share, work)
-            started.append(self.group.start_role(f"client-{self._started}-{number}", "client", load))
+            mine = msgspec.structs.replace(load, prefix=f"run{self._started}-{number}", count=share)
+            started.append(self.group.start_role(f"client-{self._started}-{number}", "client", mine))
         return started
 
     def submitted(self, clients: list[BenchProcess]) -> Elapsed:

@@ -12,6 +12,7 @@ from ftjm.lab.bench import (
     cold_takeover,
     failover,
     latency,
+    policies,
     read_events,
     replay,
     response,
@@ -27,6 +28,7 @@ from ftjm.runtime.config import Settings
 
 SUITES: dict[str, Callable[[BenchCluster], dict[str, Figure]]] = {
     "throughput": throughput.run,
+    "policies": policies.run,
     "latency": latency.run,
     "response": response.run,
     "submit": submit.run,
@@ -44,6 +46,7 @@ SETTINGS = {
     "soak": soak.SETTINGS,
     "backlog": backlog.SETTINGS,
     "bulk": bulk.SETTINGS,
+    "policies": policies.SETTINGS,
     "scale": scale.SETTINGS,
 }
 """Settings of the cluster that a suite needs."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ftjm.core.records import events as e
 from ftjm.lab.bench import baseline, spawn_rate
-from ftjm.lab.bench.client import Elapsed
+from ftjm.lab.bench.client import ClientLoad, Elapsed
 from ftjm.lab.bench.cluster import TIMEOUT_SECONDS, BenchCluster
 from ftjm.lab.bench.options import Options, WorkKind
 from ftjm.lab.bench.processes import BenchProcess, cpu_seconds
@@ -109,15 +109,18 @@ def _drain(cluster: BenchCluster, work: WorkKind, jobs: int) -> tuple[float, lis
     return ended - counter.first[e.AttemptDispatched], workers
 
 
-def end_to_end(cluster: BenchCluster, work: WorkKind, jobs: int) -> tuple[float, float]:
+def end_to_end(cluster: BenchCluster, work: WorkKind, jobs: int, load: ClientLoad | None = None) -> tuple[float, float]:
     """Submit jobs while workers run.
+
+    Args:
+        load: as in `BenchCluster.start_clients`.
 
     Returns:
         The time from the first submission until the log has the last one, and until the last one is decided and as many
         jobs have succeeded, s. Those may be others, which waited before.
     """
     cluster.counter.forget()
-    clients = cluster.start_clients(jobs, work)
+    clients = cluster.start_clients(jobs, work, load)
     cluster.progress.step(f"end to end, {work}")
     cluster.counter.until(e.JobSubmitted, jobs)
     ended = cluster.counter.until(e.AttemptSucceeded, cluster.counter.succeeded_before + jobs)
