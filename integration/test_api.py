@@ -301,8 +301,8 @@ def test_a_queue_is_declared_changed_and_deleted(api: Api) -> None:
 
 
 def scheduled(name: str, queue: str = "timed", **spec: object) -> dict[str, object]:
-    metadata = {"queue": queue, "name": name}
-    spec = {"every": "1d", "job": {"command": ["true"], "payload": {"n": 1.5}}, **spec}
+    metadata = {"name": name}
+    spec = {"queue": queue, "interval": "1d", "job": {"command": ["true"], "payload": {"n": 1.5}}, **spec}
     return {"apiVersion": "ftjm.io/v1", "kind": "Schedule", "metadata": metadata, "spec": spec}
 
 
@@ -313,7 +313,7 @@ def test_a_schedule_is_declared_paused_triggered_and_deleted(api: Api) -> None:
         answer = api.put(f"{path}?expected_revision=0", scheduled("nightly", overlap="forbid"))
         assert (answer.status, answer.json["schedule"], answer.json["decided"]) == (202, "timed/nightly", True)
         event = next(events)
-        assert (event["event"], event["data"]["details"]["spec"]["every"]) == ("ScheduleApplied", "1d")
+        assert (event["event"], event["data"]["details"]["spec"]["interval"]) == ("ScheduleApplied", "1d")
     shown = api.get(f"{path}?after={answer.json['token']}").json
     assert (shown["queue"], shown["name"], "next_at" in shown) == ("timed", "nightly", True)
     assert shown["declaration"]["spec"]["job"]["payload"] == {"n": 1.5}
@@ -324,8 +324,8 @@ def test_a_schedule_is_declared_paused_triggered_and_deleted(api: Api) -> None:
         refused(answer, 422)
         return [".".join(one["path"]) for one in answer.json["errors"]]
 
-    assert wrong(path, scheduled("other", "else")) == ["metadata.queue", "metadata.name"]
-    never = scheduled("nightly", every=None, cron="0 0 30 2 *", time_zone="berlin")
+    assert wrong(path, scheduled("other", "else")) == ["spec.queue", "metadata.name"]
+    never = scheduled("nightly", interval=None, cron="0 0 30 2 *", time_zone="berlin")
     assert wrong(path, never) == ["spec.cron", "spec.time_zone"]
     assert wrong(path, resource("timed")) == wrong("/queues/timed", scheduled("nightly")) == ["kind"]
 

@@ -34,8 +34,8 @@ LATE_MS_MAX_BUSY = 30_000
 def write(name: str, spec: str, script: str = "true", queue: str = QUEUE) -> str:
     """A document of a schedule."""
     return (
-        f"apiVersion: ftjm.io/v1\nkind: Schedule\nmetadata: {{queue: {queue}, name: {name}, labels: {{app: t}}}}\n"
-        f"spec:\n  {spec}\n  job: {{command: [sh, -c, {script!r}]}}\n"
+        f"apiVersion: ftjm.io/v1\nkind: Schedule\nmetadata: {{name: {name}, labels: {{app: t}}}}\n"
+        f"spec:\n  queue: {queue}\n  {spec}\n  job: {{command: [sh, -c, {script!r}]}}\n"
     )
 
 
@@ -80,7 +80,7 @@ def test_each_second_fires_once_over_a_kill_of_the_owner_and_finds_its_instant(r
     scheduler = ready(running)
     with_worker(running)
     written = running.folder / "instants"
-    apply(running, write("tick", "every: 1s", f"echo $FTJM_SCHEDULED_AT >>{written}"))
+    apply(running, write("tick", "interval: 1s", f"echo $FTJM_SCHEDULED_AT >>{written}"))
     until_fired(running, "tick", 3)
     scheduler.kill()
     scheduler.start()
@@ -99,7 +99,7 @@ def test_a_schedule_is_paused_resumed_and_triggered(running: Cluster) -> None:
     settings, scheduler = running.settings, ready(running)
     with_worker(running)
     key = f"{QUEUE}/tick"
-    apply(running, write("tick", "every: 1s"))
+    apply(running, write("tick", "interval: 1s"))
     until_fired(running, "tick", 2)
     assert rows(settings, "schedule", "pause", key, "--reason", "repair") == {"schedule": key, "answer": "accepted"}
     shown = rows(settings, "schedule", "describe", key)
@@ -137,8 +137,8 @@ def test_jobs_of_a_schedule_do_not_overlap_where_that_is_forbidden(running: Clus
     script = f"while [ ! -e {gate} ]; do sleep 0.05; done"
     apply(
         running,
-        write("forbids", "every: 1s\n  overlap: forbid", script),
-        write("queues", "every: 1s\n  overlap: queue", script),
+        write("forbids", "interval: 1s\n  overlap: forbid", script),
+        write("queues", "interval: 1s\n  overlap: queue", script),
     )
 
     def kept_back() -> bool:
@@ -171,7 +171,7 @@ def kill_around_the_instant(running: Cluster, number: int, offset_ms: int, proce
     """
     instant = (time.time_ns() // 1_000_000_000 + 25) * SECOND_MS
     start = format_time(instant).replace(".000", "")
-    spec = f"every: 1d\n  start: {start}\n  end: {start}"
+    spec = f"interval: 1d\n  start: {start}\n  end: {start}"
     names = [f"r{number}-{n:04d}" for n in range(DUE_SCHEDULES)]
     apply(running, *(write(name, spec) for name in names))
     victim = processes[running.until_owners(*processes)[0]]

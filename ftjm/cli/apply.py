@@ -224,11 +224,13 @@ def _planned(settings: Settings, source: ApiSource, files: list[str], prune: Map
     """The changes that the files ask for."""
     from ftjm.ops import apply as rules
     from ftjm.specs.resource_files import read_resources
+    from ftjm.specs.resources import QUEUE
 
     wanted = read_resources(files).resources
     if source.from_log or not settings.api:
-        queues = {one.resource.name.partition("/")[0] for one in wanted}
-        declared = _declared_by_log(settings, queues.pop() if len(queues) == 1 and prune is None else "")
+        # A schedule may be declared in another queue than the file names, which `plan` tells.
+        alone = len(wanted) == 1 and wanted[0].resource.kind == QUEUE and prune is None
+        declared = _declared_by_log(settings, wanted[0].resource.name if alone else "")
     else:
         kinds = KIND_PATHS if prune is not None else {one.resource.kind for one in wanted}
         declared = (one for kind in kinds for one in _declared_by_api(settings, kind))

@@ -210,7 +210,7 @@ def _time(text: str) -> int:
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     """A schedule as a row of a table."""
     spec = row["declaration"]["spec"]
-    when = spec["cron"] if "cron" in spec else f"every {spec['every']}"
+    when = spec["cron"] if "cron" in spec else f"every {spec['interval']}"
     shown = {"when": when, "time_zone": spec.get("time_zone"), "overlap": spec["overlap"]}
     return present({name: row.get(name) for name in COLUMNS} | shown)
 

@@ -68,6 +68,8 @@ class Change(NamedTuple):
     differences: list[FieldDifference]
     wanted: PlacedResource | None = None
     """The resource as it is written; None if it is to be deleted."""
+    note: str = ""
+    """What its author may have overlooked, for people."""
 
 
 def plan(
@@ -85,6 +87,7 @@ def plan(
     """
     there = {(one.kind, one.name): one for one in declared}
     changes = [_compared(one, there.pop((one.resource.kind, one.resource.name), None)) for one in wanted]
+    changes = [_with_note(change, there.values()) for change in changes]
     if prune is not None:
         changes += [
             Change(ChangeKind.DELETE, kind, name, one.revision, _differences(_fields(kind, one.labels, one.spec), {}))
@@ -125,6 +128,8 @@ def document(change: Change) -> dict[str, Any]:
         found["revision"] = change.revision
     if change.wanted:
         found |= {"file": change.wanted.file, "line": change.wanted.line}
+    if change.note:
+        found["note"] = change.note
     differences = [
         {name: value for name, value in one._asdict().items() if value is not None} for one in change.differences
     ]
@@ -136,6 +141,7 @@ def text(change: Change) -> str:
     place = f" ({change.wanted.place})" if change.wanted else ""
     revision = f", revision {change.revision}" if change.revision > 0 else ""
     lines = [f"{SIGNS[change.action]} {change.kind} {change.name}{place}{revision}"]
+    lines += [f"    {change.note}"] if change.note else []
     if change.action is not ChangeKind.DELETE:
         lines += [f"    {one.field}: {_told(one)}" for one in change.differences]
     return "\n".join(lines)
@@ -156,6 +162,23 @@ def _compared(one: PlacedResource, there: Declared | None) -> Change:
     differences = _differences(_fields(there.kind, there.labels, there.spec), after)
     action = ChangeKind.CHANGE if differences else ChangeKind.NONE
     return Change(action, resource.kind, resource.name, there.revision, differences, one)
+
+
+def _with_note(change: Change, others: Iterable[Declared]) -> Change:
+    """A change with a note if it seems to move a schedule to another queue.
+
+    Args:
+        others: what is declared and is not written.
+    """
+    if change.action is not ChangeKind.CREATE or change.kind != SCHEDULE or change.wanted is None:
+        return change
+    queue, _, own = change.name.partition("/")
+    for one in others:
+        before, _, name = one.name.partition("/")
+        if (one.kind, name, one.labels) == (SCHEDULE, own, change.wanted.resource.labels):
+            text = f"spec.queue: {before} -> {queue}: may not be changed, so {one.name} must be replaced by this one"
+            return change._replace(note=f"{text}; delete it, or leave its file")
+    return change
 
 
 def _fields(kind: str, labels: Mapping[str, str], spec: Spec) -> dict[str, Any]:

@@ -113,7 +113,7 @@ JobFields: type[PolicyFields] = create_model(
 )
 """The model of a whole job: identity, the arguments of every executor, and policies."""
 OWN_FIELDS: Mapping[str, str] = {
-    "queue": "its jobs are of the queue that metadata names",
+    "queue": "its jobs are of the queue that the spec names",
     "job_id": "the id of each job is made from its instant",
     "delay": "each job starts at its instant",
     "start_at": "each job starts at its instant",

@@ -39,7 +39,7 @@ def _schedule_name(value: Any) -> Any:
         most = f"at most {SCHEDULE_NAME_CHARACTERS_MAX} characters, so that the ids of its jobs are names"
         raise ValueError(f"expected {most} ({value[:20]}….20261129T013000Z), but found {len(value)}")
     if isinstance(value, str) and "/" in value:
-        raise ValueError(f"expected {NAME_TEXT}, but found {value[:80]!r}; the queue is written as metadata.queue")
+        raise ValueError(f"expected {NAME_TEXT}, but found {value[:80]!r}; the queue is written as spec.queue")
     return value
 
 
@@ -67,10 +67,9 @@ class Metadata(Fields):
 
 
 class ScheduleMetadata(Metadata):
-    """What a schedule is called, and where it lives."""
+    """What a schedule is called."""
 
     name: ScheduleName = Field(
         description="The schedule's name in its queue. Both are its identity, `QUEUE/NAME`: another queue or name is "
         "another schedule. The ids of its jobs begin with it."
     )
-    queue: Name = Field(description="The queue of its jobs. The schedule is decided where the queue is.")

@@ -5,8 +5,7 @@
     metadata: {name: thumbnails, labels: {team: web}}
     spec: {concurrency: 20}
 
-A schedule lives with its queue, so its metadata names both: `{queue: etl, name: nightly}`. What is known by both is
-written as `etl/nightly`, as jobs are.
+A schedule lives with its queue, which its spec names; it is known by both, written as `etl/nightly`, as jobs are.
 
 A new kind adds a file with the model of its `spec`, as `queue.py`, and a row in `KINDS`. `json_schema` makes the JSON
 Schema of a kind from its model. `schemas/` has these schemas as files, for editors, and docs/kinds/ has a page of each;
@@ -106,7 +105,7 @@ def _queue(parsed: QueueResource) -> Resource:
 
 def _schedule(parsed: ScheduleResource) -> Resource:
     metadata, spec = parsed.metadata, schedule.schedule_spec(parsed.spec)
-    key = schedule_key(metadata.queue, metadata.name)
+    key = schedule_key(parsed.spec.queue, metadata.name)
     if fault := schedule.never_fires(key, spec):
         raise InvalidResourceError([FieldProblem(("spec",), fault)])
     return Resource(SCHEDULE, key, metadata.labels or {}, spec)
@@ -141,8 +140,9 @@ KINDS: Mapping[str, Kind] = {
         (
             _made(
                 SCHEDULE,
-                {"queue": "etl", "name": "nightly", "labels": {"team": "data"}},
+                {"name": "nightly", "labels": {"team": "data"}},
                 {
+                    "queue": "etl",
                     "cron": "30 2 * * *",
                     "time_zone": "Europe/Berlin",
                     "catch_up": "latest",
@@ -152,8 +152,13 @@ KINDS: Mapping[str, Kind] = {
             ),
             _made(
                 SCHEDULE,
-                {"queue": "mail", "name": "digest"},
-                {"every": "15m", "jitter": "1m", "job": {"task": "mail.digest", "kwargs": {"size": 20}}},
+                {"name": "digest"},
+                {
+                    "queue": "mail",
+                    "interval": "15m",
+                    "jitter": "1m",
+                    "job": {"task": "mail.digest", "kwargs": {"size": 20}},
+                },
             ),
         ),
     ),
@@ -191,11 +196,12 @@ def document(kind: str, name: str, labels: Mapping[str, str], spec: Mapping[str,
         kind: The resource's kind.
         name: What it is known by, as in `Resource`.
         labels: Its labels.
-        spec: The fields of its spec as users write them.
+        spec: The fields of its spec as users write them, without a schedule's queue, which is in the name.
     """
     queue, slash, own = name.partition("/")
-    metadata: dict[str, Any] = {"queue": queue, "name": own} if slash else {"name": name}
-    return _made(kind, metadata | ({"labels": dict(labels)} if labels else {}), dict(spec))
+    metadata: dict[str, Any] = {"name": own if slash else name}
+    where = {"queue": queue} if slash else {}
+    return _made(kind, metadata | ({"labels": dict(labels)} if labels else {}), where | dict(spec))
 
 
 def json_schema(kind: str) -> dict[str, Any]:

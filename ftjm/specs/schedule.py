@@ -1,6 +1,7 @@
 """A schedule as users declare it, and the `ScheduleSpec` of the log.
 
-    cron: 30 2 * * *                 or every: 15m, counted from start, else from the Unix epoch
+    queue: etl                       where it lives; may not be changed
+    cron: 30 2 * * *                 or interval: 15m, counted from start, else from the Unix epoch
     time_zone: Europe/Berlin         for cron
     dst: once                        what happens to local times that a change of the clock skips or repeats
     starting_deadline: 5m            an instant to which its owner comes later is missed
@@ -38,7 +39,7 @@ from ftjm.core.utc import iso_time
 from ftjm.runtime.durations import format_duration, format_time
 from ftjm.specs import executors
 from ftjm.specs.executors import Fields
-from ftjm.specs.fields import duration, time_of, written_as, wrong_value
+from ftjm.specs.fields import Name, duration, time_of, written_as, wrong_value
 from ftjm.specs.job import InvalidJobError, TemplateFields, parse_template
 from ftjm.specs.problems import FieldProblem
 
@@ -129,7 +130,7 @@ Cron = Annotated[
     BeforeValidator(_cron),
     written_as("string", minLength=1, maxLength=CRON_CHARACTERS_MAX, examples=["30 2 * * *", "@daily", "H * * * 1-5"]),
 ]
-Every = Annotated[
+Interval = Annotated[
     int,
     BeforeValidator(lambda value: _whole_seconds(value, SECOND_MS, EVERY_MS_MAX)),
     written_as("string", examples=["10s", "15m", "1d"]),
@@ -153,14 +154,18 @@ Template = Annotated[dict[str, Any], PlainValidator(_template, json_schema_input
 class ScheduleFields(Fields):
     """What a schedule's declaration says. A field that is left out has its default."""
 
+    queue: Name = Field(
+        description="The queue of its jobs. It may not be changed: the schedule is decided where its queue is."
+    )
     cron: Cron | None = Field(
         None,
         description="When it fires: minute, hour, day of the month, month, day of the week, in the local time of "
         "`time_zone`; or a macro such as `@daily`. `H` is a minute or an hour that is drawn from the schedule's name. "
-        "Either this or `every`.",
+        "Either this or `interval`.",
     )
-    every: Every | None = Field(
-        None, description="It fires every so long, counted from `start`; without a start, from the Unix epoch."
+    interval: Interval | None = Field(
+        None,
+        description="The time between two instants, counted from `start`; without a start, from the Unix epoch.",
     )
     time_zone: TimeZone | None = Field(
         None,
@@ -203,8 +208,10 @@ class ScheduleFields(Fields):
 
     @model_validator(mode="after")
     def _one_recurrence(self) -> ScheduleFields:
-        if (self.cron is None) is (self.every is None):
-            raise ValueError(f"expected either cron or every, but found {'neither' if self.cron is None else 'both'}")
+        if (self.cron is None) is (self.interval is None):
+            raise ValueError(
+                f"expected either cron or interval, but found {'neither' if self.cron is None else 'both'}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -245,7 +252,7 @@ def schedule_spec(fields: ScheduleFields) -> ScheduleSpec:
     """The `ScheduleSpec` that validated fields stand for."""
     given = {
         "cron": fields.cron,
-        "every_ms": fields.every,
+        "every_ms": fields.interval,
         "start_at": fields.start,
         "end_at": fields.end,
         "time_zone": fields.time_zone,
@@ -271,7 +278,7 @@ def written(spec: ScheduleSpec) -> dict[str, Any]:
 
     So a declaration that is written and read again is the same, also under a build with other defaults.
     """
-    found: dict[str, Any] = {"cron": spec.cron} if spec.cron else {"every": format_duration(spec.every_ms)}
+    found: dict[str, Any] = {"cron": spec.cron} if spec.cron else {"interval": format_duration(spec.every_ms)}
     if spec.cron or (spec.time_zone, spec.dst) != (_DEFAULT.time_zone, _DEFAULT.dst):
         found |= {"time_zone": spec.time_zone, "dst": spec.dst.value}
     found |= {name: iso_time(at) for name, at in (("start", spec.start_at), ("end", spec.end_at)) if at}

@@ -22,8 +22,9 @@ from tests.cli.cluster import PARTITIONS, Cluster
 SCHEDULE = """
 apiVersion: ftjm.io/v1
 kind: Schedule
-metadata: {{queue: etl, name: {name}, labels: {{app: etl}}}}
+metadata: {{name: {name}, labels: {{app: etl}}}}
 spec:
+  queue: etl
   {spec}
   job: {{command: [load, --all], payload: {{rows: 1.50}}, env: {{RATE: 1.50}}}}
 """
@@ -31,7 +32,7 @@ QUEUE = "apiVersion: ftjm.io/v1\nkind: Queue\nmetadata: {name: etl, labels: {app
 HOUR_MS = 3_600_000
 
 
-def write(name: str, spec: str = "every: 1h") -> None:
+def write(name: str, spec: str = "interval: 1h") -> None:
     Path("files").mkdir(exist_ok=True)
     Path(f"files/{name}.yaml").write_text(SCHEDULE.format(name=name, spec=spec))
 
@@ -64,11 +65,11 @@ def test_both_kinds_are_planned_applied_changed_and_pruned(ftjm, cluster):
     assert row(cluster).spec.job.payload == b'{"rows":1.5}'
     assert row(cluster).labels == {"app": "etl"}
     assert ftjm("plan", "-f", "files").exit_code == 0
-    write("nightly", "every: 2h")
+    write("nightly", "interval: 2h")
     plan = ftjm("plan", "-f", "files", "-o", "json")
     [change] = [one for one in json.loads(plan.stdout) if one["action"] == "change"]
     assert (change["kind"], change["name"]) == ("Schedule", "etl/nightly")
-    assert change["differences"] == [{"field": "spec.every", "before": "1h", "after": "2h"}]
+    assert change["differences"] == [{"field": "spec.interval", "before": "1h", "after": "2h"}]
     assert ftjm("apply", "-f", "files/nightly.yaml").stdout == "Schedule etl/nightly changed\n"
     Path("files/hourly.yaml").unlink()
     pruned = ftjm("apply", "-f", "files", "--prune", "-l", "app=etl")
@@ -78,10 +79,26 @@ def test_both_kinds_are_planned_applied_changed_and_pruned(ftjm, cluster):
     assert declared(cluster, "nightly") is None
 
 
+def test_a_schedule_that_seems_to_move_to_another_queue_must_be_replaced(ftjm, cluster):
+    write("nightly")
+    ftjm("apply", "-f", "files")
+    moved = Path("files/nightly.yaml").read_text().replace("queue: etl", "queue: mail")
+    plan = ftjm("plan", "-f", "-", stdin=moved)
+    assert plan.exit_code == 2
+    assert (
+        "    spec.queue: etl -> mail: may not be changed, so etl/nightly must be replaced by this one; " in plan.stdout
+    )
+    [change] = json.loads(ftjm("plan", "-f", "-", "-o", "json", stdin=moved).stdout)
+    assert (change["action"], change["name"]) == ("create", "mail/nightly")
+    assert "must be replaced" in change["note"]
+    for other in (moved.replace("app: etl", "app: web"), f"{moved}---\n{Path('files/nightly.yaml').read_text()}"):
+        assert "must be replaced" not in ftjm("plan", "-f", "-", stdin=other).stdout
+
+
 def test_an_edit_in_between_is_a_conflict(ftjm, cluster, monkeypatch):
     write("nightly")
     ftjm("apply", "-f", "files")
-    write("nightly", "every: 3h")
+    write("nightly", "interval: 3h")
     connect = answers.connect
 
     def after_an_edit(*arguments):
@@ -104,7 +121,7 @@ def test_a_mistake_in_a_file_is_reported_before_anything_changes(ftjm, cluster):
     for verb in ("lint", "plan", "apply", "delete"):
         refused = ftjm(verb, "-f", "files").exception
         assert isinstance(refused, InvalidResourcesError), verb
-        assert "files/nightly.yaml:6: spec.cron: expected a date that comes" in str(refused)
+        assert "files/nightly.yaml:7: spec.cron: expected a date that comes" in str(refused)
         assert "did you mean Europe/Berlin?" in str(refused)
     assert not any(cluster.commands)
 
@@ -114,7 +131,7 @@ def test_what_a_schedule_is_declared_to_is_a_file_again(ftjm, ftjm_json, cluster
     ftjm("apply", "-f", "files")
     described = ftjm("schedule", "describe", "etl/nightly", "-o", "yaml").stdout
     fields = yaml.safe_load(described)
-    assert fields["metadata"] == {"queue": "etl", "name": "nightly", "labels": {"app": "etl"}}
+    assert (fields["metadata"], fields["spec"]["queue"]) == ({"name": "nightly", "labels": {"app": "etl"}}, "etl")
     assert fields["spec"]["job"]["payload"] == {"rows": 1.5}
     assert ftjm("plan", "-f", "-", stdin=described).exit_code == 0
     ftjm("schedule", "pause", "etl/nightly", "--reason", "the source is down")
@@ -134,7 +151,7 @@ def test_schedules_are_listed_by_queue(ftjm, ftjm_json):
     write("nightly", "cron: '@daily'")
     write("hourly")
     Path("files/mail.yaml").write_text(
-        SCHEDULE.format(name="digest", spec="every: 5m").replace("queue: etl", "queue: m")
+        SCHEDULE.format(name="digest", spec="interval: 5m").replace("queue: etl", "queue: m")
     )
     ftjm("apply", "-f", "files")
     assert [one["schedule"] for one in ftjm_json("schedule", "list")] == ["etl/hourly", "etl/nightly", "m/digest"]
@@ -147,7 +164,7 @@ def test_schedules_are_listed_by_queue(ftjm, ftjm_json):
 
 
 def test_a_paused_schedule_does_not_fire_and_a_request_makes_one_job(ftjm, ftjm_json, cluster):
-    write("nightly", "every: 1h\n  starting_deadline: 1d")
+    write("nightly", "interval: 1h\n  starting_deadline: 1d")
     ftjm("apply", "-f", "files")
     paused = ftjm_json("schedule", "pause", "etl/nightly", "--reason", "repair")
     assert paused == {"schedule": "etl/nightly", "answer": "accepted"}
@@ -173,7 +190,7 @@ def test_a_paused_schedule_does_not_fire_and_a_request_makes_one_job(ftjm, ftjm_
 
 
 def test_a_request_while_the_last_job_runs_is_refused_where_nothing_may_overlap(ftjm, cluster):
-    write("nightly", "every: 1h\n  overlap: forbid")
+    write("nightly", "interval: 1h\n  overlap: forbid")
     ftjm("apply", "-f", "files")
     assert ftjm("schedule", "trigger", "etl/nightly").exit_code == 0
     refused = ftjm("schedule", "trigger", "etl/nightly")
@@ -219,7 +236,7 @@ def test_the_next_instants_of_files_need_no_cluster(ftjm_json, cluster):
 
 
 def test_the_next_instants_of_a_declared_schedule_end_with_it(ftjm, ftjm_json):
-    write("nightly", "every: 1h\n  start: 2030-01-01T00:30:00Z\n  end: 2030-01-01T02:00:00Z")
+    write("nightly", "interval: 1h\n  start: 2030-01-01T00:30:00Z\n  end: 2030-01-01T02:00:00Z")
     ftjm("apply", "-f", "files")
     found = ftjm_json("schedule", "next", "etl/nightly", "--after", "2029-01-01T00:00:00Z")
     assert [one["utc"] for one in found] == ["2030-01-01T00:30:00Z", "2030-01-01T01:30:00Z"]

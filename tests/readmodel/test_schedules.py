@@ -27,7 +27,7 @@ from tests.readmodel.test_queues import reader
 
 SPEC = ScheduleSpec(JobSpec(command=["load"]), every_ms=60_000, overlap=Overlap.QUEUE)
 SHOWN = {
-    "every": "1m",
+    "interval": "1m",
     "starting_deadline": "5m",
     "catch_up": "none",
     "overlap": "queue",

@@ -198,7 +198,7 @@ RESOURCE_FIELDS = (
     "limit",
     "per",
     "cron",
-    "every",
+    "interval",
     "start",
     "time_zone",
     "job",

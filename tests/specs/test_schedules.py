@@ -22,7 +22,8 @@ from ftjm.specs.resource_files import InvalidResourcesError, read_resources
 from ftjm.specs.resources import InvalidResourceError, Resource, document, json_schema, parse_resource
 from ftjm.specs.schedule import TO_COME, written
 
-HEAD = "apiVersion: ftjm.io/v1\nkind: Schedule\nmetadata: {queue: etl, name: nightly}\n"
+HEAD = "apiVersion: ftjm.io/v1\nkind: Schedule\nmetadata: {name: nightly}\n"
+QUEUE = "  queue: etl\n"
 JOB = "job: {command: [backup]}"
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3),
@@ -95,8 +96,9 @@ def test_every_field_has_its_place_in_the_spec(tmp_path):
     text = """
     apiVersion: ftjm.io/v1
     kind: Schedule
-    metadata: {queue: etl, name: nightly, labels: {team: data}}
+    metadata: {name: nightly, labels: {team: data}}
     spec:
+      queue: etl
       cron: "30  2 * * *"
       time_zone: Europe/Berlin
       dst: both
@@ -141,7 +143,7 @@ def test_every_field_has_its_place_in_the_spec(tmp_path):
 
 
 def test_what_is_left_out_has_the_default(tmp_path):
-    found = parse_resource(schedule(every="15m", cron=None, dst=None))
+    found = parse_resource(schedule(interval="15m", cron=None, dst=None))
     assert found.spec == ScheduleSpec(JobSpec(command=["backup"]), every_ms=900_000)
 
 
@@ -181,11 +183,11 @@ TIME = "a time with its offset from UTC, such as 2030-01-31T18:00:00Z or 2030-01
         ("cron: ' '", 'spec.cron: expected a cron expression, such as 30 2 * * *, but found " "'),
         ("cron: [1]", "spec.cron: expected text, but found"),
         (f"cron: '{'1,' * 150}1 * * * *'", "spec.cron: expected at most 200 characters, but found 309"),
-        ("every: 0s", 'spec.every: expected 1s to 3650d, but found "0s"'),
-        ("every: 1500ms", 'spec.every: expected whole seconds, but found "1500ms"'),
-        ("every: 500ms", 'spec.every: expected 1s to 3650d, but found "500ms"'),
-        ("every: 15", "spec.every: expected a duration such as 500ms, 10s, 2m, 1h30m or 1d, but found '15'"),
-        ("every: 15 minutes", "spec.every: expected a duration such as 500ms, 10s, 2m, 1h30m or 1d, but"),
+        ("interval: 0s", 'spec.interval: expected 1s to 3650d, but found "0s"'),
+        ("interval: 1500ms", 'spec.interval: expected whole seconds, but found "1500ms"'),
+        ("interval: 500ms", 'spec.interval: expected 1s to 3650d, but found "500ms"'),
+        ("interval: 15", "spec.interval: expected a duration such as 500ms, 10s, 2m, 1h30m or 1d, but found '15'"),
+        ("interval: 15 minutes", "spec.interval: expected a duration such as 500ms, 10s, 2m, 1h30m or 1d, but"),
         ("crom: '@daily'", "spec.crom: unknown field; did you mean cron?"),
         ("timezone: UTC", "spec.timezone: unknown field; did you mean time_zone?"),
         (
@@ -206,93 +208,98 @@ TIME = "a time with its offset from UTC, such as 2030-01-31T18:00:00Z or 2030-01
     ],
 )
 def test_a_mistake_in_the_spec_is_reported_with_its_line(tmp_path, spec, problem):
-    other = "" if spec.startswith(("cron", "every", "crom")) else "  every: 1h\n"
-    found = problems(tmp_path, f"# a comment\n{HEAD}spec:\n  {spec}\n{other}  {JOB}\n")
+    other = "" if spec.startswith(("cron", "interval", "crom")) else "  interval: 1h\n"
+    found = problems(tmp_path, f"# a comment\n{HEAD}spec:\n  {spec}\n{other}  {JOB}\n{QUEUE}")
     assert found[0].startswith(f"6: {problem}")
 
 
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ("  {job}", "4: spec: expected either cron or every, but found neither"),
-        ("  every: 1h\n  cron: '@daily'\n  {job}", "4: spec: expected either cron or every, but found both"),
+        ("  {job}", "4: spec: expected either cron or interval, but found neither"),
+        ("  interval: 1h\n  cron: '@daily'\n  {job}", "4: spec: expected either cron or interval, but found both"),
         (
-            "  every: 1h\n  start: 2030-01-02T00:00:00Z\n  end: 2030-01-01T00:00:00Z\n  {job}",
+            "  interval: 1h\n  start: 2030-01-02T00:00:00Z\n  end: 2030-01-01T00:00:00Z\n  {job}",
             "4: spec: expected end to be after start, 2030-01-02T00:00:00Z, but found 2030-01-01T00:00:00Z",
         ),
         (
             "  cron: '@daily'\n  start: 2030-01-02T01:00:00Z\n  end: 2030-01-02T02:00:00Z\n  {job}",
             "4: spec: expected an instant between start and end, but it would never fire",
         ),
-        ("  every: 1h", "4: spec.job: expected a value, but it is missing"),
-        ("  every: 1h\n  job: backup", '6: spec.job: expected a job\'s fields, but found "backup"'),
-        ("  every: 1h\n  job: {}", "6: spec.job: expected a command (a program and its arguments) or a task, but"),
+        ("  interval: 1h", "4: spec.job: expected a value, but it is missing"),
+        ("  interval: 1h\n  job: backup", '6: spec.job: expected a job\'s fields, but found "backup"'),
+        ("  interval: 1h\n  job: {}", "6: spec.job: expected a command (a program and its arguments) or a task, but"),
         (
-            "  every: 1h\n  job: {command: a,\n    priority: 101}",
+            "  interval: 1h\n  job: {command: a,\n    priority: 101}",
             "7: spec.job.priority: expected 0 to 100, but found 101",
         ),
         (
-            "  every: 1h\n  job: {command: a,\n    comand: b}",
+            "  interval: 1h\n  job: {command: a,\n    comand: b}",
             "7: spec.job.comand: unknown field; did you mean command?",
         ),
         (
-            "  every: 1h\n  job: {command: a,\n    queue: b}",
-            "7: spec.job.queue: expected none, since its jobs are of the queue that metadata names; leave it out",
+            "  interval: 1h\n  job: {command: a,\n    queue: b}",
+            "7: spec.job.queue: expected none, since its jobs are of the queue that the spec names; leave it out",
         ),
-        ("  every: 1h\n  job: {command: a,\n    job_id: b}", "7: spec.job.job_id: expected none, since the id of each"),
-        ("  every: 1h\n  job: {command: a,\n    delay: 1s}", "7: spec.job.delay: expected none, since each job starts"),
         (
-            "  every: 1h\n  job: {command: a,\n    deadline: 2030-01-01T00:00:00Z}",
+            "  interval: 1h\n  job: {command: a,\n    job_id: b}",
+            "7: spec.job.job_id: expected none, since the id of each",
+        ),
+        (
+            "  interval: 1h\n  job: {command: a,\n    delay: 1s}",
+            "7: spec.job.delay: expected none, since each job starts",
+        ),
+        (
+            "  interval: 1h\n  job: {command: a,\n    deadline: 2030-01-01T00:00:00Z}",
             "7: spec.job.deadline: expected a duration from each instant on, such as 2h, but found",
         ),
         (
-            "  every: 1h\n  job: {command: a,\n    env: {FTJM_SCHEDULED_AT: now}}",
+            "  interval: 1h\n  job: {command: a,\n    env: {FTJM_SCHEDULED_AT: now}}",
             "7: spec.job.env.FTJM_SCHEDULED_AT: expected a variable of your own, but",
         ),
         (
-            "  every: 1h\n  job: {task: a,\n    payload: 1}",
+            "  interval: 1h\n  job: {task: a,\n    payload: 1}",
             "7: spec.job.payload: expected args and kwargs beside a task, but found a payload",
         ),
         (
-            "  every: 1h\n  job: {command: a,\n    payload: " + "x" * 270_000 + "}",
+            "  interval: 1h\n  job: {command: a,\n    payload: " + "x" * 270_000 + "}",
             "7: spec.job.payload: expected at most 262144 bytes, but found 270002; put it in a file",
         ),
     ],
 )
 def test_a_mistake_of_several_fields_or_of_the_job_is_reported_with_its_line(tmp_path, spec, problem):
-    [found] = problems(tmp_path, f"{HEAD}spec:\n{spec.replace('{job}', JOB)}\n")
+    [found] = problems(tmp_path, f"{HEAD}spec:\n{spec.replace('{job}', JOB)}\n{QUEUE}")
     assert found.startswith(problem)
 
 
 @pytest.mark.parametrize(
     ("metadata", "problem"),
     [
-        ("{name: nightly}", "metadata.queue: expected a value, but it is missing"),
-        ("{queue: etl}", "metadata.name: expected a value, but it is missing"),
+        ("{labels: {a: b}}", "metadata.name: expected a value, but it is missing"),
+        ("{queue: etl, name: nightly}", "metadata.queue: unknown field; there are name, labels"),
         (
-            "{queue: etl, name: etl/nightly}",
-            f"metadata.name: expected {NAME_TEXT}, but found 'etl/nightly'; the queue is written as metadata.queue",
+            "{name: etl/nightly}",
+            f"metadata.name: expected {NAME_TEXT}, but found 'etl/nightly'; the queue is written as spec.queue",
         ),
-        (f"{{queue: etl, name: {'n' * 112}}}", "metadata.name: expected at most 111 characters, so that the ids of"),
-        ("{queue: e t l, name: nightly}", f'metadata.queue: expected {NAME_TEXT}, but found "e t l"'),
+        (f"{{name: {'n' * 112}}}", "metadata.name: expected at most 111 characters, so that the ids of"),
     ],
 )
 def test_a_mistake_in_the_name_is_reported_with_its_line(tmp_path, metadata, problem):
-    text = f"apiVersion: ftjm.io/v1\nkind: Schedule\nmetadata: {metadata}\nspec: {{every: 1h, {JOB}}}\n"
+    text = f"apiVersion: ftjm.io/v1\nkind: Schedule\nmetadata: {metadata}\nspec: {{queue: etl, interval: 1h, {JOB}}}\n"
     [found] = problems(tmp_path, text)
     assert found.startswith(f"3: {problem}")
 
 
 def test_all_mistakes_of_a_schedule_are_reported_at_once(tmp_path):
     text = "spec:\n  cron: 0 0 30 2 *\n  time_zone: berlin\n  job:\n    comand: a\n    start_at: 1\n"
-    lines = [problem.partition(": ")[0] for problem in problems(tmp_path, HEAD + text)]
+    lines = [problem.partition(": ")[0] for problem in problems(tmp_path, HEAD + text + QUEUE)]
     assert lines == ["5", "6", "7", "8", "9"], "neither command nor task is the fault of the job as a whole"
 
 
 def test_one_name_in_two_queues_is_two_schedules_and_in_one_queue_a_mistake(tmp_path):
-    spec = f"spec: {{every: 1h, {JOB}}}\n"
+    spec = f"spec: {{queue: etl, interval: 1h, {JOB}}}\n"
     file = tmp_path / "s.yaml"
-    file.write_text(f"{HEAD}{spec}---\n{HEAD.replace('etl', 'mail')}{spec}")
+    file.write_text(f"{HEAD}{spec}---\n{HEAD}{spec.replace('etl', 'mail')}")
     assert [one.resource.name for one in read_resources([str(file)]).resources] == ["etl/nightly", "mail/nightly"]
     [found] = problems(tmp_path, f"{HEAD}{spec}---\n{HEAD}{spec}")
     assert found.startswith("8: metadata.name: expected one Schedule etl/nightly, but ")
@@ -301,18 +308,19 @@ def test_one_name_in_two_queues_is_two_schedules_and_in_one_queue_a_mistake(tmp_
 @pytest.mark.parametrize("field", TO_COME)
 def test_a_field_to_come_is_refused_in_words(field):
     text = f"spec.{field}: {field} is not supported yet; leave it out"
-    assert refused(schedule(every="1h", **{field: "x"})) == text
+    assert refused(schedule(interval="1h", **{field: "x"})) == text
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        schedule(every="1h", dst="never"),
-        schedule(every="1h", weight=1),
-        schedule(every="1h", job={"command": ["x"], "queue": "q"}),
-        schedule(every="1h", job={"command": ["x"], "task": "q"}),
-        schedule(every="1h", job=None),
-        schedule(every="1h") | {"metadata": {"name": "nightly"}},
+        schedule(interval="1h", dst="never"),
+        schedule(interval="1h", weight=1),
+        schedule(interval="1h", job={"command": ["x"], "queue": "q"}),
+        schedule(interval="1h", job={"command": ["x"], "task": "q"}),
+        schedule(interval="1h", job=None),
+        schedule(interval="1h", queue="e t l"),
+        schedule(interval="1h", queue=None),
     ],
 )
 def test_the_schema_refuses_what_the_model_does(wrong):
@@ -322,7 +330,7 @@ def test_the_schema_refuses_what_the_model_does(wrong):
 
 @given(st.recursive(st.none() | st.text() | st.integers(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
 def test_any_fields_are_a_resource_or_refused(value):
-    for name in ("cron", "every", "start", "job", "dst"):
+    for name in ("cron", "interval", "start", "job", "dst"):
         for job in ({"command": ["x"]}, {"command": ["x"], "env": value}):
             try:
                 found = parse_resource(schedule(**{"job": job, name: value}))

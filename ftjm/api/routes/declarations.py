@@ -18,13 +18,13 @@ APPLY_TEXT = (
 
 
 async def declared(
-    request: CheckedRequest, kind: str, spec_type: type[AnySpec], names: Mapping[str, str]
+    request: CheckedRequest, kind: str, spec_type: type[AnySpec], names: Mapping[tuple[str, str], str]
 ) -> tuple[AnySpec, dict[str, str]]:
     """The spec and the labels of the resource in the body.
 
     Args:
         kind: the kind that the path is of.
-        names: the names in the path, by the fields of the metadata that hold them, in the order of the resource's name.
+        names: the names in the path, by the paths of the fields that hold them, in the order of the resource's name.
 
     Raises:
         ProblemError: the body is no such resource, or another one than that of the path (422).
@@ -37,7 +37,7 @@ async def declared(
             text = f"expected {kind}, since the path is of a {what}, but found {resource.kind}"
             raise InvalidResourceError([FieldProblem(("kind",), text)])
         problems = [
-            FieldProblem(("metadata", part), f"expected {names[part]}, as in the path, but found {found}")
+            FieldProblem(part, f"expected {names[part]}, as in the path, but found {found}")
             for part, found in zip(names, resource.name.split("/"), strict=True)
             if found != names[part]
         ]

@@ -86,7 +86,7 @@ async def resume(request: CheckedRequest) -> web.StreamResponse:
 async def apply(request: CheckedRequest) -> web.StreamResponse:
     """Declare a queue, or change its declaration. Raises ProblemError if the body is no such resource (422)."""
     name = queue_name(request)
-    spec, labels = await declared(request, QUEUE, QueueSpec, {"name": name})
+    spec, labels = await declared(request, QUEUE, QueueSpec, {("metadata", "name"): name})
     revision = expected_revision(request)
     return await _send(request, c.ApplyQueue(queue=name, spec=spec, labels=labels, expected_revision=revision))
 

@@ -102,7 +102,12 @@ async def trigger(request: CheckedRequest) -> web.StreamResponse:
 async def apply(request: CheckedRequest) -> web.StreamResponse:
     """Declare a schedule, or change its declaration. Raises ProblemError if the body is no such resource (422)."""
     names = _names(request)
-    spec, labels = await declared(request, SCHEDULE, ScheduleSpec, names)
+    spec, labels = await declared(
+        request,
+        SCHEDULE,
+        ScheduleSpec,
+        {("spec", "queue"): names["queue"], ("metadata", "name"): names["name"]},
+    )
     command = c.ApplySchedule(
         queue=names["queue"],
         name=names["name"],

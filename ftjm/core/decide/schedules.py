@@ -157,8 +157,8 @@ def _fault(command: c.ApplySchedule, policy: Policy, calendar: Calendar) -> str:
     if not all(map(is_name, command.labels)):
         return "labels: expected names as keys"
     if bool(spec.cron) == bool(spec.every_ms):
-        return f"cron, every: expected one of them, but found {'both' if spec.cron else 'none'}"
-    for field, value in (("every", spec.every_ms), ("start", spec.start_at), ("end", spec.end_at)):
+        return f"cron, interval: expected one of them, but found {'both' if spec.cron else 'none'}"
+    for field, value in (("interval", spec.every_ms), ("start", spec.start_at), ("end", spec.end_at)):
         if value % SECOND_MS:
             return f"{field}: expected whole seconds, but found {value} ms"
     if spec.starting_deadline_ms < SECOND_MS:

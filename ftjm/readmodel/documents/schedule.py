@@ -17,7 +17,7 @@ class ScheduleSpecDocument(Document, frozen=True, kw_only=True):
     """What a schedule is declared to, as in a file of resources."""
 
     cron: Annotated[str | None, Meta(description="When it fires, in the local time of `time_zone`.")] = None
-    every: Annotated[str | None, Meta(description="It fires every so long, such as 15m.")] = None
+    interval: Annotated[str | None, Meta(description="The time between two instants, such as 15m.")] = None
     time_zone: Annotated[str | None, Meta(description="A name of the IANA database.")] = None
     dst: Annotated[str | None, Meta(description="Local times that the clock skips or repeats: once, skip or both.")] = (
         None
