@@ -369,7 +369,9 @@ def _collect(record: Record, waiting: dict[int, list[e.Event]], batches: dict[in
 
 
 def _ended(events: Iterable[e.Event]) -> set[tuple[str, str]]:
-    ends = (event for event in events if isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled))
+    ends = (
+        event for event in events if isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled | e.JobSkipped)
+    )
     return {(event.queue, event.job_id) for event in ends}
 
 

@@ -289,7 +289,9 @@ def check_events(events: Sequence[e.Event], job: Name) -> None:
                 successes[event.run] = successes.get(event.run, 0) + 1
     assert open_attempt == 0, f"{job}: attempt {open_attempt} never ended"
     assert all(count == 1 for count in successes.values()), f"{job}: a run with two successes"
-    ends = [event for event in events if isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled)]
+    ends = [
+        event for event in events if isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled | e.JobSkipped)
+    ]
     assert ends, f"{job} was lost: {[type(event).__name__ for event in events]}"
 
 

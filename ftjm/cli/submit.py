@@ -43,7 +43,8 @@ Examples:
 A file is YAML (a list of jobs, or one under `jobs:`) or JSON lines (one job a line). Fields of a job: command (a
 list, or a text that is split into words as a shell does, without running one) with payload, or task with args and
 kwargs; queue, job_id, env, labels, cwd, priority, hold, delay, start_at, timeout, deadline, max_attempts, backoff
-{initial, factor, max}, on_worker_loss, worker_losses_max, disconnect {continue_for}, cancel_grace, retention.
+{initial, factor, max}, on_worker_loss, worker_losses_max, disconnect {continue_for}, cancel_grace, retention,
+concurrency_key.
 
 The whole file is checked first: if anything in it is wrong, nothing is submitted. Jobs without a job_id get one from
 their content, so that an interrupted submit can be run again without doubling anything; to run the same file once
@@ -64,7 +65,7 @@ def _folded(text: str) -> str:
 
 JOB_OPTIONS = (
     *("queue", "job_id", "task", "priority", "cwd", "timeout", "deadline", "delay", "start_at", "max_attempts"),
-    *("on_worker_loss", "worker_losses_max", "cancel_grace", "retention"),
+    *("on_worker_loss", "worker_losses_max", "cancel_grace", "retention", "concurrency_key"),
 )
 """Options that are fields of a job under the same name."""
 JSON_OPTIONS = {"payload": '"a text"', "args": '["a text"]', "kwargs": '{"name": "a text"}'}
@@ -121,6 +122,9 @@ class OneJob(OptionGroup):
     ] = None
     cancel_grace: Annotated[str | None, _field("The time from SIGTERM to SIGKILL; by default 10s.")] = None
     retention: Annotated[str | None, _field("How long the job is kept after its end.")] = None
+    concurrency_key: Annotated[
+        str | None, _field("Of its queue's jobs with the same key, one has a worker at a time, or as many as it says.")
+    ] = None
     hold: Annotated[bool, _field("The job waits for `ftjm release`.", "--hold")] = False
 
 

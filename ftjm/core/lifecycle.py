@@ -25,15 +25,17 @@ ENDED = tuple(sorted(TERMINAL))
 HAS_WORKER = tuple(sorted(LIVE))
 
 LIFECYCLE: dict[type[e.Event], Row] = {
-    e.JobSubmitted: _from(None, to=(S.SCHEDULED, S.READY, S.HELD)),
+    e.JobSubmitted: _from(None, to=(S.SCHEDULED, S.PENDING, S.READY, S.HELD)),
     e.SubmissionRepeated: _same(*S),
-    e.JobQueued: _from(S.SCHEDULED, S.RETRY_WAIT, to=S.READY),
+    e.JobQueued: _from(S.SCHEDULED, S.RETRY_WAIT, to=(S.PENDING, S.READY)) | _from(S.PENDING, to=S.READY),
+    e.JobParked: _from(S.READY, S.PENDING, to=S.PENDING),
     e.JobHeld: _from(*WAITING, to=S.HELD),
-    e.JobReleased: _from(S.HELD, to=(S.SCHEDULED, S.RETRY_WAIT, S.READY)),
+    e.JobReleased: _from(S.HELD, to=(S.SCHEDULED, S.RETRY_WAIT, S.PENDING, S.READY)),
     e.JobStopRequested: _same(*HAS_WORKER),
     e.JobCancelled: _from(*WAITING, S.HELD, to=S.CANCELLED),
     e.JobFailed: _from(*WAITING, S.HELD, to=S.FAILED),
-    e.JobRerun: _from(*ENDED, to=S.READY),
+    e.JobSkipped: _from(S.PENDING, to=S.SKIPPED),
+    e.JobRerun: _from(*ENDED, to=(S.PENDING, S.READY)),
     e.JobPrioritized: _same(*WAITING, S.HELD, *HAS_WORKER),
     e.JobForgotten: _same(*ENDED),
     e.AttemptDispatched: _from(S.READY, to=S.DISPATCHED),

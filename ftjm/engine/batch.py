@@ -26,6 +26,7 @@ import msgspec
 
 from ftjm.core.decide.decision import Events, Policy, Rejected
 from ftjm.core.decide.handlers import decide, home_partition
+from ftjm.core.decide.keys import follow_up
 from ftjm.core.decide.processes import next_slice
 from ftjm.core.decide.sessions import decide_lapse
 from ftjm.core.decide.timers import decide_timer
@@ -309,6 +310,8 @@ class Batch:
             self.records.append((job_key(event.queue, event.job_id) if event.job_id else "", value))
             self.events.append(event)
             self._bytes += len(value)
+        if self._state.unsettled_keys:
+            self._record(follow_up(self._state, self._state.take_unsettled_keys()), cause, ref, actor)
 
     def _was_for_a_free_slot(self, event: e.AttemptDeclined) -> bool:
         """Whether the attempt was to start at once. One that was sent ahead comes back from workers with room, too."""

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from ftjm.core.job_gates import key_limit
 from ftjm.core.queue_gates import Opening, QueueRows, closed_gate, live_jobs
 from ftjm.core.records.messages import SessionState, WorkerHeartbeat
 from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState
 from ftjm.readmodel.documents.explanation import ExplanationDocument, Reason
 from ftjm.readmodel.presence import Presence
-from ftjm.readmodel.queries import AHEAD_MAX, Reader, StoredJob
+from ftjm.readmodel.queries import AHEAD_MAX, AtKey, ListedJob, Reader, StoredJob
 from ftjm.readmodel.tables import submission_place
 from ftjm.runtime.clock import wall_ms
 from ftjm.runtime.durations import format_duration, format_time
@@ -53,6 +54,8 @@ class Facts(msgspec.Struct, frozen=True):
     """Name of the worker that the newest attempt was sent to; empty if there is none."""
     rows: QueueRows = QueueRows(None, None, None, None)
     """What is stored of the queue."""
+    having_key: Sequence[str] = ()
+    """The first of the jobs that have the concurrency key for which this one waits, in words."""
 
 
 class Standing(NamedTuple):
@@ -62,6 +65,8 @@ class Standing(NamedTuple):
     """How many jobs of the queue are served before this one; None for a job that is not READY."""
     rows: QueueRows
     """What is stored of the queue."""
+    at_key: AtKey | None = None
+    """How a job stands that waits for its concurrency key."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -75,6 +80,9 @@ class Explanation(msgspec.Struct, frozen=True):
 def standing_of(reader: Reader, found: StoredJob) -> Standing:
     """How a job stands in its queue."""
     queue, job = found.listed.queue, found.listed.job
+    if job.state is JobState.PENDING:
+        at_key = reader.at_key(queue, job)
+        return Standing(at_key.ahead, reader.queue_rows(queue), at_key)
     ahead = reader.ahead(queue, job) if job.state is JobState.READY else None
     return Standing(ahead, reader.queue_rows(queue))
 
@@ -93,6 +101,7 @@ def gather_facts(found: StoredJob, standing: Standing, presence: Presence) -> Fa
         servers=[_server(session.heartbeat) for session in presence.workers() if session.within_lease],
         worker=found.listed.worker,
         rows=standing.rows,
+        having_key=[_having(one) for one in standing.at_key.having] if standing.at_key else (),
     )
 
 
@@ -136,9 +145,28 @@ def explain(facts: Facts) -> Explanation:
             text = f"attempt {job.attempt} ended with {job.reason}; the next one may start at"
             return Explanation(Reason.BACKOFF, f"{text} {_at(job.due_at, facts.now)}")
         case JobState.PENDING:
-            return Explanation(Reason.DEPENDENCY, job.reason or "it waits for other jobs")
+            return _waits_for_key(facts)
         case _:
             return _ready(facts)
+
+
+def _having(one: ListedJob) -> str:
+    """A job that has a concurrency key, in words."""
+    job = one.job
+    if job.state is JobState.READY:
+        return f"{one.key} (waits for a slot since {format_time(job.ready_at)})"
+    return f"{one.key} ({job.state.name} since {format_time(job.started_at or job.dispatched_at)})"
+
+
+def _waits_for_key(facts: Facts) -> Explanation:
+    job, limit = facts.job, key_limit(facts.rows.declaration)
+    text = f"{limit} job(s) of queue {facts.queue} with the concurrency key {job.concurrency_key} may run at a time"
+    if facts.having_key:
+        text += f", and the key is taken by {', '.join(facts.having_key)}"
+    count = f"at least {facts.ahead}" if facts.ahead >= facts.ahead_max else str(facts.ahead)
+    text += f"; it waits since {format_time(job.pending_at)}, and {count} job(s) get the key before it"
+    todo = "wait for the end of a job that has the key, cancel it, or raise the queue's concurrency_keys.limit"
+    return Explanation(Reason.CONCURRENCY_LIMIT, text, f"{todo}: ftjm apply")
 
 
 def _live(facts: Facts) -> Explanation:

@@ -24,10 +24,13 @@ from ftjm.core.state.tables import (
 from ftjm.readmodel.documents.job import JobSummary, job_fields, job_summary
 from ftjm.readmodel.projection import OUTPUT
 from ftjm.readmodel.row_queries import PAGE_BYTES_MAX, RowReader
+from ftjm.readmodel.tables import AT_KEY
 
 PAGE_MAX = 1_000
 AHEAD_MAX = 1_000
 """Jobs ahead of another one are counted up to this number."""
+HAVING_SHOWN_MAX = 3
+"""Jobs that have a concurrency key and are named to one that waits for it."""
 LABEL_WINDOW = 2_000
 """Number of jobs with a label that are filtered for one page."""
 TIME_END = 1 << 62
@@ -114,6 +117,15 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         if not (0 <= found.submitted_at <= TIME_END and 0 <= found.id <= TIME_END):
             raise ValueError(wrong)
         return found
+
+
+class AtKey(NamedTuple):
+    """How a job stands that waits for its concurrency key."""
+
+    having: list[ListedJob]
+    """The first of the jobs that have the key, those with a worker first."""
+    ahead: int
+    """Jobs that wait for the key and get it before this one, counted up to `AHEAD_MAX`."""
 
 
 START = Cursor(TIME_END, TIME_END)
@@ -255,6 +267,18 @@ class Reader(RowReader):
         )
         values = (queue, job.score, queue, job.score, job.order, AHEAD_MAX)
         return int(self._db.execute(query, values).fetchone()[0])
+
+    def at_key(self, queue: str, job: Job) -> AtKey:
+        """The jobs that have the concurrency key of a job, and those that get it before this one."""
+        of_key = "queue = ? AND concurrency_key = ? AND state"
+        having = f"WHERE {of_key} IN (?, ?, ?) ORDER BY state DESC, place LIMIT ?"
+        values = (queue, job.concurrency_key, *(state.value for state in AT_KEY if state is not JobState.PENDING))
+        before = (
+            f"SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {of_key} = {JobState.PENDING.value} "
+            "AND (score, place) < (?, ?) LIMIT ?)"
+        )
+        count = self._db.execute(before, (queue, job.concurrency_key, job.score, job.order, AHEAD_MAX)).fetchone()[0]
+        return AtKey(self._listed(having, (*values, HAVING_SHOWN_MAX)), int(count))
 
     def oldest_ready(self, queue: str) -> int:
         """When the READY job of the queue that waits longest was submitted, ms; 0 if no job is READY."""

@@ -47,6 +47,8 @@ class JobOptions(TypedDict, total=False):
     """Time between SIGTERM and SIGKILL when an attempt is stopped."""
     retention: str
     """How long the ended job is kept."""
+    concurrency_key: str
+    """Of the jobs of the queue with the same key, one has a worker at a time, or as many as the queue says."""
     hold: bool
     """Whether it waits for a release."""
     env: Mapping[str, str]

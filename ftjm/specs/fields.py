@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 from collections.abc import Sized
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -185,6 +186,18 @@ def _flag(value: Any) -> bool:
 def written_as(kind: str, **more: Any) -> WithJsonSchema:
     """How users write a value, for the OpenAPI document. pydantic knows only the type that it becomes."""
     return WithJsonSchema({"type": kind, **more}, mode="validation")
+
+
+def one_of(kind: type[StrEnum]) -> Any:
+    """A field that has one of these values."""
+    values = [member.value for member in kind]
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, str) or value not in values:
+            raise wrong_value(", ".join(values), value)
+        return value
+
+    return Annotated[kind, BeforeValidator(check), written_as("string", enum=values)]
 
 
 Text = Annotated[str, BeforeValidator(_text)]

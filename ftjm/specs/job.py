@@ -97,6 +97,11 @@ class PolicyFields(IdentityFields):
     disconnect: Disconnect = Disconnect()
     cancel_grace: Duration | None = Field(None, serialization_alias="cancel_grace_ms")
     retention: Duration | None = Field(None, serialization_alias="retention_ms")
+    concurrency_key: Name | None = Field(
+        None,
+        description="Of the jobs of the queue with the same key, only so many as the queue says have a worker at a "
+        "time; by default one.",
+    )
 
     @model_validator(mode="after")
     def _one_start(self) -> PolicyFields:

@@ -3,6 +3,7 @@
     concurrency: 20                              at most so many of its jobs have a worker at a time
     rate: {limit: 100, per: 1m, burst: 10}       at most so many attempts start
     ageing: 5m                                   so long a wait is worth one point of priority; or off
+    concurrency_keys: {limit: 1, on_conflict: wait}    how many of its jobs with one key have a worker at a time
 
 Every field may be left out. `written` gives the fields that stand for a `QueueSpec`: what `ftjm queue describe -o yaml`
 prints is what `ftjm apply -f` takes.
@@ -16,11 +17,11 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ftjm.core.limits import AGEING_MS_MAX, RATE_MAX, RATE_PER_MS_MAX, SMALL_MAX
 from ftjm.core.queue_gates import rate_fault
-from ftjm.core.state.queues import AGEING_MS, QueueSpec
+from ftjm.core.state.queues import AGEING_MS, OnConflict, QueueSpec
 from ftjm.runtime.durations import format_duration
 from ftjm.runtime.errors import short
 from ftjm.specs.executors import Fields
-from ftjm.specs.fields import between, duration, number_of, shown, written_as, wrong_value
+from ftjm.specs.fields import between, duration, number_of, one_of, shown, written_as, wrong_value
 
 OFF = "off"
 """An ageing by which waiting makes no difference."""
@@ -29,7 +30,7 @@ BURST_MS = 100
 """A burst that is left out lets as many attempts start at once as the rate does in this time."""
 TO_COME = (
     *("weight", "shares", "share_identifier", "windows", "defaults", "waiting_limits", "dead_letter"),
-    *("concurrency_key", "resources", "gang", "workers", "placement"),
+    *("resources", "gang", "workers", "placement"),
 )
 """Fields that a later build has. They are refused in words, since their authors have not misspelt anything."""
 
@@ -66,6 +67,7 @@ Concurrency = Annotated[
     int, BeforeValidator(_concurrency), written_as("integer", minimum=1, maximum=CONCURRENCY_MAX, examples=[20])
 ]
 Starts = Annotated[int, between(int, 1, RATE_MAX), written_as("integer", minimum=1, maximum=RATE_MAX, examples=[100])]
+ConflictAction = one_of(OnConflict)
 Per = Annotated[int, BeforeValidator(_per), written_as("string", examples=["1s", "1m", "1h"])]
 Ageing = Annotated[int, BeforeValidator(_ageing), written_as("string", examples=["1m", "30s", OFF])]
 
@@ -91,6 +93,19 @@ class RateFields(Fields):
         return self
 
 
+class ConcurrencyKeyFields(Fields):
+    """What holds for each `concurrency_key` of the queue's jobs."""
+
+    limit: Starts = Field(
+        1, description="So many jobs with the same key have a worker, or are about to get one, at a time, at most."
+    )
+    on_conflict: ConflictAction = Field(  # type: ignore[valid-type]
+        OnConflict.WAIT,
+        description="What becomes of a job whose key is taken. `wait`: it waits. `replace`: the jobs of the key that "
+        "came before it are cancelled, and it waits for the end of those that run. `drop`: it ends as SKIPPED.",
+    )
+
+
 class QueueFields(Fields):
     """What a queue's declaration says. A field that is left out has its default."""
 
@@ -101,6 +116,9 @@ class QueueFields(Fields):
         None,
         description="How many attempts may start in a time. In any span W, at most burst + W * limit / per start, "
         "whichever scheduler decides. Left out: no limit.",
+    )
+    concurrency_keys: ConcurrencyKeyFields | None = Field(
+        None, description="What holds for jobs that have the same `concurrency_key`. Left out: one of them at a time."
     )
     ageing: Ageing | None = Field(
         None,
@@ -122,6 +140,8 @@ def queue_spec(fields: QueueFields) -> QueueSpec:
     if fields.rate is not None:
         rate = _rate(fields.rate)
         given |= {"rate_limit": rate.rate_limit, "rate_per_ms": rate.rate_per_ms, "rate_burst": rate.rate_burst}
+    if (keys := fields.concurrency_keys) is not None:
+        given |= {"key_concurrency": keys.limit, "on_conflict": keys.on_conflict}
     return QueueSpec(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -137,4 +157,6 @@ def written(spec: QueueSpec) -> dict[str, Any]:
             "per": format_duration(spec.rate_per_ms),
             "burst": spec.rate_burst,
         }
+    if (keys := (spec.key_concurrency, spec.on_conflict)) != (QueueSpec().key_concurrency, OnConflict.WAIT):
+        found["concurrency_keys"] = {"limit": keys[0], "on_conflict": str(keys[1])}
     return found | {"ageing": OFF if spec.ageing_ms >= AGEING_MS_MAX else format_duration(spec.ageing_ms)}

@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
@@ -39,7 +38,7 @@ from ftjm.core.utc import iso_time
 from ftjm.runtime.durations import format_duration, format_time
 from ftjm.specs import executors
 from ftjm.specs.executors import Fields
-from ftjm.specs.fields import Name, duration, time_of, written_as, wrong_value
+from ftjm.specs.fields import Name, duration, one_of, time_of, written_as, wrong_value
 from ftjm.specs.job import InvalidJobError, TemplateFields, parse_template
 from ftjm.specs.problems import FieldProblem
 
@@ -113,18 +112,6 @@ def _template(value: Any) -> Any:
     return value
 
 
-def _one_of(kind: type[StrEnum]) -> Any:
-    """A field with one of these values."""
-    values = [member.value for member in kind]
-
-    def check(value: Any) -> Any:
-        if not isinstance(value, str) or value not in values:
-            raise wrong_value(", ".join(values), value)
-        return value
-
-    return Annotated[kind, BeforeValidator(check), written_as("string", enum=values)]
-
-
 Cron = Annotated[
     str,
     BeforeValidator(_cron),
@@ -172,7 +159,7 @@ class ScheduleFields(Fields):
         description="A name of the IANA database; `cron` is in its local time.",
         json_schema_extra={"default": _DEFAULT.time_zone},
     )
-    dst: _one_of(Dst) | None = Field(  # type: ignore[valid-type]
+    dst: one_of(Dst) | None = Field(  # type: ignore[valid-type]
         None,
         description="Local times that a change of the clock skips or repeats: `once` fires at the gap's end and in the "
         "first pass, `skip` not in a gap and in the first pass, `both` at the gap's end and in both passes.",
@@ -185,12 +172,12 @@ class ScheduleFields(Fields):
         description="An instant that nobody came to for so long, since no scheduler ran, is missed.",
         json_schema_extra={"default": format_duration(_DEFAULT.starting_deadline_ms)},
     )
-    catch_up: _one_of(CatchUp) | None = Field(  # type: ignore[valid-type]
+    catch_up: one_of(CatchUp) | None = Field(  # type: ignore[valid-type]
         None,
         description="Which missed instants fire all the same: `none`, the `latest`, or `all`.",
         json_schema_extra={"default": _DEFAULT.catch_up.value},
     )
-    overlap: _one_of(Overlap) | None = Field(  # type: ignore[valid-type]
+    overlap: one_of(Overlap) | None = Field(  # type: ignore[valid-type]
         None,
         description="What happens at an instant while the last firing's job has not ended: `allow` fires, `forbid` "
         "skips it, `queue` lets one instant wait for the end, `replace` cancels the job and waits for its end.",
@@ -305,6 +292,7 @@ def written_job(job: JobSpec) -> dict[str, Any]:
         "deadline": job.deadline_ms and format_duration(job.deadline_ms),
         "disconnect": job.continue_for_ms and {"continue_for": format_duration(job.continue_for_ms)},
         "retention": job.retention_ms and format_duration(job.retention_ms),
+        "concurrency_key": job.concurrency_key,
     }
     found |= {name: value for name, value in optional.items() if value}
     return found | {

@@ -31,14 +31,30 @@ from ftjm.core.state.model import (
     Session,
 )
 from ftjm.core.state.outbox import ForwardMessage, OutboxMessage, OutcomeMessage, ReplyMessage
-from ftjm.core.state.processes import Process
-from ftjm.core.state.queues import Queue, QueueDeclaration
+from ftjm.core.state.processes import Process, ProcessKind
+from ftjm.core.state.queues import ConcurrencyKey, OnConflict, Queue, QueueDeclaration, QueueSpec
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Rows
 from ftjm.core.state.schedules import Overlap, Schedule
-from ftjm.core.state.tables import FINALIZED, FINALIZED_KEY, MIGRATION, TABLES, outbox_key, ready_key, timer_key
+from ftjm.core.state.tables import (
+    FINALIZED,
+    FINALIZED_KEY,
+    MIGRATION,
+    TABLES,
+    KeyPlace,
+    key_job_key,
+    outbox_key,
+    ready_key,
+    timer_key,
+)
 from ftjm.core.state.timers import Timer, TimerKind
 
+KEY_PLACES = {
+    JobState.PENDING: KeyPlace.PARKED,
+    JobState.READY: KeyPlace.READY,
+    JobState.DISPATCHED: KeyPlace.LIVE,
+    JobState.RUNNING: KeyPlace.LIVE,
+}
 FIRST, LAST = b"\0", b"\xff"
 PREFIXES = {table.prefix for table in TABLES if table is not MIGRATION}
 KINDS: dict[bytes, Any] = {
@@ -54,6 +70,7 @@ KINDS: dict[bytes, Any] = {
     b"o": OutboxMessage,
     b"e": QueueDeclaration,
     b"d": Process,
+    b"y": ConcurrencyKey,
 }
 
 
@@ -104,6 +121,7 @@ class _Checker:
         assert {key[1:] for key in self._keys(b"k")} == checkpointed, "checkpoints and jobs differ"
         self._check_ready()
         self._check_scores()
+        self._check_keys()
         self._check_timers()
         self._check_schedules()
         self._check_sessions()
@@ -122,7 +140,9 @@ class _Checker:
         assert not (job.waiters and job.state in TERMINAL), f"{key} has ended, and a client waits"
         assert not (job.checkpoint_at and job.state is JobState.SUCCEEDED), f"{key} succeeded and has a checkpoint"
         assert job.state is not JobState.READY or job.due_at == 0, f"{key} is ready and not due"
-        assert job.state is JobState.READY or job.score == 0, f"{key} is {job.state.name} with a score"
+        in_line = job.state in {JobState.READY, JobState.PENDING}
+        assert in_line or job.score == 0, f"{key} is {job.state.name} with a score"
+        assert bool(job.pending_at) == (job.state is JobState.PENDING), f"{key} is {job.state.name} and pending"
         assert job.eligible_at == 0 or job.eligible_at >= job.submitted_at, f"{key} was eligible before it was there"
         unstarted = job.ahead is Ahead.UNSTARTED
         assert not unstarted or job.state is JobState.DISPATCHED, f"{key} is ahead and {job.state.name}"
@@ -143,11 +163,40 @@ class _Checker:
         raw = self.rows.get(FINALIZED_KEY)
         finalized = Finalized() if raw is None else FINALIZED.decode(raw)
         declared = self._decoded(b"e")
-        under_way = {key[2:].decode() for key in self._keys(b"d")}
+        under_way = {key[2:].decode() for key in self._keys(b"d") if key[1] == ProcessKind.REORDER}
         for key, job in self.jobs.items():
             queue = key.partition("/")[0]
-            if job.state is JobState.READY and not under_way & {"", queue}:
+            if job.state in {JobState.READY, JobState.PENDING} and not under_way & {"", queue}:
                 assert job.score == score(finalized, declared.get(queue), job), f"{key} has the score {job.score}"
+
+    def _check_keys(self) -> None:
+        """Notes and counts of concurrency keys are what the jobs imply, and no job waits for a key that is free."""
+        noted: dict[bytes, bytes] = {}
+        at_key: dict[str, list[tuple[str, Job]]] = {}
+        for name, job in self.jobs.items():
+            if not job.concurrency_key or (place := KEY_PLACES.get(job.state)) is None:
+                continue
+            queue, _, job_id = name.partition("/")
+            noted[key_job_key(queue, job.concurrency_key, place, job.score, job.order)] = job_id.encode()
+            at_key.setdefault(f"{queue}/{job.concurrency_key}", []).append((name, job))
+        assert {key: self.rows[key] for key in self._keys(b"z")} == noted, "notes at concurrency keys differ"
+        stored = {name: (row.admitted, row.parked) for name, row in self._decoded(b"y").items()}
+        states = {name: [job.state for _, job in jobs] for name, jobs in at_key.items()}
+        parked = {name: found.count(JobState.PENDING) for name, found in states.items()}
+        assert stored == {name: (len(found) - parked[name], parked[name]) for name, found in states.items()}
+        declared = self._decoded(b"e")
+        processes = {(key[1], key[2:].decode()) for key in self._keys(b"d")}
+        for name, jobs in at_key.items():
+            queue = name.partition("/")[0]
+            spec = declared[queue].spec if queue in declared else QueueSpec()
+            if (ProcessKind.KEYS, queue) in processes:
+                continue
+            admitted = len(jobs) - parked[name]
+            assert admitted >= spec.key_concurrency or not parked[name], f"a job waits for {name}, which is free"
+            if spec.on_conflict is OnConflict.WAIT and admitted <= spec.key_concurrency and parked[name]:
+                waits = min((job.score, job.order) for _, job in jobs if job.state is JobState.PENDING)
+                has = [(job.score, job.order) for _, job in jobs if job.state is JobState.READY]
+                assert all(rank < waits for rank in has), f"a job waits for {name} that comes first"
 
     def _check_timers(self) -> None:
         expected = set()
@@ -279,7 +328,7 @@ def check_history(events: Iterable[e.Event | e.BatchClosed], commands: int | Non
                 outcomes.add((*about, event.attempt))
             case _:
                 pass
-        if isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled):
+        if isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled | e.JobSkipped):
             assert (*about, event.run) not in ended, f"{about}: run {event.run} ended twice"
             ended.add((*about, event.run))
     if commands is not None:

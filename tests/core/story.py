@@ -16,6 +16,7 @@ from ftjm.adapters.calendar.calendar import LocalCalendar
 from ftjm.adapters.memory import MemoryStore
 from ftjm.core.decide.decision import Policy, Rejected
 from ftjm.core.decide.handlers import decide
+from ftjm.core.decide.keys import follow_up
 from ftjm.core.decide.sessions import decide_lapse
 from ftjm.core.decide.timers import decide_timer
 from ftjm.core.evolve.handlers import evolve
@@ -110,8 +111,8 @@ class Story:
         for timer in list(self.state.due(at)):
             if self.state.has_timer(timer):
                 events = decide_timer(self.state, timer, self.now, policy)
-                self.decided += events
                 self._record(events, e.Cause.TIMER, str(timer.due_at), "", write=False)
+                self.decided += events
         return self.written()
 
     def when_silent(self, session: str, silent_ms: int, closed: bool = False, at: int | None = None) -> Story:
@@ -127,6 +128,10 @@ class Story:
             event.at, event.cause, event.cause_ref = self.now, cause, ref
             event.reply, reply = reply, ""
             evolve(self.state, event)
+        if self.state.unsettled_keys:
+            following = follow_up(self.state, self.state.take_unsettled_keys())
+            events += following  # `decided` has them, too
+            self._record(following, cause, ref, "", write=False)
         return self.written() if write else self
 
     # -- then

@@ -28,7 +28,9 @@ from ftjm.core.state.rows import Changes
 from ftjm.core.state.state import State
 from ftjm.core.state.tables import (
     BULK_RESULTS,
+    CONCURRENCY_KEYS,
     FINALIZED,
+    KEY_JOBS,
     MIGRATION,
     OUTBOX,
     PROCESSES,
@@ -47,7 +49,10 @@ from tests.core import version_3
 from tests.core.consistency import all_rows, check_state
 from tests.engine.world import World
 
-LATER = (MIGRATION, FINALIZED, QUEUE_STATUS, QUEUE_DECLARATIONS, QUEUE_RATES, PROCESSES, BULK_RESULTS, SCHEDULES)
+LATER = (
+    *(MIGRATION, FINALIZED, QUEUE_STATUS, QUEUE_DECLARATIONS, QUEUE_RATES, PROCESSES, BULK_RESULTS, SCHEDULES),
+    *(CONCURRENCY_KEYS, KEY_JOBS),
+)
 """Tables that programs of the oldest version did not have."""
 
 

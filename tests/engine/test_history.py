@@ -22,7 +22,7 @@ from ftjm.core.limits import CONTINUE_FOR_MAX_MS
 from ftjm.core.records import commands as c
 from ftjm.core.records.levels import LEVEL
 from ftjm.core.state.model import LIVE, LOSSES, TERMINAL, FailureReason, Job, JobSpec, JobState, OnWorkerLoss
-from ftjm.core.state.queues import QueueSpec
+from ftjm.core.state.queues import OnConflict, QueueSpec
 from ftjm.engine.batch import Lapse
 from ftjm.engine.partition import Partition
 from ftjm.engine.ports import Fenced, Store
@@ -51,6 +51,7 @@ SPECS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "worker_losses_max": st.integers(0, 2),
         "continue_for_ms": st.sampled_from([60_000, CONTINUE_FOR_MAX_MS]),
         "retention_ms": st.sampled_from([1, 10**9]),
+        "concurrency_key": st.sampled_from(["k1", "k1", "k2"]),
     },
 )
 
@@ -82,6 +83,8 @@ class Histories(RuleBasedStateMachine):
             concurrency=st.integers(0, 2),
             rate_limit=st.integers(0, 2),
             ageing_ms=st.sampled_from([1, 10, 60_000]),
+            key_concurrency=st.integers(1, 2),
+            on_conflict=st.sampled_from(OnConflict),
         ),
         delete=st.booleans(),
     )

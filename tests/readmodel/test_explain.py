@@ -32,13 +32,14 @@ def explanation(
     spec=None,
     live=0,
     used_ms=0,
+    having_key=(),
     **job,
 ):
     counts = [0] * (max(JobState) + 1)
     counts[JobState.RUNNING] = live
     rate = QueueRate((NOW + used_ms) * 1_000_000)
     rows = QueueRows(status, QueueDeclaration(1, spec) if spec else None, Queue(counts), rate if spec else None)
-    return explain(Facts("q", Job(state, **job), NOW, ahead, 1_000, owned, 3, servers, "w9", rows))
+    return explain(Facts("q", Job(state, **job), NOW, ahead, 1_000, owned, 3, servers, "w9", rows, having_key))
 
 
 def test_every_gate_of_a_queue_is_explained() -> None:
@@ -89,7 +90,16 @@ def test_every_gate_of_a_queue_is_explained() -> None:
             Reason.BACKOFF,
             "attempt 2 ended with",
         ),
-        (explanation(JobState.PENDING), Reason.DEPENDENCY, "other jobs"),
+        (
+            explanation(JobState.PENDING, concurrency_key="k", pending_at=NOW, ahead=2, having_key=["q/a (RUNNING)"]),
+            Reason.CONCURRENCY_LIMIT,
+            "and the key is taken by q/a (RUNNING); it waits since 2030-03-17T17:46:40.000Z, and 2 job(s) get the key",
+        ),
+        (
+            explanation(JobState.PENDING, concurrency_key="k", ahead=1_000, spec=QueueSpec(key_concurrency=3)),
+            Reason.CONCURRENCY_LIMIT,
+            "3 job(s) of queue q with the concurrency key k",
+        ),
         (explanation(JobState.DISPATCHED, attempt=1), Reason.NONE, "on worker w9"),
         (explanation(JobState.RUNNING, attempt=1, stopping="CANCELLED"), Reason.NONE, "being stopped (CANCELLED)"),
         (explanation(JobState.FAILED, reason="EXIT_CODE"), Reason.NONE, "FAILED"),

@@ -59,9 +59,9 @@ class Told:
                 self._outcome(event)
             case e.JobStopRequested():
                 self.open_stop = True
-            case e.JobFailed() | e.JobCancelled():
+            case e.JobFailed() | e.JobCancelled() | e.JobSkipped():
                 expect(not self.ended and self.open is None, "ended in the wrong state:", event)
-                self._end("FAILED" if isinstance(event, e.JobFailed) else "CANCELLED")
+                self._end({e.JobFailed: "FAILED", e.JobCancelled: "CANCELLED"}.get(type(event), "SKIPPED"))
             case e.JobRerun():
                 expect(bool(self.ended), "a rerun of what has not ended:", event)
                 expect(event.run == self.run + 1, "run numbers jump:", event)

@@ -10,7 +10,7 @@ from ftjm.core.records import commands as c
 from ftjm.core.records.messages import CommandReply, JobOutcome
 from ftjm.core.state.model import JobSpec, OnWorkerLoss
 from ftjm.core.state.processes import BulkAction, JobFilter
-from ftjm.core.state.queues import QueueSpec
+from ftjm.core.state.queues import OnConflict, QueueSpec
 from ftjm.core.state.schedules import CatchUp, Overlap, ScheduleSpec
 from tests.simulation.network import Broker
 from tests.simulation.world import EPOCH_MS, Host, Process, World
@@ -138,6 +138,8 @@ def plan(client: Client, queues: tuple[str, ...], until: float) -> None:
         _plan_crowd(client, queues, until)
     if world.limited:
         _plan_limits(client, queues, until)
+    if world.limited:
+        _plan_keys(client, queues, until)
     if world.scheduled:
         _plan_schedules(client, queues, until)
     if world.endless:
@@ -179,6 +181,40 @@ def _plan_limits(client: Client, queues: tuple[str, ...], until: float) -> None:
                 client.ask(c.StopBulk(queue=queue, bulk=name), at + draw.uniform(0, 3_000))
         if draw.random() < 0.3:
             client.ask(c.DeleteQueue(queue=queue), at + draw.uniform(500, 3_000))
+
+
+def _plan_keys(client: Client, queues: tuple[str, ...], until: float) -> None:
+    """Jobs that share concurrency keys, while their queues are declared otherwise."""
+    draw = client.world.keys
+    for wave in range(draw.randint(1, 3)):
+        at, queue = draw.uniform(0, until * 0.7), draw.choice(queues)
+        if draw.random() < 0.6:
+            declared = QueueSpec(key_concurrency=draw.choice((1, 1, 2, 3)), on_conflict=draw.choice(list(OnConflict)))
+            client.ask(c.ApplyQueue(queue=queue, spec=declared), at + draw.uniform(-500, 2_000))
+        for number in range(draw.randint(3, 10)):
+            job_id, then = f"{client.name}-key{wave}-{number}", at + draw.uniform(0, 1_500)
+            spec = JobSpec(
+                command=["work", job_id],
+                priority=draw.choice((10, 50, 50, 90)),
+                held=draw.random() < 0.1,
+                delay_ms=draw.choice((0, 0, draw.randint(1, 1_500))),
+                deadline_ms=draw.choice((0, 0, 0, 8_000)),
+                max_attempts=draw.randint(1, 3),
+                backoff_ms=draw.choice((0, 10, 500)),
+                worker_losses_max=9,
+                concurrency_key=draw.choice(("one", "one", "two")),
+            )
+            client.ask(c.SubmitJob(queue=queue, job_id=job_id, spec=spec, awaits=draw.random() < 0.3), then)
+            lot, then = draw.random(), then + draw.uniform(0, 2_000)
+            if lot < 0.1:
+                client.ask(c.CancelJob(queue=queue, job_id=job_id), then)
+            elif lot < 0.3:
+                client.ask(c.HoldJob(queue=queue, job_id=job_id), then)
+                client.ask(c.ReleaseJob(queue=queue, job_id=job_id), then + draw.uniform(100, 1_500))
+            elif lot < 0.4:
+                client.ask(c.PrioritizeJob(queue=queue, job_id=job_id, priority=draw.choice((0, 99))), then)
+            elif lot < 0.5:
+                client.ask(c.RerunJob(queue=queue, job_id=job_id, command_id=f"{job_id}-again"), then + 3_000)
 
 
 def _plan_schedules(client: Client, queues: tuple[str, ...], until: float) -> None:

@@ -5,12 +5,13 @@ from unittest.mock import patch
 
 import msgspec
 
-from ftjm.core import ageing, placement, queue_gates
-from ftjm.core.decide import attempts, bulk, processes, sessions
+from ftjm.core import ageing, job_gates, placement, queue_gates
+from ftjm.core.decide import attempts, bulk, keys, processes, sessions
 from ftjm.core.decide import handlers as decide
 from ftjm.core.decide.timers import decide_timer
 from ftjm.core.evolve import attempts as evolve_attempts
 from ftjm.core.evolve import handlers as evolve
+from ftjm.core.evolve import keys as evolve_keys
 from ftjm.core.placement import Placement, match
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
@@ -63,6 +64,22 @@ def a_rate_begins_anew_with_each_owner() -> list[Patch]:
 
     real = Partition.lead
     return [patch.object(Partition, "lead", lead)]
+
+
+@planted
+def a_concurrency_key_is_had_by_more_jobs_than_may() -> list[Patch]:
+    return [
+        patch.dict(job_gates.GATES, {"ConcurrencyLimit": lambda _state, _arrival: None}),
+        patch.object(evolve_keys, "free_places", lambda _declaration, _row: 1),
+    ]
+
+
+@planted
+def a_concurrency_key_that_is_free_is_left_free() -> list[Patch]:
+    def follow_up(*arguments: Any) -> list[e.Event]:
+        return [event for event in keys.follow_up(*arguments) if not isinstance(event, e.JobQueued)]
+
+    return [patch.object(batch, "follow_up", follow_up)]
 
 
 @planted

@@ -53,7 +53,9 @@ class World:
         histories the log is of the first level, so that nothing is sent ahead."""
         self.limits = Random(f"limits {seed}")
         self.limited = self.crowded and self.limits.random() < 0.6
-        """Whether queues are declared in this history: how many of their jobs run and start at a time."""
+        """Whether queues are declared in this history: how many of their jobs run and start at a time, also of one
+        concurrency key."""
+        self.keys = Random(f"keys {seed}")
         self.schedules = Random(f"schedules {seed}")
         self.scheduled = self.crowded and self.schedules.random() < 0.7
         """Whether schedules fire in this history."""

@@ -169,13 +169,18 @@ def test_what_is_shown_is_read_back(spec):
             "spec.rate.per: expected a duration such as 500ms, 10s, 2m, 1h30m or 1d, but found '1 month'",
         ),
         ("rate: {limit: 5, per: 1m, brust: 1}", "spec.rate.brust: unknown field; did you mean burst?"),
+        ("concurrency_keys: {limit: 0}", "spec.concurrency_keys.limit: expected 1 to 1000000, but found 0"),
+        (
+            "concurrency_keys: {on_conflict: queue}",
+            'spec.concurrency_keys.on_conflict: expected wait, replace, drop, but found "queue"',
+        ),
         ("ageing: 0s", 'spec.ageing: expected more than 0, or off, but found "0s"'),
         (
             "ageing: never",
             "spec.ageing: expected a duration such as 500ms, 10s, 2m, 1h30m or 1d, or off, but found 'never'",
         ),
         ("concurency: 5", "spec.concurency: unknown field; did you mean concurrency?"),
-        ("limit: 5", "spec.limit: unknown field; there are concurrency, rate, ageing"),
+        ("limit: 5", "spec.limit: unknown field; there are concurrency, rate, concurrency_keys, ageing"),
         ("concurrency: 5\n  concurrency: 5", "spec.concurrency: expected each name once, but found it again"),
     ],
 )

@@ -32,6 +32,7 @@ from ftjm.core.records.events import (
     BulkAdvanced,
     BulkBegun,
     BulkStopped,
+    KeysSettled,
     QueueApplied,
     QueueDeleted,
     QueuePaused,
@@ -53,7 +54,7 @@ TAKE_MAX = 100
 HELD_BYTES_MAX = 256 * 1024
 OFFSET_MAX = 1 << 62
 QUEUE_EVENTS = (
-    *(QueuePaused, QueueResumed, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered),
+    *(QueuePaused, QueueResumed, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered, KeysSettled),
     *(BulkBegun, BulkAdvanced, BulkStopped),
     *SCHEDULE_EVENTS,
 )

@@ -15,6 +15,7 @@ same state, command and time give the same events in every process. `evolve` is 
 | a timer is due | `timers` |
 | a worker's session ends | `sessions` |
 | a command needs what the cluster does not know yet, or an upgrade is finalised | `upgrades` |
+| a concurrency key is free, or a job finds it taken | `keys` |
 | a process has a slice to do | `processes` |
 | a slot is free | `ftjm.core.placement` |
 """

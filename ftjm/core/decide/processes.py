@@ -3,11 +3,13 @@
 A slice is bounded in what it reads and in what it changes, so that it never delays the commands beside it for long.
 """
 
+from itertools import chain
+
 from ftjm.core import ageing
-from ftjm.core.decide import bulk
+from ftjm.core.decide import bulk, keys
 from ftjm.core.decide.decision import Events, Policy
 from ftjm.core.records import events as e
-from ftjm.core.state.processes import Bulk, ProcessKind
+from ftjm.core.state.processes import Bulk, Keys, ProcessKind
 from ftjm.core.state.view import StateView
 
 CHANGED_MAX = 100
@@ -16,6 +18,8 @@ LOOKED_MAX = 500
 """Jobs that a slice looks at."""
 ROWS_OF_A_CHANGE = 3
 """Rows that a change of a job's place writes: the job's, and those of its old and its new place."""
+ROWS_OF_A_KEY = 6
+"""About so many rows are written where a job gets its concurrency key, or is replaced."""
 
 
 def next_slice(state: StateView, kind: ProcessKind, name: str, rows: int, now: int, policy: Policy) -> Events:
@@ -29,6 +33,8 @@ def next_slice(state: StateView, kind: ProcessKind, name: str, rows: int, now: i
     assert process is not None
     if isinstance(process, Bulk):
         return bulk.next_slice(state, name, process, rows, now, policy)
+    if isinstance(process, Keys):
+        return keys.next_slice(state, name, process.next_key, min(CHANGED_MAX, rows // ROWS_OF_A_KEY))
     return [_reorder(state, name, process.next_key, min(CHANGED_MAX, rows // ROWS_OF_A_CHANGE))]
 
 
@@ -38,7 +44,10 @@ def _reorder(state: StateView, queue: str, start: bytes, most: int) -> e.QueueRe
     A job that is moved to a place behind the slice is met again, and has the right score then.
     """
     wrong: list[str] = []
-    for looked, (row_key, key) in enumerate(state.ready_rows(start, queue)):
+    rows = state.ready_rows(start, queue)
+    if queue:  # where all queues are reordered, no job has a concurrency key yet
+        rows = chain(rows, keys.parked_rows(state, start, queue))
+    for looked, (row_key, key) in enumerate(rows):
         if looked == LOOKED_MAX or len(wrong) == most:
             return e.QueueReordered(queue=queue, jobs=wrong, next_key=row_key)
         job = state.job(key)

@@ -11,7 +11,7 @@ share: what follows when a job moves from one state to another.
 from collections.abc import Callable
 from typing import Any
 
-from ftjm.core.evolve import attempts, bulk, commands, jobs, queues, schedules, sessions, upgrades
+from ftjm.core.evolve import attempts, bulk, commands, jobs, keys, queues, schedules, sessions, upgrades
 from ftjm.core.records import events as e
 from ftjm.core.state.model import job_key
 from ftjm.core.state.outbox import ReplyMessage
@@ -42,11 +42,13 @@ _HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
     e.JobSubmitted: jobs.submitted,
     e.SubmissionRepeated: jobs.repeated,
     e.JobQueued: jobs.queued,
+    e.JobParked: jobs.parked,
     e.JobHeld: jobs.held,
     e.JobReleased: jobs.released,
     e.JobStopRequested: jobs.stop_requested,
     e.JobCancelled: jobs.cancelled,
     e.JobFailed: jobs.failed,
+    e.JobSkipped: jobs.skipped,
     e.JobRerun: jobs.rerun,
     e.JobPrioritized: jobs.prioritized,
     e.JobForgotten: jobs.forgotten,
@@ -74,6 +76,7 @@ _HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
     e.ScheduleDelayed: schedules.delayed,
     e.ScheduleSkipped: schedules.skipped,
     e.QueueReordered: jobs.reordered,
+    e.KeysSettled: keys.settled,
     e.BulkBegun: bulk.begun,
     e.BulkAdvanced: bulk.moved,
     e.BulkStopped: bulk.moved,

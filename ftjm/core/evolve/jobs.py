@@ -1,8 +1,9 @@
 """Events of a job: submitted, queued, held, released, stopped, ended, run again, forgotten."""
 
 from ftjm.core import ageing
-from ftjm.core.evolve import schedules
+from ftjm.core.evolve import keys, schedules
 from ftjm.core.evolve.transitions import (
+    IN_LINE,
     count,
     deadline_timer,
     drop_checkpoint,
@@ -14,6 +15,7 @@ from ftjm.core.evolve.transitions import (
     retention_timer,
 )
 from ftjm.core.identity import unpack_content
+from ftjm.core.job_gates import state_at_gates
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
 from ftjm.core.state.model import (
@@ -41,7 +43,7 @@ def submitted(state: State, event: e.JobSubmitted, key: str) -> None:
     state.counters.order += 1
     state.save_counters()
     job = Job(
-        JobState.HELD if spec.held else JobState.SCHEDULED if event.due_at > event.at else JobState.READY,
+        JobState.READY,
         order=state.counters.order,
         priority=spec.priority,
         shard_key=event.shard_key,
@@ -52,11 +54,15 @@ def submitted(state: State, event: e.JobSubmitted, key: str) -> None:
         submitted_at=event.at,
         due_at=event.due_at,
         deadline_at=event.deadline_at,
+        concurrency_key=spec.concurrency_key,
     )
+    job.state = state_at_gates(state, event.queue, job, event.at, held=spec.held)
     if event.awaits and event.reply:
         _add_waiter(job, event)
     assert job.state in LIFECYCLE[e.JobSubmitted][None]
     enter(state, event, key, job)
+    if job.concurrency_key:
+        keys.moved(state, event, key, job, None, 0)
     count(state, event.queue, None, job.state)
     if job.deadline_at:
         state.set_timer(deadline_timer(key, job))
@@ -77,8 +83,22 @@ def repeated(state: State, event: e.SubmissionRepeated, key: str) -> None:
 
 
 def queued(state: State, event: e.JobQueued, key: str) -> None:
-    """The job's start time or backoff has passed, and it is ready."""
-    move(state, event, key, existing_job(state, event, key), JobState.READY)
+    """The job has its concurrency key; or its start time or backoff has passed, and it is at the next gate."""
+    job = existing_job(state, event, key)
+    if job.state is JobState.PENDING:
+        move(state, event, key, job, JobState.READY)
+    else:
+        move(state, event, key, job, state_at_gates(state, event.queue, job, max(event.at, job.due_at)))
+
+
+def parked(state: State, event: e.JobParked, key: str) -> None:
+    """The job gives its concurrency key up and waits for it. One that has found it taken waits already.
+
+    (Not where the events of this job alone are folded: then no other job is known to have the key.)
+    """
+    job = existing_job(state, event, key)
+    if job.state is not JobState.PENDING:
+        move(state, event, key, job, JobState.PENDING)
 
 
 def held(state: State, event: e.JobHeld, key: str) -> None:
@@ -89,13 +109,10 @@ def held(state: State, event: e.JobHeld, key: str) -> None:
 
 
 def released(state: State, event: e.JobReleased, key: str) -> None:
-    """The job is ready, or waits for the end of its start delay or backoff."""
+    """The job is ready, or waits at another of its gates."""
     job = existing_job(state, event, key)
     job.reason = ""
-    if job.due_at <= event.at:
-        move(state, event, key, job, JobState.READY)
-    else:
-        move(state, event, key, job, JobState.RETRY_WAIT if job.attempt else JobState.SCHEDULED)
+    move(state, event, key, job, state_at_gates(state, event.queue, job, event.at))
 
 
 def stop_requested(state: State, event: e.JobStopRequested, key: str) -> None:
@@ -132,6 +149,13 @@ def failed(state: State, event: e.JobFailed, key: str) -> None:
     move(state, event, key, job, JobState.FAILED)
 
 
+def skipped(state: State, event: e.JobSkipped, key: str) -> None:
+    """The job is SKIPPED."""
+    job = existing_job(state, event, key)
+    job.reason = event.reason
+    move(state, event, key, job, JobState.SKIPPED)
+
+
 def rerun(state: State, event: e.JobRerun, key: str) -> None:
     """A new run begins: counters, times and results of the run before are cleared."""
     job = existing_job(state, event, key)
@@ -143,13 +167,13 @@ def rerun(state: State, event: e.JobRerun, key: str) -> None:
     job.failures = job.losses = 0
     job.ahead = Ahead.NO
     job.eligible_at = event.at if ageing.is_known(state.finalized) else 0
-    job.dispatched_at = job.started_at = job.ended_at = 0
+    job.due_at = job.dispatched_at = job.started_at = job.ended_at = 0
     job.deadline_at = event.deadline_at
     job.reason = ""
     state.counters.order += 1
     state.save_counters()
     job.order = state.counters.order
-    move(state, event, key, job, JobState.READY)
+    move(state, event, key, job, state_at_gates(state, event.queue, job, event.at))
     if job.schedule:
         schedules.job_moved(state, event, job)
     if job.deadline_at:
@@ -163,9 +187,9 @@ def prioritized(state: State, event: e.JobPrioritized, key: str) -> None:
     job = existing_job(state, event, key)
     assert job.state in LIFECYCLE[type(event)]
     job.priority = event.priority
-    if job.state is JobState.READY:
+    if job.state in IN_LINE:
         job.eligible_at = ageing.eligible_since(job, job.ready_at)
-        _place(state, event.queue, event.job_id, job)
+        _place(state, key, job)
     state.save_job(key, job)
 
 
@@ -184,10 +208,9 @@ def reordered(state: State, event: e.QueueReordered, _key: str) -> None:
     for key in event.jobs:
         job = state.job(key)
         assert job is not None
-        assert job.state is JobState.READY, f"{key} does not wait for a slot"
-        queue, _, job_id = key.partition("/")
+        assert job.state in IN_LINE, f"{key} has no place in its queue"
         job.eligible_at = ageing.eligible_since(job, job.ready_at)
-        _place(state, queue, job_id, job)
+        _place(state, key, job)
         state.save_job(key, job)
     assert state.process(ProcessKind.REORDER, event.queue) is not None
     if event.next_key:
@@ -196,11 +219,15 @@ def reordered(state: State, event: e.QueueReordered, _key: str) -> None:
         state.drop_process(ProcessKind.REORDER, event.queue)
 
 
-def _place(state: State, queue: str, job_id: str, job: Job) -> None:
+def _place(state: State, key: str, job: Job) -> None:
     """Give a waiting job the place that follows from its row and from its queue's ageing."""
-    state.remove_ready(queue, job.score, job.order)
-    job.score = ageing.score(state.finalized, state.declaration(queue), job)
-    state.add_ready(queue, job_id, job.score, job.order)
+    queue, _, job_id = key.partition("/")
+    before, job.score = job.score, ageing.score(state.finalized, state.declaration(queue), job)
+    if job.state is JobState.READY:
+        state.remove_ready(queue, before, job.order)
+        state.add_ready(queue, job_id, job.score, job.order)
+    if job.concurrency_key:
+        keys.place_changed(state, key, job, before)
 
 
 def _add_waiter(job: Job, event: e.Event) -> None:

@@ -1,6 +1,7 @@
 """Events of a queue as a whole: paused, resumed, declared, no longer declared."""
 
 from ftjm.core.ageing import ageing_of
+from ftjm.core.evolve import keys
 from ftjm.core.queue_gates import under_new_rate
 from ftjm.core.records import events as e
 from ftjm.core.state.model import JobState
@@ -31,6 +32,7 @@ def applied(state: State, event: e.QueueApplied, _key: str) -> None:
     declaration = QueueDeclaration(event.revision, event.spec, event.labels, event.at, event.actor)
     state.save_declaration(event.queue, declaration)
     _reorder(state, event.queue, ageing_of(before))
+    keys.declared(state, event.queue, before, declaration)
     rate = state.queue_rate(event.queue)
     if rate is not None and before is not None and event.spec.rate_limit:
         state.save_queue_rate(event.queue, under_new_rate(before.spec, event.spec, rate, event.at))
@@ -46,9 +48,9 @@ def deleted(state: State, event: e.QueueDeleted, _key: str) -> None:
     """The queue has the defaults again."""
     declared = state.declaration(event.queue)
     assert declared is not None
-    before = ageing_of(declared)
     state.drop_declaration(event.queue)
-    _reorder(state, event.queue, before)
+    _reorder(state, event.queue, ageing_of(declared))
+    keys.declared(state, event.queue, declared, None)
     _forget_rate(state, event.queue)
 
 
@@ -60,7 +62,7 @@ def _forget_rate(state: State, queue: str) -> None:
 def _reorder(state: State, queue: str, ageing_before: int) -> None:
     """If the queue's ageing has changed, begin to give those that wait their new places."""
     row = state.queue(queue)
-    waits = row is not None and row.counts[JobState.READY] > 0
+    waits = row is not None and (row.counts[JobState.READY] > 0 or row.counts[JobState.PENDING] > 0)
     running = state.process(ProcessKind.REORDER, queue) is not None
     if ageing_of(state.declaration(queue)) != ageing_before and (waits or running):
         state.save_process(ProcessKind.REORDER, queue, Reorder(b""))

@@ -6,6 +6,7 @@ Each state implies rows besides the job's own. `move` removes those of the old s
 |---|---|
 | SCHEDULED, RETRY_WAIT | a DUE timer |
 | READY | an entry in the ready queue |
+| PENDING, READY, DISPATCHED, RUNNING | a note at its concurrency key, if it has one: see `keys.py` |
 | DISPATCHED, RUNNING | a slot of the session, and an entry in the list of its attempts |
 | an end (`TERMINAL`) | a RETENTION timer, and an outcome message for each client that waits |
 
@@ -13,7 +14,7 @@ The queue's count of jobs in each state follows, too.
 """
 
 from ftjm.core import ageing
-from ftjm.core.evolve import schedules
+from ftjm.core.evolve import keys, schedules
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
 from ftjm.core.state.model import (
@@ -28,8 +29,10 @@ from ftjm.core.state.queues import Queue
 from ftjm.core.state.state import State
 from ftjm.core.state.timers import Timer, TimerKind
 
-READY = JobState.READY
+READY, PENDING = JobState.READY, JobState.PENDING
 """Looked up once: on Python 3.11, reading a member of an enumeration is a call."""
+IN_LINE = frozenset({READY, PENDING})
+"""States in which a job has a place in its queue."""
 DELAYED = frozenset({JobState.SCHEDULED, JobState.RETRY_WAIT})
 
 
@@ -44,9 +47,12 @@ def move(state: State, event: e.Event, key: str, job: Job, to: JobState) -> None
         f"{type(event).__name__} cannot take {key} from {before.name} to {to.name}"
     )
     if before not in LIVE or to not in LIVE:  # otherwise it keeps its slot
+        score = job.score
         _leave(state, event, key, job)
         job.state = to
         enter(state, event, key, job)
+        if job.concurrency_key:
+            keys.moved(state, event, key, job, before, score)
     job.state = to
     count(state, event.queue, before, to)
     state.save_job(key, job)
@@ -65,6 +71,8 @@ def _leave(state: State, event: e.Event, key: str, job: Job) -> None:
     elif job.state is READY:
         state.remove_ready(event.queue, job.score, job.order)
         job.score = 0
+    elif job.state is PENDING:
+        job.score = job.pending_at = 0
     elif job.due_at and job.state in DELAYED:
         state.clear_timer(due_timer(key, job))
 
@@ -73,13 +81,16 @@ def enter(state: State, event: e.Event, key: str, job: Job) -> None:
     """Write the rows that the job's state implies."""
     if job.state in LIVE:
         _take_slot(state, key, job)
-    elif job.state is READY:
-        job.ready_at = event.at
+    elif job.state in IN_LINE:
         job.due_at = 0
         if ageing.is_known(state.finalized):
             job.eligible_at = ageing.eligible_since(job, event.at)
         job.score = ageing.score(state.finalized, state.declaration(event.queue), job)
-        state.add_ready(event.queue, event.job_id, job.score, job.order)
+        if job.state is READY:
+            job.ready_at = event.at
+            state.add_ready(event.queue, event.job_id, job.score, job.order)
+        else:
+            job.pending_at = event.at
     elif job.state in TERMINAL:
         _end(state, event, key, job)
     elif job.due_at and job.state in DELAYED:

@@ -18,6 +18,9 @@ from ftjm.core.records.attempt_events import AttemptStarted as AttemptStarted  #
 from ftjm.core.records.attempt_events import AttemptSucceeded as AttemptSucceeded  # noqa: PLC0414
 from ftjm.core.records.event import Cause as Cause  # noqa: PLC0414  (other files find them with the events)
 from ftjm.core.records.event import Event as Event  # noqa: PLC0414
+from ftjm.core.records.key_events import JobParked as JobParked  # noqa: PLC0414
+from ftjm.core.records.key_events import JobSkipped as JobSkipped  # noqa: PLC0414
+from ftjm.core.records.key_events import KeysSettled as KeysSettled  # noqa: PLC0414
 from ftjm.core.records.queue_events import BulkAdvanced as BulkAdvanced  # noqa: PLC0414
 from ftjm.core.records.queue_events import BulkBegun as BulkBegun  # noqa: PLC0414
 from ftjm.core.records.queue_events import BulkStopped as BulkStopped  # noqa: PLC0414
@@ -42,7 +45,7 @@ from ftjm.core.state.model import JobSpec, StopReason
 
 
 class JobSubmitted(Event, kw_only=True):
-    """A new job exists. It waits for its start time, is ready, or is held."""
+    """A new job exists. It is held, waits for its start time or its concurrency key, or is ready."""
 
     spec: JobSpec
     """The job as it was submitted, with the cluster's defaults."""
@@ -65,7 +68,9 @@ class SubmissionRepeated(Event, kw_only=True):
 
 
 class JobQueued(Event, kw_only=True):
-    """The job's start time or backoff has passed: it is READY, and waits for a slot."""
+    """The job waits for a slot: its start time or backoff has passed, or it has its concurrency key.
+
+    One whose time has come may find its key taken: then it is PENDING, until another `JobQueued`."""
 
 
 class JobHeld(Event, kw_only=True):
@@ -219,11 +224,13 @@ EVENTS: tuple[type[Event], ...] = (
     JobSubmitted,
     SubmissionRepeated,
     JobQueued,
+    JobParked,
     JobHeld,
     JobReleased,
     JobStopRequested,
     JobCancelled,
     JobFailed,
+    JobSkipped,
     JobRerun,
     JobPrioritized,
     JobForgotten,
@@ -243,6 +250,7 @@ EVENTS: tuple[type[Event], ...] = (
     QueueDeleted,
     *SCHEDULE_EVENTS,
     QueueReordered,
+    KeysSettled,
     BulkBegun,
     BulkAdvanced,
     BulkStopped,

@@ -20,6 +20,8 @@ class ProcessKind(IntEnum):
     """Waiting jobs get the score that they would have if they came now. The name is the queue's; empty for all."""
     BULK = 2
     """An action on many jobs of a queue. The name is `queue/command_id` of the request."""
+    KEYS = 3
+    """Jobs of a queue get the concurrency keys that its declaration gives them. The name is the queue's."""
 
 
 class Reorder(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -83,7 +85,14 @@ class Bulk(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """Jobs that the queue held when it was begun. More may be looked at: those that came meanwhile."""
 
 
-Process = Reorder | Bulk
+class Keys(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """The progress of a KEYS."""
+
+    next_key: str
+    """The concurrency key with which the next slice begins; empty for the first."""
+
+
+Process = Reorder | Bulk | Keys
 
 
 def bulk_name(queue: str, bulk: str) -> str:

@@ -107,6 +107,17 @@ class QueueSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """None, or one."""
 
 
+class ConcurrencyKey(msgspec.Struct, array_like=True, gc=False):
+    """How many jobs of a queue have, and wait for, a concurrency key. A key of which there are none has no row."""
+
+    admitted: int = 0
+    """Jobs that have the key: they are READY, or have a worker."""
+    parked: int = 0
+    """Jobs that wait for it: they are PENDING."""
+    replaced_by: str = ""
+    """The newest job that has replaced the jobs of the key before it, by its id; empty if none has."""
+
+
 class QueueDeclaration(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A queue as it was declared. A queue that is not declared has no row."""
 

@@ -28,11 +28,21 @@ from ftjm.core.state.model import (
 )
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
-from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
+from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes, Rows
 from ftjm.core.state.schedules import Schedule
-from ftjm.core.state.tables import BULK_RESULTS, FINALIZED_KEY, outbox_key, process_key, ready_key, timer_key
+from ftjm.core.state.tables import (
+    BULK_RESULTS,
+    FINALIZED_KEY,
+    PLACE_BYTES,
+    KeyPlace,
+    key_job_key,
+    outbox_key,
+    process_key,
+    ready_key,
+    timer_key,
+)
 from ftjm.core.state.timers import Timer, TimerKind
 from ftjm.core.state.view import CHECKPOINT, COMMAND_ID, HELD, OUTCOME, SPEC, StateView
 
@@ -46,6 +56,9 @@ class State(StateView):
         """Keys that the batch inserted and that the store does not have."""
         self._processes_changed: dict[tuple[ProcessKind, str], bool] = {}
         """Processes that the batch has begun or advanced, and (False) those that it has ended."""
+        self.unsettled_keys: dict[tuple[str, str], list[str]] = {}
+        """Queue and concurrency key of which other jobs should perhaps have the key than do, with the jobs (by their
+        keys) that have just found it taken. `decide` looks at them behind each decision: see `core/decide/keys.py`."""
         self.pushed: list[tuple[int, OutboxMessage]] = []
         """Outbox messages of the batch with their numbers, to be sent once it is committed."""
         # Attributes, as those of `StateView` that read.
@@ -61,6 +74,8 @@ class State(StateView):
         """Write the declaration of the queue of this name when the batch ends."""
         self.save_queue_rate: Callable[[str, QueueRate], None] = self._rates.save
         """Write how much of its rate the queue of this name has used when the batch ends."""
+        self.save_concurrency_key: Callable[[str, ConcurrencyKey], None] = self._keys.save
+        """Write how many jobs have and want the concurrency key of this name when the batch ends."""
         self.save_schedule: Callable[[str, Schedule], None] = self._schedules.save
         """Write the schedule of this key when the batch ends."""
 
@@ -92,6 +107,10 @@ class State(StateView):
     def drop_queue_rate(self, queue: str) -> None:
         """Forget how much of its rate a queue has used."""
         self._changes[self._rates.drop(queue)] = None
+
+    def drop_concurrency_key(self, name: str) -> None:
+        """Delete the row of a concurrency key that no job has or wants any more."""
+        self._changes[self._keys.drop(name)] = None
 
     def drop_schedule(self, key: str) -> None:
         """Delete the schedule."""
@@ -195,6 +214,24 @@ class State(StateView):
         """Take a job out of its queue's ready queue."""
         self._remove(ready_key(queue, score, order))
 
+    def add_key_job(self, key: str, concurrency_key: str, place: KeyPlace, score: int, order: int) -> None:
+        """Note how the job (`queue/job_id`) stands at its concurrency key."""
+        queue, _, job_id = key.partition("/")
+        row_key = key_job_key(queue, concurrency_key, place, score, order)
+        self._insert(row_key, job_id.encode())
+        line = row_key[:-PLACE_BYTES]
+        if row_key < self.key_heads.get(line, b""):
+            self.key_heads[line] = row_key
+
+    def remove_key_job(self, key: str, concurrency_key: str, place: KeyPlace, score: int, order: int) -> None:
+        """Delete the note of `add_key_job`."""
+        self._remove(key_job_key(key.partition("/")[0], concurrency_key, place, score, order))
+
+    def take_unsettled_keys(self) -> dict[tuple[str, str], list[str]]:
+        """`unsettled_keys`, which is empty then."""
+        found, self.unsettled_keys = self.unsettled_keys, {}
+        return found
+
     def set_timer(self, timer: Timer) -> None:
         """Set a timer."""
         key = timer_key(timer)
@@ -255,6 +292,7 @@ class State(StateView):
         self._changes = {}
         self._fresh = set()
         self.pushed = []
+        self.unsettled_keys = {}  # of a reader, which decides nothing
         if self._processes_changed:
             self._processes_changed = {}
             self._processes = None

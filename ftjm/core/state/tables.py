@@ -28,12 +28,15 @@ behind it name the row. Everything that reads or shows rows uses the declaration
 | `v` job | `Outcome`, if the run left a result or an error | |
 | `w` session | `Session` | |
 | `x` | `Counters` | |
+| `y` concurrency key, as `queue/key` | `ConcurrencyKey`, if jobs have or want it | |
+| `z` queue, 0, concurrency key, 0, place, score, order | id of a job that has or wants it | who gets it next is first |
 
 To add a kind of row: declare its table here with a prefix that was never used, read it in `StateView`, write it in
 `State`, and raise `STATE_VERSION` with a migration only if rows that exist must change.
 """
 
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -52,12 +55,14 @@ from ftjm.core.state.model import (
 )
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
-from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
+from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus
 from ftjm.core.state.rows import Rows, first_key_after
 from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.timers import Timer, TimerKind
 
 Row = TypeVar("Row")
+PLACE_BYTES = 16
+"""Bytes of score and order, at the end of a key."""
 SCORE_ZERO = 1 << 63
 """A key holds this number plus the score, so that negative scores sort first."""
 
@@ -80,12 +85,28 @@ def _ready(key: bytes) -> str:
     return f"{_text(queue)} score {int.from_bytes(key[-16:-8]) - SCORE_ZERO} order {int.from_bytes(key[-8:])}"
 
 
+def _key_job(key: bytes) -> str:
+    queue, name, rest = key.split(b"\0", 2)
+    return f"{_text(queue)} {_text(name)} {KeyPlace(rest[0]).name} order {int.from_bytes(rest[-8:])}"
+
+
 def _process(key: bytes) -> str:
     return f"{ProcessKind(key[0]).name} {_text(key[1:])}"
 
 
 def _timer(key: bytes) -> str:
     return f"{int.from_bytes(key[:8])} {TimerKind(key[8]).name} {_text(key[9:-5])} attempt {int.from_bytes(key[-4:])}"
+
+
+class KeyPlace(IntEnum):
+    """How a job stands at its concurrency key. The numbers are part of the store's format."""
+
+    PARKED = 0
+    """It waits for the key."""
+    READY = 1
+    """It has the key, and waits for a slot."""
+    LIVE = 2
+    """It has the key and a worker."""
 
 
 class Table(Generic[Row]):
@@ -137,6 +158,8 @@ QUEUE_STATUS = Table[QueueStatus](b"g", "queue_status", QueueStatus, for_readers
 QUEUE_DECLARATIONS = Table[QueueDeclaration](b"e", "queue_declaration", QueueDeclaration, for_readers=True)
 QUEUE_RATES = Table[QueueRate](b"h", "queue_rate", QueueRate, for_readers=True)
 SCHEDULES = Table[Schedule](b"a", "schedule", Schedule, for_readers=True)
+CONCURRENCY_KEYS = Table[ConcurrencyKey](b"y", "concurrency_key", ConcurrencyKey, for_readers=True)
+KEY_JOBS = Table[bytes](b"z", "key_job", show_key=_key_job)
 BULK_RESULTS = Table[Bulk](b"b", "bulk_result", Bulk, for_readers=True)
 PROCESSES = Table[Process](b"d", "process", Process, for_readers=True, show_key=_process)
 PEERS = Table[Peer](b"f", "peer", Peer, for_readers=True)
@@ -160,6 +183,8 @@ TABLES: tuple[Table[Any], ...] = (
     QUEUE_STATUS,
     QUEUE_DECLARATIONS,
     QUEUE_RATES,
+    CONCURRENCY_KEYS,
+    KEY_JOBS,
     SCHEDULES,
     PROCESSES,
     BULK_RESULTS,
@@ -188,6 +213,20 @@ def line_key(queue: str) -> bytes:
 def ready_key(queue: str, score: int, order: int) -> bytes:
     """The key of a READY job. Keys of a line sort as its jobs are served: by score, then by order."""
     return b"%b%b%b" % (line_key(queue), (score + SCORE_ZERO).to_bytes(8), order.to_bytes(8))
+
+
+def key_line(queue: str, key: str, place: KeyPlace) -> bytes:
+    """The first part of the keys of rows of the jobs that have this place at a concurrency key."""
+    return b"%b%b\0%b\0%c" % (KEY_JOBS.prefix, queue.encode(), key.encode(), place)
+
+
+def key_job_key(queue: str, key: str, place: KeyPlace, score: int, order: int) -> bytes:
+    """The key of a job's row at its concurrency key. PARKED ones sort as they get the key, and READY ones as they give
+    it up: the last of the queue first."""
+    rank = (score + SCORE_ZERO).to_bytes(8) + order.to_bytes(8)
+    if place is KeyPlace.READY:
+        rank = bytes(255 - byte for byte in rank)
+    return key_line(queue, key, place) + rank
 
 
 def process_key(kind: ProcessKind, name: str) -> bytes:

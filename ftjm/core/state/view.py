@@ -8,27 +8,18 @@ cache.
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
-from ftjm.core.state.model import (
-    STATE_VERSION,
-    Checkpoint,
-    Counters,
-    Job,
-    JobSpec,
-    Outcome,
-    Peer,
-    Session,
-    job_key,
-)
+from ftjm.core.state.model import STATE_VERSION, Checkpoint, Counters, Job, JobSpec, Outcome, Peer, Session, job_key
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
-from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueStatus
-from ftjm.core.state.row_cache import RowCache
+from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus
+from ftjm.core.state.row_cache import Row, RowCache
 from ftjm.core.state.rows import Rows, first_key_after
 from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import (
     BULK_RESULTS,
     CHECKPOINTS,
     COMMAND_IDS,
+    CONCURRENCY_KEYS,
     COUNTERS,
     HELD_ATTEMPTS,
     JOBS,
@@ -46,6 +37,7 @@ from ftjm.core.state.tables import (
     SESSIONS,
     SPECS,
     TIMERS,
+    Table,
     line_key,
     load_finalized,
     load_position,
@@ -76,9 +68,10 @@ class StateView:
         self.position = load_position(rows)
         version = self.position.state_version
         assert version == STATE_VERSION, f"rows of version {version}, which must be migrated first"
-        self._jobs = RowCache(rows, JOBS)
-        self._sessions = RowCache(rows, SESSIONS)
-        self._queues = RowCache(rows, QUEUES)
+        self._caches: list[RowCache[Any]] = []
+        self._jobs = self._cache(JOBS)
+        self._sessions = self._cache(SESSIONS)
+        self._queues = self._cache(QUEUES)
         # Attributes, because a method of one line takes several times as long, and each event reads several rows.
         self.job: Callable[[str], Job | None] = self._jobs.__getitem__
         """The job of this key, or None if there is none. Only `evolve` may change it."""
@@ -86,36 +79,30 @@ class StateView:
         """The worker's session of this name, or None if the partition does not know it."""
         self.queue: Callable[[str], Queue | None] = self._queues.__getitem__
         """The counts of the queue of this name, or None if it has no job."""
-        self._queue_status = RowCache(rows, QUEUE_STATUS)
+        self._queue_status = self._cache(QUEUE_STATUS)
         self.queue_status: Callable[[str], QueueStatus | None] = self._queue_status.__getitem__
         """What was set for the queue of this name; None if nothing was: then it is not paused."""
-        self._declarations = RowCache(rows, QUEUE_DECLARATIONS)
+        self._declarations = self._cache(QUEUE_DECLARATIONS)
         self.declaration: Callable[[str], QueueDeclaration | None] = self._declarations.__getitem__
         """The declaration of the queue of this name; None if it is not declared."""
-        self._rates = RowCache(rows, QUEUE_RATES)
+        self._rates = self._cache(QUEUE_RATES)
         self.queue_rate: Callable[[str], QueueRate | None] = self._rates.__getitem__
         """How much of its rate the queue of this name has used; None if that is nothing."""
-        self._schedules = RowCache(rows, SCHEDULES)
+        self._keys = self._cache(CONCURRENCY_KEYS)
+        self.concurrency_key: Callable[[str], ConcurrencyKey | None] = self._keys.__getitem__
+        """The concurrency key of this name, `queue/key`; None if no job has or wants it. Only `evolve` changes it."""
+        self._schedules = self._cache(SCHEDULES)
         self.schedule: Callable[[str], Schedule | None] = self._schedules.__getitem__
         """The schedule of this key, `queue/name`; None if there is none. Only `evolve` may change it."""
-        self._peers = RowCache(rows, PEERS)
-        self._counters = RowCache(rows, COUNTERS)
-        self._caches: tuple[RowCache[Any], ...] = (
-            self._jobs,
-            self._sessions,
-            self._queues,
-            self._queue_status,
-            self._declarations,
-            self._rates,
-            self._schedules,
-            self._peers,
-            self._counters,
-        )
+        self._peers = self._cache(PEERS)
+        self._counters = self._cache(COUNTERS)
         self._specs: dict[str, JobSpec] = {}
         """Specs that were read lately: placement reads one, and the outbox reads it again behind the commit."""
         self._changes: dict[bytes, bytes | None] = {}
         self._heads: dict[str, bytes] = {}
         """The key from which the ready queue is read, by queue; that behind the line if no job of it is READY."""
+        self.key_heads: dict[bytes, bytes] = {}
+        """The key from which the jobs that wait for a concurrency key are read, by the first part of their keys."""
         self._processes: dict[tuple[ProcessKind, str], None] | None = None
         """What `processes` returns; None if the rows were not read yet."""
         self._open: dict[str, Session] = {}
@@ -129,6 +116,12 @@ class StateView:
         that the other timers are read from behind it."""
         self.counters = self._counters[""] or Counters()
         self.finalized = load_finalized(rows)
+
+    def _cache(self, table: Table[Row]) -> RowCache[Row]:
+        """A cache of the table's rows, which is written with all others when a batch ends."""
+        cache = RowCache(self.rows, table)
+        self._caches.append(cache)
+        return cache
 
     # -- single rows
 

@@ -13,6 +13,7 @@ open batches and remembered names.
 | `outcomes.py` | the end of an attempt: retried or not, and as what the job ends |
 | `causes.py` | the cause that an event may have: a command, a timer, an offer, a lapsed session |
 | `partition_rules.py` | order of dispatches, limits of slots, and timers of a partition |
+| `concurrency_keys.py` | who has a concurrency key, and what becomes of a job that finds it taken |
 | `queue_limits.py` | what queues are declared to, and paused |
 | `schedules.py` | the instants of schedules: each once, at its time |
 | `schedule_terms.py` | what follows from a schedule's declaration: its instants and its jobs |

@@ -17,13 +17,19 @@ LOSS = frozenset({e.Cause.COMMAND, e.Cause.LAPSE})
 CONTINUATION = frozenset({e.Cause.CONTINUATION})
 """A slice of a process; `bulk_requests.py` judges which."""
 
+ANOTHER_JOB = COMMAND | TIMER | CONTINUATION | LOSS
+"""Whatever happens to another job of the same concurrency key."""
+REPLACED = "replaced at its concurrency key by "
+"""How the reason of a job begins that a newer job of its key has replaced. The newer one's key follows."""
+
 CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
     **dict.fromkeys(e.EVENTS, COMMAND),
     **dict.fromkeys((e.ScheduleReckoned, e.ScheduleDelayed, e.ScheduleSkipped), TIMER),
     **dict.fromkeys((e.JobSubmitted, e.ScheduleFired, e.SchedulePaused), COMMAND | TIMER),
-    **dict.fromkeys((e.JobQueued, e.WorkerForgotten, e.CommandIdForgotten), TIMER),
+    **dict.fromkeys((e.JobQueued, e.JobParked, e.JobSkipped), ANOTHER_JOB),
+    **dict.fromkeys((e.WorkerForgotten, e.CommandIdForgotten), TIMER),
     **dict.fromkeys((e.JobReleased, e.JobRerun, e.JobPrioritized), COMMAND | CONTINUATION),
-    **dict.fromkeys((e.QueueReordered, e.BulkAdvanced), CONTINUATION),
+    **dict.fromkeys((e.QueueReordered, e.KeysSettled, e.BulkAdvanced), CONTINUATION),
     e.AttemptLost: LOSS,
     e.JobHeld: LOSS | CONTINUATION,
     e.JobCancelled: LOSS | TIMER | CONTINUATION,
@@ -39,7 +45,19 @@ CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
 
 def check_cause(event: e.Event) -> Iterator[Violation]:
     """Judge whether the event has a cause that its type may have."""
-    wanted = CAUSES[type(event)]
+    wanted = ANOTHER_JOB if is_replacement(event) else CAUSES[type(event)]
     if event.cause not in wanted:
         kind = ViolationKind.TIMER if wanted is TIMER else ViolationKind.CAUSE
         yield Violation(kind, f"expected the cause {' or '.join(sorted(wanted))}, but found {event.cause}")
+
+
+def is_replacement(event: e.Event) -> bool:
+    """Whether a newer job of its concurrency key ends the job."""
+    if isinstance(event, e.JobStopRequested):
+        return event.text.startswith(REPLACED)
+    return isinstance(event, e.JobCancelled) and event.reason.startswith(REPLACED)
+
+
+def follows_from_key(event: e.Event) -> bool:
+    """Whether the event tells what becomes of a job at its concurrency key. `concurrency_keys.py` judges it."""
+    return isinstance(event, e.JobQueued | e.JobParked | e.JobSkipped) or is_replacement(event)

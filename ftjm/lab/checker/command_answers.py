@@ -16,6 +16,7 @@ from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.model import JobSpec, JobState
+from ftjm.lab.checker.causes import follows_from_key
 from ftjm.lab.checker.verdict import Violation, ViolationKind
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ FURTHER: dict[type[e.Event], tuple[type[e.Event], ...]] = {
     e.AttemptLost: (e.JobFailed, e.JobCancelled, e.JobHeld),
     e.AttemptDeclined: (e.JobFailed, e.JobCancelled),
 }
-"""Events that may follow an answer, caused by the same command."""
+"""Events that may follow an answer, caused by the same command, beside those of jobs at the same concurrency key."""
 KINDS = {kind.__name__: kind for kind in ANSWERS}
 SAME = frozenset(
     {"run", "attempt", "session", "command_id", "awaits", "reason", "started_at", "ended_at", "exit_code", "signal",
@@ -78,7 +79,8 @@ def check_events_of_command(ref: str, events: Sequence[e.Event]) -> Iterator[Vio
     if len(events) == arrived:
         yield Violation(ViolationKind.LOST, f"expected an answer to the forwarded command {ref}, but found none")
         return
-    first, more = events[arrived], events[arrived + 1 :]
+    first, further = events[arrived], events[arrived + 1 :]
+    more = [event for event in further if not _is_of_key(event, first)]
     allowed = FURTHER.get(type(first), ())
     if len(more) > 1 or any(type(event) not in allowed or event.job_id != first.job_id for event in more):
         found = ", ".join(f"{type(event).__name__} of {event.job_id or 'no job'}" for event in events)
@@ -87,6 +89,13 @@ def check_events_of_command(ref: str, events: Sequence[e.Event]) -> Iterator[Vio
         yield Violation(
             ViolationKind.ANSWER, f"expected the command {ref} to be decided, but found {first.code}: {first.text}"
         )
+
+
+def _is_of_key(event: e.Event, first: e.Event) -> bool:
+    """Whether an event tells of a job at its concurrency key. A job whose attempt has ended does not get it at once."""
+    if isinstance(event, e.JobQueued) and event.job_id == first.job_id:
+        return not isinstance(first, e.AttemptEvent)
+    return follows_from_key(event)
 
 
 def check_answer(ref: str, first: e.Event, command: c.Command | None) -> Iterator[Violation]:

@@ -21,6 +21,7 @@ Outcome = e.AttemptSucceeded | e.AttemptFailed | e.AttemptLost | e.AttemptDeclin
 OUTCOMES = (e.AttemptSucceeded, e.AttemptFailed, e.AttemptLost, e.AttemptDeclined)
 GIVEN_UP = frozenset({"LAPSED", "CLOSED"})
 """Reasons of a loss that no worker has reported."""
+AT_KEY = frozenset({JobState.READY, JobState.PENDING})
 WAITS = frozenset({JobState.SCHEDULED, JobState.RETRY_WAIT})
 
 
@@ -32,12 +33,14 @@ class CheckedJob:
         "attempt",
         "attempt_open",
         "deadline_at",
+        "dispatched_run",
         "due_at",
         "eligible_at",
         "failures",
         "forget_at",
         "forgotten",
         "losses",
+        "must_wait",
         "never_ahead",
         "partition",
         "queue_entry",
@@ -70,6 +73,10 @@ class CheckedJob:
         """Whether the newest attempt was sent ahead, and nothing tells that it has started."""
         self.never_ahead = False
         """Whether an attempt of this run that was sent ahead came back or was given up unstarted."""
+        self.dispatched_run = 0
+        """The run of the newest attempt."""
+        self.must_wait = False
+        """Whether its concurrency key is taken, so that an event that brings it to that gate makes it PENDING."""
         self.failures = 0
         self.losses = 0
         self.stopping = ""
@@ -150,8 +157,16 @@ class CheckedJob:
                 return JobState.HELD if spec.held else self._waiting_state(event.due_at, event.at)
             case e.JobReleased():
                 return self._waiting_state(self.due_at, event.at)
-            case e.JobQueued() | e.AttemptDeclined() | e.JobRerun():
+            case e.JobQueued() if self.state is not JobState.PENDING:
+                return self._state_at_key()
+            case e.JobRerun():
+                return self._state_at_key()
+            case e.JobQueued() | e.AttemptDeclined():
                 return JobState.READY
+            case e.JobParked():
+                return JobState.PENDING
+            case e.JobSkipped():
+                return JobState.SKIPPED
             case e.JobHeld():
                 return JobState.HELD
             case e.JobCancelled():
@@ -171,8 +186,11 @@ class CheckedJob:
 
     def _waiting_state(self, due_at: int, at: int) -> JobState:
         if due_at <= at:
-            return JobState.READY
+            return self._state_at_key()
         return JobState.RETRY_WAIT if self.attempt else JobState.SCHEDULED
+
+    def _state_at_key(self) -> JobState:
+        return JobState.PENDING if self.must_wait else JobState.READY
 
     def _apply(self, event: e.Event, after: JobState | None) -> None:
         self.unsettled = None
@@ -191,7 +209,7 @@ class CheckedJob:
                 self.terms = self.terms._replace(priority=event.priority)
             case e.AttemptDispatched():
                 self.attempt, self.session, self.attempt_open = event.attempt, event.session, True
-                self.unstarted = event.ahead
+                self.unstarted, self.dispatched_run = event.ahead, event.run
             case e.AttemptStarted() | e.AttemptCheckpointed():
                 self.unstarted = False
             case e.AttemptFailed() | e.AttemptLost():
@@ -208,7 +226,7 @@ class CheckedJob:
             self.deadline_at, self.stopping = 0, ""
             self.forget_at = event.at + self.terms.retention_ms
         self.state = after
-        if after is JobState.READY:
+        if after in AT_KEY:
             self.due_at = 0
 
     def _unsettle(self, event: e.Event, reason: str) -> None:

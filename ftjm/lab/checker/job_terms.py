@@ -25,6 +25,7 @@ class JobTerms(NamedTuple):
     deadline_ms: int = 0
     deadline_at: int = 0
     continue_for_ms: int = 0
+    concurrency_key: str = ""
 
     @classmethod
     def of(cls, spec: JobSpec) -> JobTerms:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ftjm.core.records import events as e
 from ftjm.core.state.model import FailureReason, OnWorkerLoss, StopReason
+from ftjm.lab.checker.causes import is_replacement
 from ftjm.lab.checker.job_terms import JobTerms
 from ftjm.lab.checker.verdict import Violation, ViolationKind
 
@@ -89,6 +90,8 @@ PERSONS = frozenset({e.Cause.COMMAND, e.Cause.CONTINUATION})
 
 def check_unprompted(event: e.Event) -> Iterator[Violation]:
     """Judge an event that follows no end of an attempt: only some causes may lead to it."""
+    if is_replacement(event):
+        return  # `concurrency_keys.py` judges it
     match event:
         case e.JobFailed() if event.cause is not e.Cause.TIMER:  # deadlines are judged as timers
             yield Violation(

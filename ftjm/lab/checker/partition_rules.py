@@ -1,6 +1,7 @@
 """The rules of one partition: the order of dispatches, the slots of sessions, and the timers, after every event.
 
 - Order: a dispatch takes the first ready job of its queue (`waiting_jobs.py`).
+- Keys: no concurrency key is had by more jobs than may, and none is left free (`concurrency_keys.py`).
 - Queues: a dispatch keeps to what its queue is declared to, and is of none that is paused (`queue_limits.py`).
 - Limits: a session holds no more attempts than its offer has slots and places ahead, serves the queue, and is not lost.
   An attempt is sent ahead if and only if all slots of the offer are taken, and only where partition and job allow it.
@@ -20,6 +21,8 @@ from ftjm.core.records import events as e
 from ftjm.core.records.levels import AHEAD_LEVEL, FIRST_LEVEL
 from ftjm.core.state.model import TERMINAL, JobState, StopReason, job_key
 from ftjm.lab.checker.bulk_requests import BulkRequests
+from ftjm.lab.checker.causes import follows_from_key
+from ftjm.lab.checker.concurrency_keys import ARRIVALS, ConcurrencyKeys
 from ftjm.lab.checker.evidence import Evidence
 from ftjm.lab.checker.intervals import uncovered
 from ftjm.lab.checker.job import OUTCOMES, CheckedJob
@@ -58,6 +61,7 @@ class PartitionRules:
         self._batch_no = 1
         self._waiting = WaitingJobs()
         self._bulk = BulkRequests(self._waiting)
+        self._keys = ConcurrencyKeys(self._waiting)
         self._timers: LazyHeap[_Timer] = LazyHeap(_Timer.counts)
         self._attempts: Counter[str] = Counter()
         """Number of open attempts, by session."""
@@ -83,7 +87,10 @@ class PartitionRules:
 
     def take_job_event(self, name: JobName, job: CheckedJob, event: e.Event) -> Iterator[Violation]:
         """Judge an event of a job by the state before the event, and apply it."""
-        yield from self._bulk.take_job_event(name, job, event)
+        if follows_from_key(event):
+            yield from self._keys.check_process(event)
+        else:
+            yield from self._bulk.take_job_event(name, job, event)
         if isinstance(event, e.AttemptDispatched):
             yield from self._check_deadline(job, event)
             yield from self._queue_limits.attempt_started(event)
@@ -96,7 +103,10 @@ class PartitionRules:
             yield from self._check_timer(name, job, event)
         yield from self._schedules.take_job_event(name, job, event)
         before = [getattr(job, what) for what in TIMERS]
-        was_open, session, had_ended = job.attempt_open, job.session, job.state in TERMINAL
+        was_open, session, had_ended, state = job.attempt_open, job.session, job.state in TERMINAL, job.state
+        if isinstance(event, ARRIVALS):
+            key = event.spec.concurrency_key if isinstance(event, e.JobSubmitted) else job.terms.concurrency_key
+            job.must_wait = bool(key) and self._keys.must_wait(event.queue, key)
         yield from job.take(self._number, event)
         if job.schedule and had_ended != (job.state in TERMINAL):
             self._schedules.job_moved(name, event)
@@ -113,11 +123,21 @@ class PartitionRules:
             yield from self._carried_out.add(event.command_id, event.at)
         if job.state is JobState.READY and not isinstance(event, e.SubmissionRepeated):
             self._waiting.add(name, job, job.ready_at if isinstance(event, e.JobPrioritized) else event.at)
+        if job.terms.concurrency_key:
+            yield from self._take_key_event(name, job, state, event)
         for what, old in zip(TIMERS, before, strict=True):
             if (due_at := getattr(job, what)) and due_at != old:
                 self._timers.add(due_at, _Timer(name, job, what, due_at, self._batch_no))
         if job.unsettled:
             self._unsettled[name] = job
+
+    def _take_key_event(
+        self, name: JobName, job: CheckedJob, before: JobState | None, event: e.Event
+    ) -> Iterator[Violation]:
+        if job.state is JobState.PENDING and before is not JobState.PENDING:
+            self._waiting.add_parked(name, job, event.at)
+        if job.state is not before or isinstance(event, e.JobParked | e.JobPrioritized | e.JobStopRequested):
+            yield from self._keys.job_moved(name, job, before, event)
 
     def take_other_event(self, event: e.Event) -> Iterator[Violation]:
         """Judge and apply an event that belongs to no job."""
@@ -138,6 +158,7 @@ class PartitionRules:
             case _:
                 yield from self._queue_limits.take(event)
                 yield from self._waiting.take(event)
+                yield from self._keys.take(event)
                 yield from self._bulk.take(event)
                 if isinstance(event, e.BulkBegun):
                     yield from self._carried_out.add(f"{event.queue}/{event.bulk}", event.at)
@@ -200,7 +221,7 @@ class PartitionRules:
 
     def _check_timer(self, name: JobName, job: CheckedJob, event: e.Event) -> Iterator[Violation]:
         match event:
-            case e.JobQueued():
+            case e.JobQueued() if job.state is not JobState.PENDING:
                 due_at = job.waits_until
             case e.JobForgotten() if event.cause is not e.Cause.CONTINUATION:
                 due_at = job.forget_at
@@ -210,6 +231,8 @@ class PartitionRules:
                 due_at = job.deadline_at
             case _:
                 return
+        if isinstance(event, e.JobQueued) and event.cause is not e.Cause.TIMER:
+            yield Violation(ViolationKind.TIMER, f"expected the cause TIMER, but found {event.cause}")
         if event.cause is e.Cause.TIMER and (not due_at or event.cause_ref != str(due_at)):
             text = f"expected a timer that the job has (for {due_at})" if due_at else "expected no timer"
             yield Violation(ViolationKind.TIMER, f"{text}, but found one for {event.cause_ref}")
@@ -235,6 +258,7 @@ class PartitionRules:
         self._unsettled.clear()
         self._fired += self._schedules.fired
         yield from self._waiting.close_batch()
+        yield from self._keys.close_batch()
         yield from self._check_overdue(closed)
         if self._evidence.slack_ms is not None:
             yield from self._check_lateness(closed.owner_epoch, time_ms)

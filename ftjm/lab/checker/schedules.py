@@ -21,6 +21,7 @@ from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.model import TERMINAL, StopReason
 from ftjm.core.state.schedules import CatchUp, FiredBy, Overlap, ScheduleSpec, SkipReason
+from ftjm.lab.checker.causes import is_replacement
 from ftjm.lab.checker.job import CheckedJob
 from ftjm.lab.checker.lazy_heap import LazyHeap
 from ftjm.lab.checker.schedule_terms import check_job, check_next, job_id_of, recurrence, wrong
@@ -94,7 +95,7 @@ class Schedules:
             self._submitted[name] = event
             self._bytes += len(event.spec.payload) + sum(map(len, event.spec.command))
         asked = isinstance(event, e.JobStopRequested) and event.reason == StopReason.CANCELLED
-        cancels = by_timer and (asked or isinstance(event, e.JobCancelled))
+        cancels = by_timer and not is_replacement(event) and (asked or isinstance(event, e.JobCancelled))
         if cancels and (self._to_stop.pop(name, None) != event.cause_ref or before.stopping):
             yield Violation(ViolationKind.CAUSE, "expected a timer to cancel only what is replaced, but found this")
 

@@ -50,9 +50,11 @@ class WaitingJobs:
         self._reordering: dict[str, int] = {}
         """Queues whose waiting jobs are about to get other places, and the batch of the last slice; "" is for all."""
         self._batch_no = 0
-        self._room = ROOM
+        self._room = self._parked_room = ROOM
         self._waiting: dict[str, _Waiting] = {}
         """Jobs that wait, by their keys, and some that waited."""
+        self._parked: dict[str, CheckedJob] = {}
+        """Jobs that wait for their concurrency keys, by their keys, and some that waited."""
 
     @property
     def newest_rank(self) -> int:
@@ -80,7 +82,8 @@ class WaitingJobs:
         if self._ageing.get(queue, MINUTE_MS) == ageing_ms:
             return
         self._ageing[queue] = ageing_ms
-        if any(self._of(queue)):
+        parked = (job.state is JobState.PENDING for key, job in self._parked.items() if key.startswith(f"{queue}/"))
+        if any(self._of(queue)) or any(parked):
             self._reordering[queue] = self._batch_no
 
     def close_batch(self) -> Iterator[Violation]:
@@ -112,13 +115,26 @@ class WaitingJobs:
             _make_eligible(job, at)
         self._add(name, job)
 
+    def add_parked(self, name: JobName, job: CheckedJob, at: int) -> None:
+        """The job waits for its concurrency key since `at`, ms. It counts as eligible."""
+        if self._ages:
+            _make_eligible(job, at)
+        self._parked[job_key(*name)] = job
+        if len(self._parked) > self._parked_room:
+            self._parked = {key: one for key, one in self._parked.items() if one.state is JobState.PENDING}
+            self._parked_room = 2 * len(self._parked) + ROOM
+
+    def is_reordered(self, queue: str) -> bool:
+        """Whether waiting jobs of the queue are about to get other places."""
+        return queue in self._reordering or "" in self._reordering
+
     def _add(self, name: JobName, job: CheckedJob) -> None:
         self._serial += 1
         job.queue_entry = self._serial
         queue = self._queues.get(name[0])
         if queue is None:
             queue = self._queues[name[0]] = LazyHeap(_Waiting.counts)
-        place = self._place(name, job)
+        place = self.place(name, job)
         waiting = _Waiting(name, job, job.queue_entry, place)
         queue.add(place, waiting)
         self._waiting[job_key(*name)] = waiting
@@ -126,7 +142,8 @@ class WaitingJobs:
             self._waiting = {key: one for key, one in self._waiting.items() if one.counts()}
             self._room = 2 * len(self._waiting) + ROOM
 
-    def _place(self, name: JobName, job: CheckedJob) -> int:
+    def place(self, name: JobName, job: CheckedJob) -> int:
+        """The place of a job among those of its queue, lower first."""
         ageing = self._ageing.get(name[0], MINUTE_MS)
         score = job.eligible_at - job.terms.priority * ageing if self._ages else -job.terms.priority << 50
         return score * RANKS + job.age_order
@@ -150,6 +167,9 @@ class WaitingJobs:
             yield Violation(ViolationKind.CAUSE, f"{text}, but found some")
         for key in event.jobs:
             one = self._waiting.get(key)
+            parked = self._parked.get(key)
+            if parked is not None and parked.state is JobState.PENDING:
+                continue
             if one is None or not one.counts():
                 yield Violation(ViolationKind.ORDER, f"expected {key} to wait, where it is reordered, but it does not")
             else:
@@ -161,7 +181,7 @@ class WaitingJobs:
         self._reordering.pop(event.queue, None)
         queues = [event.queue] if event.queue else [queue for queue in self._queues if queue not in self._reordering]
         for one in (each for queue in queues for each in self._of(queue)):
-            if one.place != self._place(one.name, one.job):
+            if one.place != self.place(one.name, one.job):
                 text = f"expected {job_key(*one.name)} to have its new place when all are reordered"
                 yield Violation(ViolationKind.ORDER, f"{text}, but found the old one")
 

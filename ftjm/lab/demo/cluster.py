@@ -139,7 +139,7 @@ class DemoCluster:
                 self.history.append(LogEntry(record.partition, record.offset, event, record.time_ms))
                 if isinstance(event, e.BatchClosed):
                     self.batches.append(LoggedBatch(record.partition, record.time_ms, event))
-                elif isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled):
+                elif isinstance(event, e.AttemptSucceeded | e.JobFailed | e.JobCancelled | e.JobSkipped):
                     self.ended[event.queue, event.job_id] = event
 
     def owners(self) -> dict[int, str]:

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     START_TIME = "StartTime"
     BACKOFF = "Backoff"
     DEPENDENCY = "Dependency"
+    CONCURRENCY_LIMIT = "ConcurrencyLimit"
     QUEUE_PAUSED = "QueuePaused"
     QUEUE_LIMIT = "QueueLimit"
     RATE_LIMIT = "RateLimit"
@@ -38,5 +39,9 @@ class ExplanationDocument(Document, frozen=True, kw_only=True):
     text: Annotated[str, Meta(description="The situation, in words.")]
     todo: Annotated[str | None, Meta(description="What to do about it, in words.")] = None
     ahead: Annotated[
-        int | None, Meta(description="Jobs of the queue that are served before this one, if it is READY.")
+        int | None,
+        Meta(
+            description="Jobs of the queue that are served before this one, if it is READY. If it waits for its "
+            "concurrency key, jobs that get the key before it."
+        ),
     ] = None

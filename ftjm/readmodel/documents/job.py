@@ -26,8 +26,12 @@ class JobSummary(Document, frozen=True, kw_only=True):
     priority: Annotated[int, Meta(description="0 to 100; higher is served first.")]
     labels: dict[str, str] = field(default_factory=dict)
     schedule: Annotated[str | None, Meta(description="The schedule that made the job: queue/name.")] = None
+    concurrency_key: Annotated[
+        str | None, Meta(description="Of the queue's jobs with the same key, some only have a worker at a time.")
+    ] = None
     worker: Annotated[str | None, Meta(description="The worker that the newest attempt was sent to.")] = None
     submitted_at: Moment
+    pending_at: Annotated[Moment | None, Meta(description="Since when it is PENDING.")] = None
     due_at: Annotated[Moment | None, Meta(description="When the job, or its next attempt, may start.")] = None
     deadline_at: Annotated[Moment | None, Meta(description="When the job is stopped if it has not ended.")] = None
     dispatched_at: Annotated[Moment | None, Meta(description="When the newest attempt was sent to its worker.")] = None
@@ -176,8 +180,10 @@ def _summary_fields(key: str, job: Job, labels: dict[str, str], worker: str) -> 
         "priority": job.priority,
         "labels": labels,
         "schedule": f"{queue}/{job.schedule}" if job.schedule else None,
+        "concurrency_key": job.concurrency_key or None,
         "worker": worker or None,
         "submitted_at": format_time(job.submitted_at),
+        "pending_at": format_time(job.pending_at) or None,
         "due_at": format_time(job.due_at) or None,
         "deadline_at": format_time(job.deadline_at) or None,
         "dispatched_at": format_time(job.dispatched_at) or None,
