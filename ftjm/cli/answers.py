@@ -80,18 +80,21 @@ def carry_out(
 
 
 def subject_of(ticket: Ticket) -> str:
-    """What a command is about: a job, a bulk request or a schedule, as `queue/NAME`; or a queue."""
+    """What a command is about: a job, a bulk request, a backfill or a schedule, as `queue/NAME`; or a queue."""
     _, subject = _subject(ticket.command)
     return subject
 
 
 def _subject(command: Command) -> tuple[str, str]:
     """The kind and the name of what a command is about."""
-    from ftjm.core.records.commands import BulkJobs, ScheduleCommand, StopBulk
+    from ftjm.core.records.commands import BackfillSchedule, BulkJobs, ScheduleCommand, StopBackfill, StopBulk
 
     if isinstance(command, BulkJobs | StopBulk):
         bulk = command.bulk if isinstance(command, StopBulk) else command.command_id
         return "request", f"{command.queue}/{bulk}"
+    if isinstance(command, BackfillSchedule | StopBackfill):
+        backfill = command.backfill if isinstance(command, StopBackfill) else command.command_id
+        return "request", f"{command.queue}/{command.name}/{backfill}"
     if isinstance(command, ScheduleCommand):
         return "schedule", f"{command.queue}/{command.name}"
     return ("job", f"{command.queue}/{command.job_id}") if command.job_id else ("queue", command.queue)

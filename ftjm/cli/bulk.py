@@ -7,19 +7,19 @@ is named, else from the log.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import msgspec
 import typer
 
-from ftjm.cli import answers, api_client, bulk_sending
+from ftjm.cli import answers, api_client
 from ftjm.cli import list as job_lists
 from ftjm.cli.bulk_options import BulkOptions, BulkRequest, FilterOptions, checked
-from ftjm.cli.bulk_sending import COLUMNS
 from ftjm.cli.options import PATIENCE, ApiSource, Connection, OutputFormat, Patience
 from ftjm.cli.output import Output, echo, emit
+from ftjm.cli.request_sending import RequestKind, send_and_wait
 from ftjm.cli.verbs import add_verb
 from ftjm.cli.watch import Watch, emit_watched
 from ftjm.runtime.errors import UsageError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ftjm.runtime.config import Settings
 
 ALL = sys.maxsize
+COLUMNS = ("request", "action", "status", "jobs", "looked", "changed", "refused")
 
 HELP = """Cancel, hold, release, rerun, purge or prioritize many jobs by one request.
 
@@ -235,6 +236,31 @@ def _counted(settings: Settings, source: ApiSource, request: BulkRequest) -> lis
 # ---- sending and waiting
 
 
+def _kind() -> RequestKind:
+    from ftjm.history.bulk_requests import BulkFollower
+    from ftjm.readmodel import bulk_requests
+    from ftjm.readmodel.documents.bulk import BulkDocument, BulkStatus
+
+    def progress(found: Sequence[BulkDocument]) -> tuple[str, int, int, str]:
+        text = f"{sum(one.changed for one in found)} changed, {sum(one.refused for one in found)} refused"
+        return "looked at", sum(min(one.looked, one.jobs) for one in found), sum(one.jobs for one in found), text
+
+    def summary(found: Sequence[BulkDocument]) -> str:
+        changed, refused = (sum(getattr(one, count) for one in found) for count in ("changed", "refused"))
+        return f"{len(found)} queues: {changed} jobs changed, {refused} refused"
+
+    return RequestKind(
+        BulkFollower,
+        lambda reader, name: bulk_requests.find(reader, *name.split("/")),
+        COLUMNS,
+        "ftjm bulk list",
+        "ftjm bulk stop",
+        progress,
+        summary,
+        is_success=lambda one: one.status is not BulkStatus.STOPPED,
+    )
+
+
 def _carry_out(
     settings: Settings, source: ApiSource, request: BulkRequest, options: BulkOptions, patience: str, output: Output
 ) -> None:
@@ -248,6 +274,6 @@ def _carry_out(
         echo("no queue holds a job", err=True)
         emit([], output, columns=COLUMNS)
     elif options.wait:
-        bulk_sending.send_and_wait(settings, commands, patience, output)
+        send_and_wait(_kind(), settings, commands, patience, output)
     else:
         answers.carry_out(settings, patience, commands, output, ["request", "answer", "why"], as_list=True)

@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import msgspec
 import typer
 
-from ftjm.cli import api_client, declarations, schedule_commands
+from ftjm.cli import api_client, backfills, declarations, schedule_commands, schedule_reading
 from ftjm.cli.options import ApiSource, Connection, OutputFormat, schedule_name
 from ftjm.cli.output import Output, emit
 from ftjm.cli.verbs import add_verb
-from ftjm.runtime.errors import FtjmError, UsageError
+from ftjm.runtime.errors import UsageError
 from ftjm.runtime.plain_values import present
 
 if TYPE_CHECKING:
@@ -41,14 +40,15 @@ class _SchedulePage(msgspec.Struct):
 def register(group: typer.Typer) -> None:
     """Add `schedule` with its verbs."""
     schedules = typer.Typer(
-        help="Show schedules, their next instants and their last jobs. Pause, resume and trigger them. They are "
-        "declared by files: see `ftjm apply`.",
+        help="Show schedules, their next instants and their last jobs. Pause, resume, trigger and backfill them. They "
+        "are declared by files: see `ftjm apply`.",
         no_args_is_help=True,
     )
     add_verb(schedules, list_schedules, "list")
     add_verb(schedules, describe)
     add_verb(schedules, show_next, "next")
     schedule_commands.register(schedules)
+    backfills.register(schedules)
     group.add_typer(schedules, name="schedule")
 
 
@@ -88,9 +88,9 @@ def describe(connection: Connection, source: ApiSource, schedule: Name, output: 
       ftjm schedule describe etl/nightly
       ftjm schedule describe etl/nightly -o yaml >nightly.yaml
     """
-    row = _found(connection.settings(api=source.api), source, schedule)
+    row = schedule_reading.found(connection.settings(api=source.api), source, schedule)
     if output is Output.yaml:
-        emit(_resource(row), output)
+        emit(schedule_reading.resource(row), output)
     else:
         emit(_described(row) if output is Output.table else row, output)
 
@@ -119,7 +119,11 @@ def show_next(
     """
     if (schedule is None) is not bool(files):
         raise UsageError("either QUEUE/NAME or -f FILE", "both" if files else "neither", "give one of them")
-    wanted = _of_files(files) if files else [_declared(connection.settings(api=source.api), source, schedule or "")]
+    wanted = (
+        _of_files(files)
+        if files
+        else [schedule_reading.declared(connection.settings(api=source.api), source, schedule or "")]
+    )
     begin = _time(after) if after is not None else time.time_ns() // 1_000_000
     emit([row for key, spec in wanted for row in _instants(key, spec, begin, count)], output, columns=NEXT_COLUMNS)
 
@@ -141,41 +145,6 @@ def _listed_by_log(settings: Settings, queue: str) -> Iterator[dict[str, Any]]:
             found, more = reader.schedules(behind, api_client.PAGE, queue)
             for behind, row in found:
                 yield plain_document(schedule_document(behind, row))
-
-
-def _found(settings: Settings, source: ApiSource, schedule: str) -> dict[str, Any]:
-    """A schedule as a document. Raises FtjmError if there is none."""
-    schedule_name(schedule)
-    row = (_by_api if settings.api and not source.from_log else _by_log)(settings, schedule)
-    if row is None:
-        todo = "see `ftjm schedule list`, or declare it with `ftjm apply -f`"
-        raise FtjmError(f"a schedule {schedule}", "none of this name", todo)
-    return row
-
-
-def _by_api(settings: Settings, schedule: str) -> dict[str, Any] | None:
-    return api_client.get_fresh(settings, f"/schedules/{quote(schedule)}")
-
-
-def _by_log(settings: Settings, schedule: str) -> dict[str, Any] | None:
-    from ftjm.readmodel import one_shot
-    from ftjm.readmodel.documents.fields import plain_document
-    from ftjm.readmodel.documents.schedule import schedule_document
-
-    with one_shot.folded_log(settings, schedule.partition("/")[0]) as (reader, _):
-        row = reader.schedule(schedule)
-    return plain_document(schedule_document(schedule, row)) if row else None
-
-
-def _declared(settings: Settings, source: ApiSource, schedule: str) -> tuple[str, ScheduleSpec]:
-    from ftjm.specs.resources import InvalidResourceError, parse_resource
-
-    try:
-        resource = parse_resource(_resource(_found(settings, source, schedule)))
-    except InvalidResourceError as error:
-        what = f"a declaration of schedule {schedule} that this version of ftjm knows"
-        raise FtjmError(what, str(error), "use the version of the schedulers") from None
-    return schedule, resource.spec  # type: ignore[return-value]
 
 
 def _of_files(files: list[str]) -> list[tuple[str, ScheduleSpec]]:
@@ -213,13 +182,6 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     when = spec["cron"] if "cron" in spec else f"every {spec['interval']}"
     shown = {"when": when, "time_zone": spec.get("time_zone"), "overlap": spec["overlap"]}
     return present({name: row.get(name) for name in COLUMNS} | shown)
-
-
-def _resource(row: dict[str, Any]) -> dict[str, Any]:
-    """A schedule's declaration as a file of resources."""
-    from ftjm.specs.resources import SCHEDULE
-
-    return declarations.resource(SCHEDULE, row["schedule"], row["declaration"])
 
 
 def _described(row: dict[str, Any]) -> dict[str, Any]:

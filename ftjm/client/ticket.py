@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from ftjm.core.records.commands import AwaitJob, BulkJobs, Command, RerunJob, SubmitJob
+from ftjm.core.records.commands import AwaitJob, BackfillSchedule, BulkJobs, Command, RerunJob, SubmitJob
 from ftjm.core.records.messages import CommandReply, JobOutcome
 from ftjm.runtime.errors import FtjmError
+
+REQUESTS = (RerunJob, BulkJobs, BackfillSchedule)
+"""Commands that are named by their `command_id`."""
 
 
 class Refused(FtjmError):
@@ -45,11 +48,11 @@ class Ticket(msgspec.Struct, eq=False):
 
     @property
     def refused(self) -> bool:
-        """Whether the command was refused. A rerun or a bulk request that was accepted before, under the same id, is
-        not refused."""
+        """Whether the command was refused. A rerun, a bulk request or a backfill that was accepted before, under the
+        same id, is not refused."""
         if self.reply is None or self.reply.accepted:
             return False
-        return not (self.reply.code == "REPEATED" and isinstance(self.command, RerunJob | BulkJobs))
+        return not (self.reply.code == "REPEATED" and isinstance(self.command, REQUESTS))
 
     @property
     def has_ended(self) -> bool:

@@ -69,6 +69,7 @@ _END = _REPORT | {
 }
 _SCHEDULE = _COMMAND | {"job_id": NO_JOB, "name": NAME}
 _REVISION = {"expected_revision": number(c.ANY_REVISION, limits.COUNT_MAX)}
+_PASSED = number(1, limits.INSTANT_MAX_MS)
 _WORD = text(limits.WORD_CHARACTERS_MAX)
 _FIELDS = items(limits.LABELS_MAX, text(40))
 """Names of fields of a job."""
@@ -153,6 +154,9 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
     c.PauseSchedule: _SCHEDULE | {"reason": REASON},
     c.ResumeSchedule: _SCHEDULE,
     c.TriggerSchedule: _SCHEDULE,
+    c.BackfillSchedule: _SCHEDULE
+    | {"from_at": _PASSED, "to_at": _PASSED, "max_active": number(1, limits.BACKFILL_ACTIVE_MAX)},
+    c.StopBackfill: _SCHEDULE | {"backfill": NAME},
     c.BulkJobs: _COMMAND
     | {
         "job_id": NO_JOB,

@@ -74,5 +74,9 @@ CRON_CHARACTERS_MAX = 200
 SCHEDULE_NAME_CHARACTERS_MAX = 111
 """Characters of a schedule's name. The ids of its jobs have 17 characters more (`.20261129T013000Z`), and a name has at
 most 128."""
+BACKFILL_ACTIVE_MAX = 100
+"""Largest number of runs of one backfill that have not ended. Its row has the ids of their jobs."""
+BACKFILL_INSTANTS_MAX = 10_000
+"""Instants that one backfill may be about."""
 LABELS_MAX = 100
 """Labels of a declared resource."""

@@ -43,7 +43,7 @@ from ftjm.core.state.model import (
     job_key,
 )
 from ftjm.core.state.outbox import OutboxMessage
-from ftjm.core.state.processes import Bulk
+from ftjm.core.state.processes import BackfillTurn, Bulk
 from ftjm.core.state.state import State
 from ftjm.core.state.timers import Timer, TimerKind
 from ftjm.engine.ports import Codec, CommandRecord
@@ -215,7 +215,7 @@ class Batch:
         if under_way and rows > ROWS_OF_A_SLICE_MIN:
             kind, name = next((one for one in under_way if one > self.slices.of), under_way[0])
             process = state.process(kind, name)
-            actor = process.actor if isinstance(process, Bulk) else ""
+            actor = process.actor if isinstance(process, Bulk | BackfillTurn) else ""
             events = next_slice(state, kind, name, rows, self.now, self._policy)
             self._record(events, e.Cause.CONTINUATION, f"{kind.name}/{name}", actor)
             self.slices = Slices(self.now, (kind, name))

@@ -15,6 +15,7 @@ from ftjm.core.ageing import score
 from ftjm.core.evolve.jobs import WAITERS_MAX
 from ftjm.core.evolve.sessions import SESSION_MEMORY_MS
 from ftjm.core.records import events as e
+from ftjm.core.state.backfills import Backfill
 from ftjm.core.state.model import (
     LIVE,
     TERMINAL,
@@ -71,6 +72,7 @@ KINDS: dict[bytes, Any] = {
     b"e": QueueDeclaration,
     b"d": Process,
     b"y": ConcurrencyKey,
+    b"n": Backfill,
 }
 
 
@@ -124,6 +126,7 @@ class _Checker:
         self._check_keys()
         self._check_timers()
         self._check_schedules()
+        self._check_backfills()
         self._check_sessions()
         self._check_queues()
         self._check_outbox()
@@ -216,7 +219,8 @@ class _Checker:
             stored.append(timer)
         of_jobs = {t for t in stored if t.kind not in {TimerKind.COMMAND_ID, TimerKind.SESSION, TimerKind.SCHEDULE}}
         assert of_jobs == expected, f"timers differ from the jobs: {of_jobs ^ expected}"
-        remembered = sorted(key[1:].decode() for key in self._keys(b"c"))
+        remembered = [key[1:].decode() for key in self._keys(b"c")]
+        remembered = sorted(remembered + [name for name, row in self._decoded(b"n").items() if row.ended_at])
         assert sorted(t.key for t in stored if t.kind is TimerKind.COMMAND_ID) == remembered, (
             "command ids and timers differ"
         )
@@ -249,6 +253,22 @@ class _Checker:
                 expected.add(timer_key(Timer(row.timer_at, TimerKind.SCHEDULE, key)))
         stored = {key for key in self._keys(b"t") if key[9] == TimerKind.SCHEDULE}
         assert stored == expected, "timers and schedules differ"
+
+    def _check_backfills(self) -> None:
+        """A backfill that is under way is that of its schedule, has a turn if it can go on, and waits for runs."""
+        schedules, turns = self._decoded(b"a"), set()
+        under_way = {name: row for name, row in self._decoded(b"n").items() if not row.ended_at}
+        assert set(under_way) == {f"{key}/{row.backfill}" for key, row in schedules.items() if row.backfill}
+        for name, row in under_way.items():
+            key = f"{row.queue}/{row.name}"
+            active = [self.jobs[f"{row.queue}/{job_id}"] for job_id in row.active]
+            assert all(job.state not in TERMINAL for job in active), f"{name} waits for a run that has ended"
+            assert len(set(row.active)) == len(row.active) <= row.max_active, f"{name} has {row.active}"
+            has_turn = b"d%c%b" % (ProcessKind.BACKFILL, key.encode()) in self.rows
+            assert has_turn or (row.active and not row.has_turn), f"{name} does not go on"
+            turns.add(key)
+        processes = {key[2:].decode() for key in self._keys(b"d") if key[1] == ProcessKind.BACKFILL}
+        assert processes <= turns, "a turn of a backfill that is not under way"
 
     def _check_sessions(self) -> None:
         held = {(job.session, key) for key, job in self.jobs.items() if job.state in LIVE}

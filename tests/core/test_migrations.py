@@ -27,6 +27,7 @@ from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes
 from ftjm.core.state.state import State
 from ftjm.core.state.tables import (
+    BACKFILLS,
     BULK_RESULTS,
     CONCURRENCY_KEYS,
     FINALIZED,
@@ -51,7 +52,7 @@ from tests.engine.world import World
 
 LATER = (
     *(MIGRATION, FINALIZED, QUEUE_STATUS, QUEUE_DECLARATIONS, QUEUE_RATES, PROCESSES, BULK_RESULTS, SCHEDULES),
-    *(CONCURRENCY_KEYS, KEY_JOBS),
+    *(CONCURRENCY_KEYS, KEY_JOBS, BACKFILLS),
 )
 """Tables that programs of the oldest version did not have."""
 

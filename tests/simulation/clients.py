@@ -8,6 +8,7 @@ from ftjm.adapters.avro import codec
 from ftjm.core.identity import partition_for
 from ftjm.core.records import commands as c
 from ftjm.core.records.messages import CommandReply, JobOutcome
+from ftjm.core.state.backfills import Reprocess
 from ftjm.core.state.model import JobSpec, OnWorkerLoss
 from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.core.state.queues import OnConflict, QueueSpec
@@ -244,6 +245,29 @@ def _plan_schedules(client: Client, queues: tuple[str, ...], until: float) -> No
             client.ask(c.ApplySchedule(queue=queue, name=name, spec=other), at + draw.uniform(500, 5_000))
         if draw.random() < 0.2:
             client.ask(c.DeleteSchedule(queue=queue, name=name), at + draw.uniform(1_000, 6_000))
+        if client.world.backfills.random() < 0.6:
+            _plan_backfill(client, queue, name, at, until)
+
+
+def _plan_backfill(client: Client, queue: str, name: str, at: float, until: float) -> None:
+    """A backfill of some seconds before and behind the schedule's declaration; some are stopped, or follow another."""
+    draw = client.world.backfills
+    for number in range(draw.randint(1, 2)):
+        then = draw.uniform(at + 1_000, max(at + 1_000, until))
+        to_at = EPOCH_MS + int(then - draw.uniform(500, 4_000))
+        backfill = c.BackfillSchedule(
+            queue=queue,
+            name=name,
+            command_id=f"{name}-b{number}",
+            from_at=to_at - draw.choice((1_000, 3_000, 6_000)),
+            to_at=to_at,
+            reprocess=draw.choice(list(Reprocess)),
+            max_active=draw.choice((1, 1, 2, 9)),
+        )
+        client.ask(backfill, then)
+        if draw.random() < 0.2:
+            stop = c.StopBackfill(queue=queue, name=name, backfill=backfill.command_id)
+            client.ask(stop, then + draw.uniform(0, 3_000))
 
 
 def _plan_endless(client: Client, queues: tuple[str, ...], until: float) -> None:

@@ -3,14 +3,20 @@
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
+
 from ftjm.core.calendar import next_instant
-from ftjm.core.decide import firings, schedules
+from ftjm.core.decide import backfills, firings, schedules
 from ftjm.core.decide import handlers as decide
+from ftjm.core.decide.backfills import _Slice
 from ftjm.core.decide.firings import _Firing
 from ftjm.core.evolve import handlers as evolve
 from ftjm.core.evolve import schedules as evolve_schedules
+from ftjm.core.limits import BACKFILL_ACTIVE_MAX
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
+from ftjm.core.state.backfills import Reprocess
+from ftjm.core.state.model import TERMINAL
 from ftjm.core.state.schedules import FiredBy
 from ftjm.core.state.state import State
 from ftjm.engine.partition import Partition
@@ -101,3 +107,18 @@ def a_job_that_is_replaced_goes_on() -> list[Patch]:
         return [event for event in found if isinstance(event, e.ScheduleEvent)]
 
     return [patch.object(_Firing, "_overlapping", overlapping)]
+
+
+@planted
+def a_backfill_begins_more_runs_than_it_may() -> list[Patch]:
+    def decide(self: _Slice, rows: int) -> Any:
+        self._backfill = msgspec.structs.replace(self._backfill, max_active=BACKFILL_ACTIVE_MAX)
+        return real(self, rows)
+
+    real = _Slice.decide
+    return [patch.object(_Slice, "decide", decide)]
+
+
+@planted
+def a_backfill_runs_jobs_again_that_it_should_leave_alone() -> list[Patch]:
+    return [patch.dict(backfills.REPROCESSED, dict.fromkeys(Reprocess, TERMINAL))]

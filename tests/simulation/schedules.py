@@ -36,6 +36,39 @@ class ToldSchedule:
         self.decided_to = last
 
 
+class Backfills:
+    """The backfills of one partition: which are under way, and which runs they have begun."""
+
+    def __init__(self, jobs: Mapping[Name, Told]) -> None:
+        self._jobs = jobs
+        self._begun: dict[Name, e.BackfillBegun] = {}
+        self._runs: dict[Name, set[tuple[str, int]]] = {}
+
+    def take(self, event: e.BackfillEvent) -> None:
+        name = event.queue, event.name
+        if isinstance(event, e.BackfillBegun):
+            expect(name not in self._begun, "a second backfill:", event)
+            self._begun[name], self._runs[name] = event, set()
+            return
+        expect(name in self._begun, "of a backfill that is not under way:", event)
+        limit = self._begun[name].max_active
+        if isinstance(event, e.BackfillAdvanced):
+            self._runs[name] |= {(job_id, self._jobs[event.queue, job_id].run) for job_id in event.jobs}
+            jobs = [(self._jobs[event.queue, job_id], run) for job_id, run in self._runs[name]]
+            active = sum(run not in job.ends for job, run in jobs)
+            expect(active <= limit, "more than", limit, "runs at a time:", event)
+            over = event.looked_to == self._begun[name].to_at and not active
+            expect(event.succeeded + event.failed == len(jobs) - active, "counted wrongly:", event)
+            if not over:
+                return
+        del self._begun[name], self._runs[name]
+
+    def fired(self, event: e.ScheduleFired) -> None:
+        begun = self._begun.get((event.queue, event.name))
+        expect(begun is not None and begun.from_at <= event.instant <= begun.to_at, "of no backfill:", event)
+        expect(event.instant <= event.at, "an instant before its time:", event)
+
+
 class Schedules:
     """The schedules of one partition."""
 
@@ -47,13 +80,16 @@ class Schedules:
         self._fired: set[Name] = set()
         self._replaced: set[Name] = set()
         """Jobs that must be asked to stop in this batch."""
+        self.backfills = Backfills(jobs)
 
     def take(self, event: e.Event) -> None:
-        if isinstance(event, e.JobSubmitted) and event.cause is e.Cause.TIMER:
+        if isinstance(event, e.JobSubmitted) and event.cause in (e.Cause.TIMER, e.Cause.CONTINUATION):
             self._submitted.add(event.job_id)
         if isinstance(event, e.JobStopRequested | e.JobCancelled):
             self._replaced.discard((event.queue, event.job_id))
-        if not isinstance(event, e.ScheduleEvent) or isinstance(event, e.ScheduleUnchanged):
+        if isinstance(event, e.BackfillEvent):
+            self.backfills.take(event)
+        if not isinstance(event, e.ScheduleEvent) or isinstance(event, e.ScheduleUnchanged | e.BackfillEvent):
             return
         name = event.queue, event.name
         if isinstance(event, e.ScheduleApplied):
@@ -85,6 +121,10 @@ class Schedules:
                 self._take_skip(told, event)
 
     def _take_firing(self, told: ToldSchedule, event: e.ScheduleFired) -> None:
+        if event.by is FiredBy.BACKFILL:
+            self._submitted.discard(event.job_id)
+            self.backfills.fired(event)
+            return
         overlaps = told.spec.overlap is not Overlap.ALLOW and self._runs(event.queue, told)
         expect(not overlaps, "while", told.last_job, "has not ended:", event)
         expect((event.queue, event.job_id) not in self._fired, "fires a second time:", event)

@@ -59,6 +59,8 @@ KNOWN = {
     "a paused schedule goes on": 3,
     "a pause is caught up": 8,
     "a job that is replaced goes on": 2,
+    "a backfill begins more runs than it may": 3,
+    "a backfill runs jobs again that it should leave alone": 8,
 }
 
 

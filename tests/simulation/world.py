@@ -59,6 +59,7 @@ class World:
         self.schedules = Random(f"schedules {seed}")
         self.scheduled = self.crowded and self.schedules.random() < 0.7
         """Whether schedules fire in this history."""
+        self.backfills = Random(f"backfills {seed}")
         self.steps = 0
         self.transcript: deque[tuple[float, str, str, tuple[Any, ...]]] = deque(maxlen=TRANSCRIPT_STEPS)
         self._queue: list[tuple[float, int, Act]] = []

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from ftjm.readmodel.documents.backfill import BackfillDocument
 from ftjm.readmodel.documents.bulk import BulkDocument
 from ftjm.readmodel.documents.cluster import PartitionDocument, SchedulerDocument, WorkerDocument
 from ftjm.readmodel.documents.event import AttemptOutput, EventDocument
@@ -130,6 +131,32 @@ class BulkPage(Document, frozen=True, kw_only=True):
     """Bulk requests, by queue and id."""
 
     requests: list[BulkDocument]
+    next: Annotated[str | None, Meta(description="The cursor of the next page; left out on the last one.")] = None
+    freshness: Freshness
+
+
+class BackfillAccepted(Document, frozen=True, kw_only=True):
+    """A backfill, or a request to stop one, that the replicated log has."""
+
+    request: Annotated[str, Meta(description="Name of the backfill: queue/schedule/id.")]
+    schedule: Annotated[str, Meta(description="Name of the schedule: queue/name.")]
+    id: str
+    decided: Annotated[
+        bool, Meta(description="Whether a scheduler has decided on the command yet. Everything in the log is decided.")
+    ]
+    token: Annotated[str, Meta(description="Give it as `after` to a read that must see what the command changed.")]
+
+
+class BackfillAnswer(BackfillDocument, frozen=True, kw_only=True):
+    """A backfill, and how far it has come."""
+
+    freshness: Freshness
+
+
+class BackfillPage(Document, frozen=True, kw_only=True):
+    """Backfills, by schedule and id."""
+
+    backfills: list[BackfillDocument]
     next: Annotated[str | None, Meta(description="The cursor of the next page; left out on the last one.")] = None
     freshness: Freshness
 

@@ -88,6 +88,15 @@ def unknown_schedule(key: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, detail, code="UNKNOWN_SCHEDULE")
 
 
+def unknown_backfill(name: str) -> ProblemError:
+    """404 for a backfill that the projection does not hold. `name` is `queue/schedule/id`."""
+    detail = (
+        f"expected a backfill {name}, but found none: it was never accepted, is not decided yet, or ended a day ago; "
+        f"check the name, or give the token of the request as ?after="
+    )
+    return ProblemError(HTTPStatus.NOT_FOUND, detail, code="UNKNOWN_BACKFILL")
+
+
 def problem_response(problem: ProblemError) -> web.Response:
     """The response that carries a problem."""
     document = ProblemDocument(

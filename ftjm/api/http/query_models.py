@@ -70,6 +70,8 @@ ScheduleName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", max_length=257)
 ]
 
+BackfillName = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,127}(/|$)){3}$", max_length=386)]
+
 LIMIT_TEXT = "Number of entries on the page, at most."
 CURSOR_TEXT = "The `next` of the page before; left out for the first page."
 
@@ -134,6 +136,14 @@ class SchedulesQuery(ReadQuery):
     queue: Name | None = Field(None, description="Only schedules of this queue.")
     limit: Limit = Field(PAGE_DEFAULT, description=LIMIT_TEXT)
     cursor: ScheduleName | None = Field(None, description=CURSOR_TEXT)
+
+
+class BackfillsQuery(ReadQuery):
+    """A page of backfills, by schedule and id."""
+
+    schedule: ScheduleName | None = Field(None, description="Only backfills of this schedule, queue/name.")
+    limit: Limit = Field(PAGE_DEFAULT, description=LIMIT_TEXT)
+    cursor: BackfillName | None = Field(None, description=CURSOR_TEXT)
 
 
 class DeclarationQuery(Query):

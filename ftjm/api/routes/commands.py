@@ -43,9 +43,11 @@ REFUSALS = {
     "WRONG_STATE": HTTPStatus.CONFLICT,
     "CONFLICT": HTTPStatus.CONFLICT,
     "OVERLAP": HTTPStatus.CONFLICT,
+    "UNDER_WAY": HTTPStatus.CONFLICT,
     "UNKNOWN_JOB": HTTPStatus.NOT_FOUND,
     "UNKNOWN_BULK": HTTPStatus.NOT_FOUND,
     "UNKNOWN_SCHEDULE": HTTPStatus.NOT_FOUND,
+    "UNKNOWN_BACKFILL": HTTPStatus.NOT_FOUND,
     "INTERNAL_ERROR": HTTPStatus.BAD_GATEWAY,
 }
 """Statuses of refusals by their codes. All other codes mean that the command itself is wrong: 422."""

@@ -27,6 +27,7 @@ from ftjm.api.http.query_models import EventsQuery
 from ftjm.api.http.routing import CheckedRequest, Operation
 from ftjm.api.http.service import Service
 from ftjm.core.identity import partition_for
+from ftjm.core.records.backfill_events import BACKFILL_EVENTS
 from ftjm.core.records.events import (
     BatchClosed,
     BulkAdvanced,
@@ -57,6 +58,7 @@ QUEUE_EVENTS = (
     *(QueuePaused, QueueResumed, QueueApplied, QueueUnchanged, QueueDeleted, QueueReordered, KeysSettled),
     *(BulkBegun, BulkAdvanced, BulkStopped),
     *SCHEDULE_EVENTS,
+    *BACKFILL_EVENTS,
 )
 """Events of a queue as a whole, and of its schedules. Their records have no key, but for those that are of a job."""
 LAST_EVENT_ID = "Last-Event-ID"

@@ -70,7 +70,7 @@ async def _send(request: CheckedRequest, command: c.ScheduleCommand, job: str | 
     return reply(document, 202, {"Ftjm-Token": pending.token})
 
 
-def _names(request: CheckedRequest) -> dict[str, str]:
+def schedule_names(request: CheckedRequest) -> dict[str, str]:
     """Queue and name of the path's schedule. Raises ProblemError for a text that is no name."""
     found = {part: request.http.match_info[part] for part in ("queue", "name")}
     for part, text in found.items():
@@ -82,26 +82,26 @@ def _names(request: CheckedRequest) -> dict[str, str]:
 
 async def pause(request: CheckedRequest) -> web.StreamResponse:
     """Pause a schedule."""
-    names = _names(request)
+    names = schedule_names(request)
     return await _send(request, c.PauseSchedule(queue=names["queue"], name=names["name"], reason=request.body.reason))
 
 
 async def resume(request: CheckedRequest) -> web.StreamResponse:
     """Resume a schedule."""
-    names = _names(request)
+    names = schedule_names(request)
     return await _send(request, c.ResumeSchedule(queue=names["queue"], name=names["name"]))
 
 
 async def trigger(request: CheckedRequest) -> web.StreamResponse:
     """Make a job of a schedule now."""
-    names, command_id = _names(request), named_request(request.http)
+    names, command_id = schedule_names(request), named_request(request.http)
     command = c.TriggerSchedule(queue=names["queue"], name=names["name"], command_id=command_id)
     return await _send(request, command, f"{names['queue']}/{request_id(names['name'], command_id)}")
 
 
 async def apply(request: CheckedRequest) -> web.StreamResponse:
     """Declare a schedule, or change its declaration. Raises ProblemError if the body is no such resource (422)."""
-    names = _names(request)
+    names = schedule_names(request)
     spec, labels = await declared(
         request,
         SCHEDULE,
@@ -120,7 +120,7 @@ async def apply(request: CheckedRequest) -> web.StreamResponse:
 
 async def delete(request: CheckedRequest) -> web.StreamResponse:
     """Delete a schedule."""
-    names, revision = _names(request), expected_revision(request)
+    names, revision = schedule_names(request), expected_revision(request)
     command = c.DeleteSchedule(queue=names["queue"], name=names["name"], expected_revision=revision)
     return await _send(request, command)
 

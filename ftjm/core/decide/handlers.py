@@ -11,6 +11,7 @@ same state, command and time give the same events in every process. `evolve` is 
 | a schedule is paused, resumed, declared or triggered | `schedules` |
 | an instant of a schedule has come | `firings` |
 | many jobs are changed by one request | `bulk` |
+| instants of a schedule that have passed get their jobs | `backfills` |
 | a worker reports about an attempt | `attempts` |
 | a timer is due | `timers` |
 | a worker's session ends | `sessions` |
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ftjm.core.bounds import confine
-from ftjm.core.decide import attempts, bulk, jobs, queues, schedules, upgrades
+from ftjm.core.decide import attempts, backfills, bulk, jobs, queues, schedules, upgrades
 from ftjm.core.decide.decision import Events, Policy, Rejected
 from ftjm.core.decide.submissions import await_outcome, submit
 from ftjm.core.identity import partition_for
@@ -81,6 +82,8 @@ _HANDLERS: dict[type[c.Command], Callable[[StateView, Any, int, Policy], Events 
     c.PauseSchedule: schedules.pause,
     c.ResumeSchedule: schedules.resume,
     c.TriggerSchedule: schedules.trigger,
+    c.BackfillSchedule: backfills.begin,
+    c.StopBackfill: backfills.stop,
     c.BulkJobs: bulk.begin,
     c.StopBulk: bulk.stop,
     c.StartAttempt: attempts.start,

@@ -56,17 +56,25 @@ def apply(state: StateView, command: c.ApplySchedule, now: int, policy: Policy) 
 
 
 def delete(state: StateView, command: c.DeleteSchedule, now: int, policy: Policy) -> Events | Rejected:
-    """`ScheduleDeleted`, or `ScheduleUnchanged` where there is no such schedule."""
+    """`ScheduleDeleted`, and `BackfillStopped` if one is under way. `ScheduleUnchanged` where there is no such
+    schedule."""
     before = state.schedule(schedule_key(command.queue, command.name))
     if before is None:
         return [e.ScheduleUnchanged(queue=command.queue, name=command.name)]
-    return _conflict(command, before) or [e.ScheduleDeleted(queue=command.queue, name=command.name)]
+    if (refusal := _conflict(command, before)) is not None:
+        return refusal
+    events: Events = [e.ScheduleDeleted(queue=command.queue, name=command.name)]
+    if before.backfill:
+        reason = "its schedule was deleted"
+        stopped = e.BackfillStopped(queue=command.queue, name=command.name, backfill=before.backfill, reason=reason)
+        events.append(stopped)
+    return events
 
 
 def pause(state: StateView, command: c.PauseSchedule, now: int, policy: Policy) -> Events | Rejected:
     """`SchedulePaused`."""
     if state.schedule(schedule_key(command.queue, command.name)) is None:
-        return _unknown(command)
+        return unknown_schedule(command)
     return [e.SchedulePaused(queue=command.queue, name=command.name, reason=command.reason)]
 
 
@@ -75,7 +83,7 @@ def resume(state: StateView, command: c.ResumeSchedule, now: int, policy: Policy
     key = schedule_key(command.queue, command.name)
     row = state.schedule(key)
     if row is None:
-        return _unknown(command)
+        return unknown_schedule(command)
     next_at, start, decided_to, tzdata = row.next_at, row.interval_start, row.decided_to, row.tzdata
     if row.paused_at:
         calendar = calendar_of(policy)
@@ -99,7 +107,7 @@ def trigger(state: StateView, command: c.TriggerSchedule, now: int, policy: Poli
     key = schedule_key(command.queue, command.name)
     row = state.schedule(key)
     if row is None:
-        return _unknown(command)
+        return unknown_schedule(command)
     job_id = request_id(command.name, command.command_id)
     if not (is_name(command.command_id) and is_name(job_id)):
         expected = f"command_id: expected a name, and with it the job id {command.name}.now.COMMAND_ID as one"
@@ -137,7 +145,8 @@ def calendar_of(policy: Policy) -> Calendar:
     return policy.calendar
 
 
-def _unknown(command: c.ScheduleCommand) -> Rejected:
+def unknown_schedule(command: c.ScheduleCommand) -> Rejected:
+    """The refusal of a command whose schedule does not exist."""
     text = f"expected a schedule {command.queue}/{command.name}, but there is none"
     return Rejected("UNKNOWN_SCHEDULE", f"{text}; it was never applied, or it was deleted")
 

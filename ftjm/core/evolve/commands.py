@@ -31,4 +31,5 @@ def id_forgotten(state: State, event: e.CommandIdForgotten, _key: str) -> None:
     """The id of a command is no longer remembered."""
     state.forget(event.command_id)
     state.drop_bulk_result(event.command_id)
+    state.drop_backfill(event.command_id)
     state.clear_timer(Timer(int(event.cause_ref), TimerKind.COMMAND_ID, event.command_id))

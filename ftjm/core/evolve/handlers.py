@@ -11,7 +11,7 @@ share: what follows when a job moves from one state to another.
 from collections.abc import Callable
 from typing import Any
 
-from ftjm.core.evolve import attempts, bulk, commands, jobs, keys, queues, schedules, sessions, upgrades
+from ftjm.core.evolve import attempts, backfills, bulk, commands, jobs, keys, queues, schedules, sessions, upgrades
 from ftjm.core.records import events as e
 from ftjm.core.state.model import job_key
 from ftjm.core.state.outbox import ReplyMessage
@@ -75,6 +75,9 @@ _HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
     e.ScheduleFired: schedules.fired,
     e.ScheduleDelayed: schedules.delayed,
     e.ScheduleSkipped: schedules.skipped,
+    e.BackfillBegun: backfills.begun,
+    e.BackfillAdvanced: backfills.moved,
+    e.BackfillStopped: backfills.moved,
     e.QueueReordered: jobs.reordered,
     e.KeysSettled: keys.settled,
     e.BulkBegun: bulk.begun,

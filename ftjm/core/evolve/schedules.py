@@ -12,11 +12,10 @@ A schedule has at most one timer. What that stands for follows from the row; `_s
 So the end of a job lets a waiting instant fire, and nothing is searched: the job's row names its schedule.
 """
 
+from ftjm.core.evolve import backfills
 from ftjm.core.records import events as e
 from ftjm.core.schedule_jobs import is_under_way
-from ftjm.core.state.model import (
-    Job,
-)
+from ftjm.core.state.model import TERMINAL, Job
 from ftjm.core.state.schedules import FiredBy, Overlap, Schedule, schedule_key
 from ftjm.core.state.state import State
 from ftjm.core.state.timers import Timer, TimerKind
@@ -76,6 +75,8 @@ def fired(state: State, event: e.ScheduleFired, key: str) -> None:
     """It has made a job, which exists already: `JobSubmitted` stands before this event."""
     row = _existing(state, event)
     made(state, event, key)
+    if event.by is FiredBy.BACKFILL:
+        return  # it is about an instant that has passed, and not about those to come
     row.last_job = event.job_id
     if event.by is FiredBy.WAITED:
         _stop_waiting(row, event.instant)
@@ -115,10 +116,15 @@ def skipped(state: State, event: e.ScheduleSkipped, _key: str) -> None:
 
 
 def job_moved(state: State, event: e.Event, job: Job) -> None:
-    """A job that a schedule has made has ended, or begins another run: what waits for its end may fire, or waits on."""
+    """A job that a schedule has made has ended, or begins another run: what waits for its end may fire, or waits on.
+    A backfill may begin another one."""
     row = state.schedule(schedule_key(event.queue, job.schedule))
-    if row is not None and row.waiting_instant and row.last_job == event.job_id:
+    if row is None:
+        return
+    if row.waiting_instant and row.last_job == event.job_id:
         _set_timer(state, event, job.schedule, row)
+    if row.backfill and job.state in TERMINAL:
+        backfills.job_ended(state, event, job, row)
 
 
 def _existing(state: State, event: e.ScheduleEvent) -> Schedule:

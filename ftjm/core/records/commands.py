@@ -13,10 +13,12 @@ from ftjm.core.records.command import Command as Command  # noqa: PLC0414  (othe
 from ftjm.core.records.command import QueueCommand as QueueCommand  # noqa: PLC0414
 from ftjm.core.records.schedule_commands import SCHEDULE_COMMANDS
 from ftjm.core.records.schedule_commands import ApplySchedule as ApplySchedule  # noqa: PLC0414
+from ftjm.core.records.schedule_commands import BackfillSchedule as BackfillSchedule  # noqa: PLC0414
 from ftjm.core.records.schedule_commands import DeleteSchedule as DeleteSchedule  # noqa: PLC0414
 from ftjm.core.records.schedule_commands import PauseSchedule as PauseSchedule  # noqa: PLC0414
 from ftjm.core.records.schedule_commands import ResumeSchedule as ResumeSchedule  # noqa: PLC0414
 from ftjm.core.records.schedule_commands import ScheduleCommand as ScheduleCommand  # noqa: PLC0414
+from ftjm.core.records.schedule_commands import StopBackfill as StopBackfill  # noqa: PLC0414
 from ftjm.core.records.schedule_commands import TriggerSchedule as TriggerSchedule  # noqa: PLC0414
 from ftjm.core.state.model import FailureReason, JobSpec
 from ftjm.core.state.processes import BulkAction, JobFilter

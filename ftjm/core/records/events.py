@@ -16,6 +16,11 @@ from ftjm.core.records.attempt_events import AttemptFailed as AttemptFailed  # n
 from ftjm.core.records.attempt_events import AttemptLost as AttemptLost  # noqa: PLC0414
 from ftjm.core.records.attempt_events import AttemptStarted as AttemptStarted  # noqa: PLC0414
 from ftjm.core.records.attempt_events import AttemptSucceeded as AttemptSucceeded  # noqa: PLC0414
+from ftjm.core.records.backfill_events import BACKFILL_EVENTS
+from ftjm.core.records.backfill_events import BackfillAdvanced as BackfillAdvanced  # noqa: PLC0414
+from ftjm.core.records.backfill_events import BackfillBegun as BackfillBegun  # noqa: PLC0414
+from ftjm.core.records.backfill_events import BackfillEvent as BackfillEvent  # noqa: PLC0414
+from ftjm.core.records.backfill_events import BackfillStopped as BackfillStopped  # noqa: PLC0414
 from ftjm.core.records.event import Cause as Cause  # noqa: PLC0414  (other files find them with the events)
 from ftjm.core.records.event import Event as Event  # noqa: PLC0414
 from ftjm.core.records.key_events import JobParked as JobParked  # noqa: PLC0414
@@ -249,6 +254,7 @@ EVENTS: tuple[type[Event], ...] = (
     QueueUnchanged,
     QueueDeleted,
     *SCHEDULE_EVENTS,
+    *BACKFILL_EVENTS,
     QueueReordered,
     KeysSettled,
     BulkBegun,

@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ftjm.core.records.backfill_events import BACKFILL_EVENTS
 from ftjm.core.records.commands import (
     ApplyQueue,
     ApplySchedule,
     AwaitJob,
+    BackfillSchedule,
     BulkJobs,
     DeleteQueue,
     DeleteSchedule,
@@ -30,6 +32,7 @@ from ftjm.core.records.commands import (
     PrioritizeJob,
     ResumeQueue,
     ResumeSchedule,
+    StopBackfill,
     StopBulk,
     SubmitJob,
     TriggerSchedule,
@@ -113,6 +116,7 @@ _OF_SCHEDULES = tuple(
     for record in (ApplySchedule, ScheduleApplied)
     for field in ("explicit", "calendar")
 )
+_BACKFILLS: tuple[type[msgspec.Struct], ...] = (BackfillSchedule, StopBackfill, *BACKFILL_EVENTS)
 _BULK = (BulkJobs, StopBulk, BulkBegun, BulkAdvanced, BulkStopped, PrioritizeJob, JobPrioritized)
 
 ADDITIONS: tuple[Addition, ...] = (
@@ -127,6 +131,7 @@ ADDITIONS: tuple[Addition, ...] = (
     *_OF_QUEUES,
     *_OF_SCHEDULES,
     *(Addition(SHARING_LEVEL, record) for record in (JobParked, JobSkipped, KeysSettled)),
+    *(Addition(SHARING_LEVEL, record) for record in _BACKFILLS),
     Addition(SHARING_LEVEL, SubmitJob, "explicit"),
     Addition(SHARING_LEVEL, AwaitJob, "explicit"),
     Addition(SHARING_LEVEL, AttemptDispatched, "passed"),

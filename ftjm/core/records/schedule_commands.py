@@ -1,8 +1,9 @@
-"""Commands about a schedule: declare, delete, pause, resume, trigger. `commands.py` lists them with all others."""
+"""Commands about a schedule: declare, delete, pause, resume, trigger, backfill. `commands.py` lists all commands."""
 
 from msgspec import field
 
 from ftjm.core.records.command import ANY_REVISION, Command, QueueCommand
+from ftjm.core.state.backfills import Reprocess
 from ftjm.core.state.schedules import ScheduleSpec
 
 
@@ -53,10 +54,36 @@ class TriggerSchedule(ScheduleCommand, kw_only=True):
     """
 
 
+class BackfillSchedule(ScheduleCommand, kw_only=True):
+    """Make the jobs of the instants from one time to another, both in the past; also while the schedule is paused.
+
+    The jobs have the ids that the instants have anyway, so none comes twice. They are made little by little.
+    `command_id` names the request: a repeated one is refused with `REPEATED`. Refused with `UNDER_WAY` while another
+    backfill of the schedule is.
+    """
+
+    from_at: int
+    to_at: int
+    reprocess: Reprocess
+    """Which jobs that are there already run again."""
+    max_active: int
+    """At most so many of the runs that it begins have not ended."""
+
+
+class StopBackfill(ScheduleCommand, kw_only=True):
+    """Let a backfill begin no further run. Those that it has begun go on. Refused with `UNKNOWN_BACKFILL` if it is not
+    under way."""
+
+    backfill: str
+    """`command_id` of the request."""
+
+
 SCHEDULE_COMMANDS: tuple[type[Command], ...] = (
     ApplySchedule,
     DeleteSchedule,
     PauseSchedule,
     ResumeSchedule,
     TriggerSchedule,
+    BackfillSchedule,
+    StopBackfill,
 )

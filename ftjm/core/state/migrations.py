@@ -157,9 +157,10 @@ def _declaration_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _schedule_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The template has the fields of every job, and behind it the names of those that are given, and a calendar."""
+    """The template has the fields of every job, and behind it the names of those that are given, and a calendar. The
+    calendar's revision and the backfill stand last."""
     revision, (job, *spec), *rest = _decode(value)
-    yield key, _encode([revision, [[*job, "", ""], *spec, [], ""], *rest, 0])
+    yield key, _encode([revision, [[*job, "", ""], *spec, [], ""], *rest, 0, ""])
 
 
 MIGRATIONS: Mapping[int, Mapping[bytes, Migration]] = {

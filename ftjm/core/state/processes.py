@@ -22,6 +22,8 @@ class ProcessKind(IntEnum):
     """An action on many jobs of a queue. The name is `queue/command_id` of the request."""
     KEYS = 3
     """Jobs of a queue get the concurrency keys that its declaration gives them. The name is the queue's."""
+    BACKFILL = 6
+    """Jobs of instants of a schedule that have passed. The name is the schedule's, `queue/name`."""
 
 
 class Reorder(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -92,7 +94,16 @@ class Keys(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """The concurrency key with which the next slice begins; empty for the first."""
 
 
-Process = Reorder | Bulk | Keys
+class BackfillTurn(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
+    """A BACKFILL that has something to do. The row of the `Backfill` has how far it has come. It is there also while
+    the backfill waits for the end of its runs."""
+
+    backfill: str
+    """`command_id` of the request."""
+    actor: str
+
+
+Process = Reorder | Bulk | Keys | BackfillTurn
 
 
 def bulk_name(queue: str, bulk: str) -> str:

@@ -53,6 +53,8 @@ class FiredBy(StrEnum):
     """The job that its instant waited for has ended."""
     TRIGGERED = "TRIGGERED"
     """A person or a program asked for it."""
+    BACKFILL = "BACKFILL"
+    """A backfill has come to its instant."""
 
 
 class SkipReason(StrEnum):
@@ -132,6 +134,8 @@ class Schedule(msgspec.Struct, array_like=True, gc=False):
     """The person or program that paused it; where several did, the last of them."""
     calendar_revision: int = 0
     """The revision of the calendar by which `next_at` was reckoned; 0 if it has no calendar."""
+    backfill: str = ""
+    """`command_id` of the backfill that is under way; empty if none is."""
 
 
 def schedule_key(queue: str, name: str) -> str:

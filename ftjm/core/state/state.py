@@ -17,6 +17,7 @@ of it. `ftjm.core.state.migrations` describes how the chain continues when the v
 from collections.abc import Callable
 from hashlib import blake2b
 
+from ftjm.core.state.backfills import Backfill
 from ftjm.core.state.model import (
     Checkpoint,
     Finalized,
@@ -33,6 +34,7 @@ from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes, Rows
 from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import (
+    BACKFILLS,
     BULK_RESULTS,
     FINALIZED_KEY,
     PLACE_BYTES,
@@ -154,6 +156,15 @@ class State(StateView):
     def drop_bulk_result(self, name: str) -> None:
         """Delete what has become of a bulk request, if it is there."""
         if self._get(key := BULK_RESULTS.prefix + name.encode()) is not None:
+            self._changes[key] = None
+
+    def save_backfill(self, name: str, backfill: Backfill) -> None:
+        """Write how far a backfill has come."""
+        self._changes[BACKFILLS.prefix + name.encode()] = encode(backfill)
+
+    def drop_backfill(self, name: str) -> None:
+        """Delete what has become of a backfill, if it is there."""
+        if self._get(key := BACKFILLS.prefix + name.encode()) is not None:
             self._changes[key] = None
 
     def save_spec(self, key: str, spec: JobSpec) -> None:

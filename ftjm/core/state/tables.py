@@ -18,6 +18,7 @@ behind it name the row. Everything that reads or shows rows uses the declaration
 | `k` job | `Checkpoint`, if the run left one | |
 | `l` session, 0, job | empty: the session holds an attempt of the job | a session's attempts are side by side |
 | `m` | `MigrationCursor`, while rows are migrated | |
+| `n` backfill, as `queue/schedule/command_id` | `Backfill`, until a day after its end | |
 | `o` number | an `OutboxMessage` | messages are sent in this order |
 | `p` | `Position` | |
 | `q` queue | `Queue`, if it has jobs | |
@@ -41,6 +42,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from ftjm.core.state.backfills import Backfill
 from ftjm.core.state.model import (
     Checkpoint,
     Counters,
@@ -161,6 +163,7 @@ SCHEDULES = Table[Schedule](b"a", "schedule", Schedule, for_readers=True)
 CONCURRENCY_KEYS = Table[ConcurrencyKey](b"y", "concurrency_key", ConcurrencyKey, for_readers=True)
 KEY_JOBS = Table[bytes](b"z", "key_job", show_key=_key_job)
 BULK_RESULTS = Table[Bulk](b"b", "bulk_result", Bulk, for_readers=True)
+BACKFILLS = Table[Backfill](b"n", "backfill", Backfill, for_readers=True)
 PROCESSES = Table[Process](b"d", "process", Process, for_readers=True, show_key=_process)
 PEERS = Table[Peer](b"f", "peer", Peer, for_readers=True)
 COMMAND_IDS = Table[bytes](b"c", "command_id")
@@ -186,6 +189,7 @@ TABLES: tuple[Table[Any], ...] = (
     CONCURRENCY_KEYS,
     KEY_JOBS,
     SCHEDULES,
+    BACKFILLS,
     PROCESSES,
     BULK_RESULTS,
     PEERS,

@@ -8,6 +8,7 @@ cache.
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
+from ftjm.core.state.backfills import Backfill
 from ftjm.core.state.model import STATE_VERSION, Checkpoint, Counters, Job, JobSpec, Outcome, Peer, Session, job_key
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
@@ -16,6 +17,7 @@ from ftjm.core.state.row_cache import Row, RowCache
 from ftjm.core.state.rows import Rows, first_key_after
 from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import (
+    BACKFILLS,
     BULK_RESULTS,
     CHECKPOINTS,
     COMMAND_IDS,
@@ -172,6 +174,11 @@ class StateView:
         raw = self._get(BULK_RESULTS.prefix + name.encode())
         return None if raw is None else BULK_RESULTS.decode(raw)
 
+    def backfill(self, name: str) -> Backfill | None:
+        """The backfill of this name, `queue/schedule/command_id`; None if it is not known, or no longer."""
+        raw = self._get(BACKFILLS.prefix + name.encode())
+        return None if raw is None else BACKFILLS.decode(raw)
+
     # -- ranges of rows
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -314,13 +321,11 @@ class StateView:
 
     def paused_queues(self) -> Iterator[str]:
         """Names of the queues that are paused as of the last batch that was written."""
-        for key, _ in self.rows.scan(QUEUE_STATUS.prefix, QUEUE_STATUS.end):
-            yield key[1:].decode()
+        yield from (key[1:].decode() for key, _ in self.rows.scan(QUEUE_STATUS.prefix, QUEUE_STATUS.end))
 
     def declared_queues(self) -> Iterator[str]:
         """Names of the queues that are declared as of the last batch that was written."""
-        for key, _ in self.rows.scan(QUEUE_DECLARATIONS.prefix, QUEUE_DECLARATIONS.end):
-            yield key[1:].decode()
+        yield from (key[1:].decode() for key, _ in self.rows.scan(QUEUE_DECLARATIONS.prefix, QUEUE_DECLARATIONS.end))
 
     def changed_queues(self) -> Set[str] | None:
         """Names of queues of which a row was written or deleted since the last call; None at the first call, when all

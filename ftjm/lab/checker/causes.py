@@ -15,7 +15,7 @@ LOSS = frozenset({e.Cause.COMMAND, e.Cause.LAPSE})
 """A worker reports the loss (command), or its session falls silent (lapse). No timer ends an attempt."""
 
 CONTINUATION = frozenset({e.Cause.CONTINUATION})
-"""A slice of a process; `bulk_requests.py` judges which."""
+"""A slice of a process; `bulk_requests.py` and `backfills.py` judge which."""
 
 ANOTHER_JOB = COMMAND | TIMER | CONTINUATION | LOSS
 """Whatever happens to another job of the same concurrency key."""
@@ -25,11 +25,13 @@ REPLACED = "replaced at its concurrency key by "
 CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
     **dict.fromkeys(e.EVENTS, COMMAND),
     **dict.fromkeys((e.ScheduleReckoned, e.ScheduleDelayed, e.ScheduleSkipped), TIMER),
-    **dict.fromkeys((e.JobSubmitted, e.ScheduleFired, e.SchedulePaused), COMMAND | TIMER),
     **dict.fromkeys((e.JobQueued, e.JobParked, e.JobSkipped), ANOTHER_JOB),
     **dict.fromkeys((e.WorkerForgotten, e.CommandIdForgotten), TIMER),
+    e.SchedulePaused: COMMAND | TIMER,
+    **dict.fromkeys((e.JobSubmitted, e.ScheduleFired), COMMAND | TIMER | CONTINUATION),
     **dict.fromkeys((e.JobReleased, e.JobRerun, e.JobPrioritized), COMMAND | CONTINUATION),
-    **dict.fromkeys((e.QueueReordered, e.KeysSettled, e.BulkAdvanced), CONTINUATION),
+    **dict.fromkeys((e.QueueReordered, e.KeysSettled, e.BulkAdvanced, e.BackfillAdvanced), CONTINUATION),
+    e.BackfillStopped: COMMAND | CONTINUATION,
     e.AttemptLost: LOSS,
     e.JobHeld: LOSS | CONTINUATION,
     e.JobCancelled: LOSS | TIMER | CONTINUATION,

@@ -41,6 +41,8 @@ ANSWERS: dict[type[c.Command], tuple[type[e.Event], ...]] = {
     c.PauseSchedule: (e.SchedulePaused,),
     c.ResumeSchedule: (e.ScheduleResumed,),
     c.TriggerSchedule: (e.JobSubmitted, e.SubmissionRepeated),
+    c.BackfillSchedule: (e.BackfillBegun,),
+    c.StopBackfill: (e.BackfillStopped,),
     c.StartAttempt: (e.AttemptStarted,),
     c.CompleteAttempt: (e.AttemptSucceeded, e.AttemptFailed),  # failed where its result is too large
     c.FailAttempt: (e.AttemptFailed, e.AttemptLost),
@@ -50,6 +52,7 @@ ANSWERS: dict[type[c.Command], tuple[type[e.Event], ...]] = {
 """The events that may answer a command that is neither refused nor forwarded."""
 FURTHER: dict[type[e.Event], tuple[type[e.Event], ...]] = {
     e.JobSubmitted: (e.ScheduleFired,),
+    e.ScheduleDeleted: (e.BackfillStopped,),
     e.AttemptFailed: (e.JobFailed, e.JobCancelled),
     e.AttemptLost: (e.JobFailed, e.JobCancelled, e.JobHeld),
     e.AttemptDeclined: (e.JobFailed, e.JobCancelled),
@@ -59,7 +62,8 @@ KINDS = {kind.__name__: kind for kind in ANSWERS}
 SAME = frozenset(
     {"run", "attempt", "session", "command_id", "awaits", "reason", "started_at", "ended_at", "exit_code", "signal",
      "error", "result", "data", "spec", "labels", "name",
-     "action", "filter", "priority", "bulk"}
+     "action", "filter", "priority", "bulk",
+     "from_at", "to_at", "reprocess", "max_active", "backfill"}
 )  # fmt: skip
 """Fields that an event copies from its command, where both have the field."""
 OWN_VALUES: dict[type[c.Command], set[str]] = {c.CancelJob: {"reason"}, c.SubmitJob: {"spec"}}

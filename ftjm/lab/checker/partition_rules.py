@@ -70,11 +70,11 @@ class PartitionRules:
         the session."""
         self._lost_sessions = RememberedNames("the loss of session", SESSION_MS, self._is_session_needed)
         self._carried_out = RememberedNames("the command id", COMMAND_ID_MS)
-        """Ids of reruns that were carried out."""
+        """Ids of reruns and bulk requests that were carried out, and of backfills that have ended."""
         self._fired: list[tuple[JobName, int]] = []
         """Timers that fired in this batch: the job, and the time since which the timer was due."""
         self._queue_limits = QueueLimits()
-        self._schedules = Schedules(jobs)
+        self._schedules = Schedules(jobs, self._carried_out.add)
         self._level = FIRST_LEVEL
         """The record level that was made final."""
         self.timers_judged = 0

@@ -34,11 +34,16 @@ def recurrence(spec: ScheduleSpec) -> tuple[object, ...]:
     return spec.cron, spec.every_ms, spec.start_at, spec.time_zone, spec.dst
 
 
+def first_instant(spec: ScheduleSpec, begin: int) -> int:
+    """Return the first instant of an interval from a time on, be it behind its end."""
+    earliest = max(begin, spec.start_at)
+    return spec.start_at + -(-(earliest - spec.start_at) // spec.every_ms) * spec.every_ms
+
+
 def check_next(spec: ScheduleSpec, event: e.ScheduleEvent, after: int, found: int) -> Iterator[Violation]:
     """Judge a next instant: of an interval by division, of a cron expression by its bounds."""
     if spec.every_ms:
-        earliest = max(after + 1, spec.start_at)
-        wanted = spec.start_at + -(-(earliest - spec.start_at) // spec.every_ms) * spec.every_ms
+        wanted = first_instant(spec, after + 1)
         if found != (wanted if not spec.end_at or wanted <= spec.end_at else 0):
             yield wrong(ViolationKind.TIMER, event, f"the next instant {wanted}", found)
     elif found and not max(after + 1, spec.start_at) <= found <= (spec.end_at or found):
@@ -46,13 +51,17 @@ def check_next(spec: ScheduleSpec, event: e.ScheduleEvent, after: int, found: in
 
 
 def check_job(spec: ScheduleSpec, event: e.ScheduleFired, submitted: e.JobSubmitted, begin: int) -> Iterator[Violation]:
-    """Judge the job of a firing: the template, with the variables of its instant, and up to its jitter later."""
+    """Judge the job of a firing: the template, with the variables of its instant, and up to its jitter later.
+
+    Args:
+        begin: of its data interval; 0 if it is not known.
+    """
     job = submitted.spec
     instant = f"{utc(event.instant):%Y-%m-%dT%H:%M:%SZ}"
     variables = {"FTJM_SCHEDULE": event.name, "FTJM_SCHEDULED_AT": instant, "FTJM_INTERVAL_END": instant}
     start = job.environment.get("FTJM_INTERVAL_START", "")
     begins = f"{utc(begin):%Y-%m-%dT%H:%M:%SZ}"
-    variables["FTJM_INTERVAL_START"] = start if event.by is FiredBy.TRIGGERED else begins
+    variables["FTJM_INTERVAL_START"] = begins if begin else start
     template = msgspec.structs.replace(
         spec.job,
         environment=spec.job.environment | variables,
@@ -62,7 +71,7 @@ def check_job(spec: ScheduleSpec, event: e.ScheduleFired, submitted: e.JobSubmit
     if job != template:
         names = [name for name in JobSpec.__struct_fields__ if getattr(job, name) != getattr(template, name)]
         yield wrong(ViolationKind.TRANSITION, event, "its job to be the template", f"others for {', '.join(names)}")
-    jitter_ms = 0 if event.by is FiredBy.TRIGGERED else spec.jitter_ms
+    jitter_ms = 0 if event.by in (FiredBy.TRIGGERED, FiredBy.BACKFILL) else spec.jitter_ms
     if job.start_at and not event.instant < job.start_at <= event.instant + jitter_ms:
         yield wrong(ViolationKind.TIMER, event, f"a start up to {jitter_ms} ms after its instant", job.start_at)
     if (submitted.cause, submitted.cause_ref) != (event.cause, event.cause_ref):

@@ -8,6 +8,8 @@
 - Unless jobs may overlap, a firing comes behind the end of the last firing's job. A job is replaced only by an instant
   that waits for its end, and then it is asked to stop in the same batch.
 - The timer of a schedule is due at the next instant, or once what it waits for has ended.
+
+`backfills.py` has the rules of instants that have passed.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.model import TERMINAL, StopReason
 from ftjm.core.state.schedules import CatchUp, FiredBy, Overlap, ScheduleSpec, SkipReason
+from ftjm.lab.checker.backfills import Backfills, Remember, is_backfills
 from ftjm.lab.checker.causes import is_replacement
 from ftjm.lab.checker.job import CheckedJob
 from ftjm.lab.checker.lazy_heap import LazyHeap
@@ -66,8 +69,8 @@ class _ScheduleTimer(NamedTuple):
 class Schedules:
     """Judges the schedules of one partition."""
 
-    def __init__(self, jobs: Mapping[JobName, CheckedJob]) -> None:
-        """`jobs` holds all jobs of the history as of now, by their names."""
+    def __init__(self, jobs: Mapping[JobName, CheckedJob], remember: Remember) -> None:
+        """`jobs` holds all jobs of the history as of now, by their names; `remember` is told of ended backfills."""
         self._jobs = jobs
         self._told: dict[JobName, _Told] = {}
         self._revision = 0
@@ -80,6 +83,7 @@ class Schedules:
         self._bytes = 0
         self.fired: list[tuple[JobName, int]] = []
         """Timers that fired in this batch: the schedule, and the time at which it was due."""
+        self.backfills = Backfills(jobs, self._spec_of, remember)
 
     @property
     def has_large_jobs(self) -> bool:
@@ -91,6 +95,8 @@ class Schedules:
     def take_job_event(self, name: JobName, before: CheckedJob, event: e.Event) -> Found:
         """Judge an event of a job by the state before it."""
         by_timer = event.cause is e.Cause.TIMER
+        if is_backfills(event):
+            yield from self.backfills.take_job_event(name, before, event)
         if isinstance(event, e.JobSubmitted):
             self._submitted[name] = event
             self._bytes += len(event.spec.payload) + sum(map(len, event.spec.command))
@@ -102,7 +108,9 @@ class Schedules:
     def job_moved(self, name: JobName, event: e.Event) -> None:
         """A job has ended, or begins another run: what waits for the end of the last firing's job may fire."""
         schedule = self._jobs[name].schedule
-        told = self._told.get((name[0], schedule)) if schedule else None
+        if self._jobs[name].state in TERMINAL:
+            self.backfills.job_ended(name, schedule)
+        told = self._told.get((name[0], schedule))
         if told is not None and told.waiting and told.last_job == name[1]:
             self._set_timer((name[0], schedule), told, event.at)
 
@@ -113,9 +121,16 @@ class Schedules:
 
     # -- schedules
 
+    def _spec_of(self, name: JobName) -> ScheduleSpec | None:
+        told = self._told.get(name)
+        return None if told is None else told.spec
+
     def take(self, event: e.ScheduleEvent) -> Found:
         """Judge an event of a schedule, and apply it."""
         name = (event.queue, event.name)
+        if isinstance(event, e.BackfillEvent):
+            yield from self.backfills.take(event)
+            return
         if isinstance(event, e.ScheduleApplied):
             yield from self._applied(name, event)
             return
@@ -189,6 +204,10 @@ class Schedules:
             if event.instant != event.at or event.cause is not e.Cause.COMMAND:
                 yield wrong(ViolationKind.CAUSE, event, f"a request of the time {event.at}", event.instant)
             wanted = event.job_id if event.job_id.startswith(f"{event.name}.now.") else f"{event.name}.now.…"
+        elif event.by is FiredBy.BACKFILL:
+            wanted = job_id_of(event.name, event.instant)
+            begin = event.instant - told.spec.every_ms if told.spec.every_ms else 0
+            yield from self.backfills.fired(event)
         else:
             wanted = job_id_of(event.name, event.instant)
             begin = told.waiting_begin if event.by is FiredBy.WAITED else told.begin
@@ -199,7 +218,8 @@ class Schedules:
             else:
                 yield from self._check_missed(told, event)
                 yield from self._decide(told, event, event.instant, event.instant)
-        if told.spec.overlap is not Overlap.ALLOW and self._is_under_way(event.queue, told):
+        is_backfill = event.by is FiredBy.BACKFILL
+        if not is_backfill and told.spec.overlap is not Overlap.ALLOW and self._is_under_way(event.queue, told):
             yield wrong(ViolationKind.LIMIT, event, f"{told.last_job} to have ended", "it under way")
         if event.job_id != wanted:
             yield wrong(ViolationKind.TRANSITION, event, f"the job {wanted}", event.job_id)
@@ -208,7 +228,7 @@ class Schedules:
         else:
             yield from check_job(told.spec, event, submitted, begin)
             self._jobs[event.queue, event.job_id].schedule = event.name
-        told.last_job = event.job_id
+        told.last_job = told.last_job if is_backfill else event.job_id
 
     def _check_delay(self, told: _Told, event: e.ScheduleDelayed) -> Found:
         overlap = told.spec.overlap
@@ -308,8 +328,8 @@ class Schedules:
     def close_batch(self, closed: e.BatchClosed, *, is_full: bool) -> Found:
         """Judge the end of a batch. A full one may leave timers to the next."""
         for (queue, job_id), event in self._submitted.items():
-            if event.cause is e.Cause.TIMER:
-                text = f"{queue}/{job_id}: expected the firing of a job that a timer submits, but found none"
+            if event.cause in (e.Cause.TIMER, e.Cause.CONTINUATION):
+                text = f"{queue}/{job_id}: expected the firing of a job that no client submits, but found none"
                 yield Violation(ViolationKind.CAUSE, text)
         for queue, job_id in self._to_stop:
             text = f"{queue}/{job_id}: expected it to be asked to stop, since it is replaced, but found it going on"

@@ -19,7 +19,7 @@ from ftjm.specs import queue, schedule
 OUTPUTS = ("stdout", "stderr")
 ENVELOPE = frozenset(e.Event.__struct_fields__)
 """Fields that every event has. They are fields of the document itself, or name the event's job and place."""
-TIMES = frozenset({"instant", "until", "decided_to", "interval_start"})
+TIMES = frozenset({"instant", "until", "decided_to", "interval_start", "counted_to", "looked_to"})
 """Fields that are times, beside those whose names end with `_at`."""
 NOT_DETAILS = ENVELOPE | {"content", "attempt"}
 _DEFAULT_SPEC = JobSpec()

@@ -53,6 +53,8 @@ NAMED = {
     "the lease counts from the acknowledgement": ViolationKind.OVERLAPPED,
     "a session goes by the clock of its host alone": ViolationKind.OVERLAPPED,
     "the deadline has no margin": ViolationKind.OVERLAPPED,
+    "a backfill begins more runs than it may": ViolationKind.LIMIT,
+    "a backfill runs jobs again that it should leave alone": ViolationKind.CAUSE,
     "a schedule does not look whether its last job has ended": ViolationKind.LIMIT,
     "an instant fires that waits though the job has not ended": ViolationKind.LIMIT,
     "what is missed fires late": ViolationKind.TIMER,

@@ -122,7 +122,7 @@ def changed_to_reckoned() -> Events:
 FAULTS: dict[str, tuple[Callable[[], Events], str]] = {
     "an instant fires twice": (lambda: again(FIRED), "to be decided, but found"),
     "a firing without its job": (lambda: without(FIRED - 1), "its job to be submitted in the same batch"),
-    "a job of a timer without a firing": (lambda: without(FIRED), "the firing of a job that a timer submits"),
+    "a job of a timer without a firing": (lambda: without(FIRED), "the firing of a job that no client submits"),
     "another job": (lambda: changed(FIRED, job_id="n.19700101T000000Z"), "expected the job n."),
     "another instant": (lambda: changed(FIRED, instant=EVENT[FIRED].instant + 60_000), "to be decided"),
     "another next instant": (lambda: changed(FIRED, next_at=EVENT[FIRED].next_at + 60_000), "the next instant"),
