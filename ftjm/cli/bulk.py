@@ -50,11 +50,11 @@ ACTIONS = {
     ),
     "rerun": (
         "Run all failed and cancelled jobs that the filters name once more. Succeeded ones: --state SUCCEEDED.",
-        "ftjm bulk rerun --queue thumbnails --state FAILED --submitted-after 2h",
+        "ftjm bulk rerun --queue thumbnails --dead --submitted-after 2h",
     ),
     "purge": (
         "Remove all ended jobs that the filters name before their retention is over. Their events stay in the log.",
-        "ftjm bulk purge --queue thumbnails --state FAILED --submitted-before 7d",
+        "ftjm bulk purge --queue thumbnails --dead --submitted-before 7d",
     ),
 }
 """What the actions without an option of their own do, and an example of each."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftjm.cli.options import moment, pairs
+from ftjm.cli.options import job_states, moment, pairs
 from ftjm.cli.verbs import OptionGroup
 from ftjm.runtime.errors import UsageError
 
@@ -32,6 +32,9 @@ class FilterOptions(OptionGroup):
             help="Only jobs in this state; may be repeated. Default: all states in which the action makes sense."
         ),
     ] = None
+    dead: Annotated[
+        bool, typer.Option("--dead", help="Only jobs that failed for good: FAILED and UPSTREAM_FAILED.")
+    ] = False
     label: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only jobs with this label; may be repeated.")
     ] = None
@@ -126,7 +129,7 @@ def _fields(action: str, wanted: dict[str, Any], reason: str, priority: int | No
 def _filter_fields(filters: FilterOptions) -> dict[str, Any]:
     """The filters that are given."""
     given = {
-        "states": [one.upper() for one in filters.state or ()],
+        "states": job_states(filters.state, dead=filters.dead),
         "labels": pairs("--label", filters.label),
         "submitted_after": _time("--submitted-after", filters.submitted_after),
         "submitted_before": _time("--submitted-before", filters.submitted_before),

@@ -12,7 +12,7 @@ import typer
 
 from ftjm.cli import api_client
 from ftjm.cli.api_client import Params
-from ftjm.cli.options import ApiSource, Connection, OutputFormat, moment
+from ftjm.cli.options import ApiSource, Connection, OutputFormat, job_states, moment
 from ftjm.cli.output import Output, echo, emit
 from ftjm.cli.verbs import add_verb
 from ftjm.runtime.errors import UsageError
@@ -48,6 +48,9 @@ def list_jobs(
     source: ApiSource,
     queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
     state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state; may be repeated.")] = None,
+    dead: Annotated[
+        bool, typer.Option("--dead", help="Only jobs that failed for good: FAILED and UPSTREAM_FAILED.")
+    ] = False,
     label: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only jobs with this label; may be repeated.")
     ] = None,
@@ -67,10 +70,11 @@ def list_jobs(
     Examples:
       ftjm list --state RUNNING --state READY
       ftjm list --queue thumbnails --label owner=ann --since 2h -o json
+      ftjm list --queue thumbnails --dead
     """
     settings = connection.settings(api=source.api)
     params = [("queue", queue)] if queue else []
-    params += [("state", one.upper()) for one in state or ()] + [("label", one) for one in label or ()]
+    params += [("state", one) for one in job_states(state, dead=dead)] + [("label", one) for one in label or ()]
     params += [("submitted_from", moment("--since", since))] if since else []
     params += [("submitted_before", moment("--until", until))] if until else []
     rows = list(jobs(settings, source, params, limit))

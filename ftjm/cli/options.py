@@ -184,6 +184,14 @@ def moment(option: str, text: str) -> str:
         raise UsageError(f"{DURATION_EXAMPLES}, or {TIME_EXAMPLES} for {option}", text, "write one of these") from None
 
 
+def job_states(states: Iterable[str] | None, *, dead: bool) -> list[str]:
+    """The states that --state and --dead name; none for all."""
+    from ftjm.core.state.model import DEAD
+
+    named = [state.upper() for state in states or ()]
+    return list(dict.fromkeys([*named, *sorted(state.name for state in DEAD)] if dead else named))
+
+
 def job_names(jobs: Iterable[str]) -> list[tuple[str, str]]:
     """Queue and id of each job, without repetitions. Raises UsageError for a text that is no job's name."""
     from ftjm.core.identity import parse_job

@@ -144,11 +144,13 @@ def _described(row: dict[str, Any]) -> dict[str, Any]:
     if declared is None:
         return place | {"declared": "no"} | row
     spec = declared["spec"]
-    rate = spec.get("rate")
+    rate, keys = spec.get("rate"), spec.get("concurrency_keys")
     shown = {
         **declarations.shown(declared),
         "concurrency": spec.get("concurrency", "no limit"),
         "rate": f"{rate['limit']} in {rate['per']}, burst {rate['burst']}" if rate else "no limit",
+        "concurrency_keys": f"{keys['limit']} job(s) of a key, then {keys['on_conflict']}" if keys else None,
+        "dead_letter": spec.get("dead_letter", {}).get("retention"),
         "ageing": spec["ageing"],
     }
     return place | present(shown) | row

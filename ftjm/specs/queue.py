@@ -4,6 +4,7 @@
     rate: {limit: 100, per: 1m, burst: 10}       at most so many attempts start
     ageing: 5m                                   so long a wait is worth one point of priority; or off
     concurrency_keys: {limit: 1, on_conflict: wait}    how many of its jobs with one key have a worker at a time
+    dead_letter: {retention: 30d}                how long jobs that failed for good are kept at least
 
 Every field may be left out. `written` gives the fields that stand for a `QueueSpec`: what `ftjm queue describe -o yaml`
 prints is what `ftjm apply -f` takes.
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ftjm.core.limits import AGEING_MS_MAX, RATE_MAX, RATE_PER_MS_MAX, SMALL_MAX
+from ftjm.core.limits import AGEING_MS_MAX, RATE_MAX, RATE_PER_MS_MAX, SMALL_MAX, TIME_MAX_MS
 from ftjm.core.queue_gates import rate_fault
 from ftjm.core.state.queues import AGEING_MS, OnConflict, QueueSpec
 from ftjm.runtime.durations import format_duration
@@ -29,7 +30,7 @@ CONCURRENCY_MAX = SMALL_MAX
 BURST_MS = 100
 """A burst that is left out lets as many attempts start at once as the rate does in this time."""
 TO_COME = (
-    *("weight", "shares", "share_identifier", "windows", "defaults", "waiting_limits", "dead_letter"),
+    *("weight", "shares", "share_identifier", "windows", "defaults", "waiting_limits"),
     *("resources", "gang", "workers", "placement"),
 )
 """Fields that a later build has. They are refused in words, since their authors have not misspelt anything."""
@@ -51,6 +52,12 @@ def _per(value: Any) -> int:
     return ms
 
 
+def _retention(value: Any) -> int:
+    if not 0 < (ms := duration(value)) <= TIME_MAX_MS:
+        raise wrong_value("more than 0", value)
+    return ms
+
+
 def _ageing(value: Any) -> int:
     if value == OFF:
         return AGEING_MS_MAX
@@ -69,6 +76,7 @@ Concurrency = Annotated[
 Starts = Annotated[int, between(int, 1, RATE_MAX), written_as("integer", minimum=1, maximum=RATE_MAX, examples=[100])]
 ConflictAction = one_of(OnConflict)
 Per = Annotated[int, BeforeValidator(_per), written_as("string", examples=["1s", "1m", "1h"])]
+Retention = Annotated[int, BeforeValidator(_retention), written_as("string", examples=["30d", "12h"])]
 Ageing = Annotated[int, BeforeValidator(_ageing), written_as("string", examples=["1m", "30s", OFF])]
 
 
@@ -106,6 +114,15 @@ class ConcurrencyKeyFields(Fields):
     )
 
 
+class DeadLetterFields(Fields):
+    """What holds for jobs of the queue that failed for good."""
+
+    retention: Retention = Field(
+        description="So long they are kept at least, if their own retention is shorter. It holds for jobs that fail "
+        "from then on. A job that is run again and succeeds has its own retention again."
+    )
+
+
 class QueueFields(Fields):
     """What a queue's declaration says. A field that is left out has its default."""
 
@@ -119,6 +136,9 @@ class QueueFields(Fields):
     )
     concurrency_keys: ConcurrencyKeyFields | None = Field(
         None, description="What holds for jobs that have the same `concurrency_key`. Left out: one of them at a time."
+    )
+    dead_letter: DeadLetterFields | None = Field(
+        None, description="How long jobs that failed for good are kept. Left out: as all others."
     )
     ageing: Ageing | None = Field(
         None,
@@ -142,6 +162,8 @@ def queue_spec(fields: QueueFields) -> QueueSpec:
         given |= {"rate_limit": rate.rate_limit, "rate_per_ms": rate.rate_per_ms, "rate_burst": rate.rate_burst}
     if (keys := fields.concurrency_keys) is not None:
         given |= {"key_concurrency": keys.limit, "on_conflict": keys.on_conflict}
+    if fields.dead_letter is not None:
+        given["dead_letter_ms"] = fields.dead_letter.retention
     return QueueSpec(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -159,4 +181,6 @@ def written(spec: QueueSpec) -> dict[str, Any]:
         }
     if (keys := (spec.key_concurrency, spec.on_conflict)) != (QueueSpec().key_concurrency, OnConflict.WAIT):
         found["concurrency_keys"] = {"limit": keys[0], "on_conflict": str(keys[1])}
+    if spec.dead_letter_ms:
+        found["dead_letter"] = {"retention": format_duration(spec.dead_letter_ms)}
     return found | {"ageing": OFF if spec.ageing_ms >= AGEING_MS_MAX else format_duration(spec.ageing_ms)}

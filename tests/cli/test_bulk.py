@@ -10,6 +10,8 @@ import yaml
 
 from ftjm.adapters.avro import codec
 from ftjm.cli import api_client
+from ftjm.cli.bulk_options import BulkOptions, FilterOptions, checked
+from ftjm.cli.options import job_states
 from ftjm.core.decide import bulk as rules
 from ftjm.core.decide import handlers
 from ftjm.core.decide.decision import Rejected
@@ -284,3 +286,10 @@ def test_a_result_that_is_not_kept_any_more_is_told(ftjm, cluster, jobs, monkeyp
     refused = ftjm(*request).exception
     assert isinstance(refused, FtjmError)
     assert "the result of the request etl/r1" in refused.expected
+
+
+def test_dead_names_the_jobs_that_failed_for_good():
+    filters = FilterOptions(queue=["q"], dead=True)
+    assert checked("purge", filters, BulkOptions()).fields.filter.states == ["FAILED", "UPSTREAM_FAILED"]
+    assert job_states(["cancelled", "failed"], dead=True) == ["CANCELLED", "FAILED", "UPSTREAM_FAILED"]
+    assert job_states(None, dead=False) == []

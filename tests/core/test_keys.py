@@ -233,6 +233,14 @@ def test_another_ageing_gives_those_that_wait_for_a_key_their_new_places():
     found.when(ends("a")).then(like(e.AttemptSucceeded), like(e.JobQueued, job_id="new"))
 
 
+def test_a_job_that_gets_its_key_before_it_is_reordered_may_give_it_away_again():
+    found = given(FINAL, job("a")).when(submit("low", concurrency_key="k", priority=10))
+    found.when(apply(ageing_ms=1)).when(submit("new", concurrency_key="k", priority=50))
+    found.when(command(c.CancelJob))
+    assert states(found, "a") == [CANCELLED]
+    assert [found.job(one).state for one in ("low", "new")] == [PENDING, READY]
+
+
 # ---- other limits
 
 

@@ -84,6 +84,7 @@ class Histories(RuleBasedStateMachine):
             rate_limit=st.integers(0, 2),
             ageing_ms=st.sampled_from([1, 10, 60_000]),
             key_concurrency=st.integers(1, 2),
+            dead_letter_ms=st.sampled_from([0, 10**9]),
             on_conflict=st.sampled_from(OnConflict),
         ),
         delete=st.booleans(),

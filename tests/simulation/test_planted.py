@@ -25,6 +25,8 @@ KNOWN = {
     "a queue runs more jobs than it is declared to": 2,
     "a queue starts more jobs than its rate": 2,
     "a rate begins anew with each owner": 3,
+    "a concurrency key is had by more jobs than may": 2,
+    "a concurrency key that is free is left free": 2,
     "waiting makes no difference": 2,
     "a changed ageing leaves waiting jobs where they are": 2,
     "a bulk request is about jobs that come later too": 52,

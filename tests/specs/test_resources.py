@@ -174,13 +174,15 @@ def test_what_is_shown_is_read_back(spec):
             "concurrency_keys: {on_conflict: queue}",
             'spec.concurrency_keys.on_conflict: expected wait, replace, drop, but found "queue"',
         ),
+        ("dead_letter: {}", "spec.dead_letter.retention: expected a value, but it is missing"),
+        ("dead_letter: {retention: 0s}", 'spec.dead_letter.retention: expected more than 0, but found "0s"'),
         ("ageing: 0s", 'spec.ageing: expected more than 0, or off, but found "0s"'),
         (
             "ageing: never",
             "spec.ageing: expected a duration such as 500ms, 10s, 2m, 1h30m or 1d, or off, but found 'never'",
         ),
         ("concurency: 5", "spec.concurency: unknown field; did you mean concurrency?"),
-        ("limit: 5", "spec.limit: unknown field; there are concurrency, rate, concurrency_keys, ageing"),
+        ("limit: 5", "spec.limit: unknown field; there are concurrency, rate, concurrency_keys, dead_letter, ageing"),
         ("concurrency: 5\n  concurrency: 5", "spec.concurrency: expected each name once, but found it again"),
     ],
 )

@@ -19,6 +19,7 @@ from ftjm.core.job_gates import state_at_gates
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
 from ftjm.core.state.model import (
+    DEAD,
     TERMINAL,
     Ahead,
     Job,
@@ -163,6 +164,8 @@ def rerun(state: State, event: e.JobRerun, key: str) -> None:
     state.clear_timer(retention_timer(key, job))
     state.drop_outcome(key)
     drop_checkpoint(state, key, job)
+    if job.state in DEAD:
+        job.retention_ms = state.spec(key).retention_ms
     job.run = event.run
     job.failures = job.losses = 0
     job.ahead = Ahead.NO

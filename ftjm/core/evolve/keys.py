@@ -60,7 +60,10 @@ def moved(state: State, event: e.Event, key: str, job: Job, before: JobState | N
     if now is KeyPlace.PARKED and not isinstance(event, e.JobParked):
         _replace(state, event, job, row)
         state.unsettled_keys.setdefault((queue, concurrency_key), []).append(key)
-    elif was is not KeyPlace.PARKED and now is not KeyPlace.LIVE:
+    elif was is KeyPlace.PARKED:
+        if now is not None and score != job.score:  # the ageing has changed, and the process has not come to it yet
+            _unsettle(state, queue, concurrency_key, row)
+    elif now is not KeyPlace.LIVE:
         _unsettle(state, queue, concurrency_key, row)
 
 

@@ -18,6 +18,7 @@ from ftjm.core.evolve import keys, schedules
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
 from ftjm.core.state.model import (
+    DEAD,
     LIVE,
     TERMINAL,
     Checkpoint,
@@ -152,6 +153,8 @@ def _end(state: State, event: e.Event, key: str, job: Job) -> None:
     job.ended_at = event.at
     job.session = ""
     job.stopping = ""
+    if job.state in DEAD and (declaration := state.declaration(event.queue)) is not None:
+        job.retention_ms = max(job.retention_ms, declaration.spec.dead_letter_ms)
     state.set_timer(retention_timer(key, job))
     for waiter in job.waiters:
         push_outcome(state, event, key, job, waiter)

@@ -45,6 +45,8 @@ TERMINAL = frozenset(
     {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED, JobState.UPSTREAM_FAILED}
 )
 """States in which a run has ended."""
+DEAD = frozenset({JobState.FAILED, JobState.UPSTREAM_FAILED})
+"""States of jobs that failed for good. A queue may keep them for longer (`dead_letter`)."""
 LIVE = frozenset({JobState.DISPATCHED, JobState.RUNNING})
 """States in which a worker's session holds an attempt of the job."""
 
@@ -170,6 +172,8 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     """Hash of the fields as the user gave them: a second submission is the same job if its hash is the same."""
     continue_for_ms: int = 0
     retention_ms: int = 0
+    """How long it is kept when it has ended. While it is FAILED or UPSTREAM_FAILED, at least its queue's dead letter
+    time as of that end."""
     submitted_at: int = 0
     due_at: int = 0
     """When it becomes ready: its start time or the end of its backoff."""

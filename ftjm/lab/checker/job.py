@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
-from ftjm.core.state.model import TERMINAL, FailureReason, JobState, OnWorkerLoss
+from ftjm.core.state.model import DEAD, TERMINAL, FailureReason, JobState, OnWorkerLoss
 from ftjm.lab.checker import job_terms, outcomes
 from ftjm.lab.checker.job_terms import JobTerms
 from ftjm.lab.checker.outcomes import Unsettled
@@ -32,6 +32,7 @@ class CheckedJob:
         "age_order",
         "attempt",
         "attempt_open",
+        "dead_letter_ms",
         "deadline_at",
         "dispatched_run",
         "due_at",
@@ -75,6 +76,8 @@ class CheckedJob:
         """Whether an attempt of this run that was sent ahead came back or was given up unstarted."""
         self.dispatched_run = 0
         """The run of the newest attempt."""
+        self.dead_letter_ms = 0
+        """How long its queue keeps a job that fails now."""
         self.must_wait = False
         """Whether its concurrency key is taken, so that an event that brings it to that gate makes it PENDING."""
         self.failures = 0
@@ -224,7 +227,8 @@ class CheckedJob:
                 pass
         if after in TERMINAL and self.state not in TERMINAL:
             self.deadline_at, self.stopping = 0, ""
-            self.forget_at = event.at + self.terms.retention_ms
+            kept_ms = self.dead_letter_ms if after in DEAD else 0
+            self.forget_at = event.at + max(self.terms.retention_ms, kept_ms)
         self.state = after
         if after in AT_KEY:
             self.due_at = 0

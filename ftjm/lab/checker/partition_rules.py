@@ -107,6 +107,7 @@ class PartitionRules:
         if isinstance(event, ARRIVALS):
             key = event.spec.concurrency_key if isinstance(event, e.JobSubmitted) else job.terms.concurrency_key
             job.must_wait = bool(key) and self._keys.must_wait(event.queue, key)
+        job.dead_letter_ms = self._queue_limits.dead_letter_ms(event.queue)
         yield from job.take(self._number, event)
         if job.schedule and had_ended != (job.state in TERMINAL):
             self._schedules.job_moved(name, event)

@@ -66,6 +66,11 @@ class QueueLimits:
         if queue not in self._buckets or self._buckets[queue].rate != bucket.rate:
             self._buckets[queue] = bucket
 
+    def dead_letter_ms(self, queue: str) -> int:
+        """How long the queue keeps a job that fails now, ms."""
+        spec = self._declared.get(queue)
+        return spec.dead_letter_ms if spec else 0
+
     def attempt_started(self, event: e.AttemptDispatched) -> Iterator[Violation]:
         """Judge a dispatch, and count it."""
         queue = event.queue

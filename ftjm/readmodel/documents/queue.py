@@ -24,6 +24,19 @@ class RateDocument(Document, frozen=True, kw_only=True):
     burst: Annotated[int, Meta(description="So many attempts may start at once after a quiet time.")]
 
 
+class ConcurrencyKeysDocument(Document, frozen=True, kw_only=True):
+    """What holds for jobs of a queue with the same concurrency key."""
+
+    limit: Annotated[int, Meta(description="So many of them have a worker at a time, at most.")]
+    on_conflict: Annotated[str, Meta(description="What a job does that finds its key taken: wait, replace or drop.")]
+
+
+class DeadLetterDocument(Document, frozen=True, kw_only=True):
+    """What holds for jobs that failed for good."""
+
+    retention: Annotated[str, Meta(description="So long they are kept at least, such as 30d.")]
+
+
 class QueueSpecDocument(Document, frozen=True, kw_only=True):
     """What a queue is declared to, as in a file of resources."""
 
@@ -31,6 +44,13 @@ class QueueSpecDocument(Document, frozen=True, kw_only=True):
         int | None, Meta(description="So many of its jobs have a worker at a time; left out: no limit.")
     ] = None
     rate: Annotated[RateDocument | None, Meta(description="How fast attempts start; left out: no limit.")] = None
+    concurrency_keys: Annotated[
+        ConcurrencyKeysDocument | None,
+        Meta(description="What holds for jobs of one concurrency_key; left out: one has a worker at a time."),
+    ] = None
+    dead_letter: Annotated[
+        DeadLetterDocument | None, Meta(description="How long jobs that failed for good are kept.")
+    ] = None
     ageing: Annotated[str, Meta(description="So long a wait is worth one point of priority; or off.")]
 
 

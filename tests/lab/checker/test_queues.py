@@ -88,6 +88,15 @@ def test_no_more_jobs_start_than_the_rate_allows():
     assert not judged.dispatch("e", 1_999)
 
 
+def test_a_job_that_failed_is_kept_as_long_as_its_queue_says():
+    judged = Judged(dead_letter_ms=5_000)
+    assert not judged.take(
+        e.JobSubmitted, "a", 1_000, spec=JobSpec(command=["true"], retention_ms=9, deadline_at=2_000), deadline_at=2_000
+    )
+    assert not judged.take(e.JobFailed, "a", 2_000, reason="DEADLINE", cause=e.Cause.TIMER, cause_ref="2000")
+    assert judged.jobs["a"].forget_at == 7_000
+
+
 def test_a_revision_is_never_given_out_twice():
     judged = Judged(concurrency=1)
     judged.revision = 0
