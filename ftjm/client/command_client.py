@@ -29,7 +29,7 @@ from ftjm.client.answers import Answers
 from ftjm.client.groups import GROUP_MAX, grouped
 from ftjm.client.lifetime import Lifetime
 from ftjm.client.ticket import Ticket, question
-from ftjm.core.identity import partition_for
+from ftjm.core.identity import key_of, partition_for
 from ftjm.core.records.commands import Command, SubmitJob
 from ftjm.runtime import logs
 from ftjm.runtime.actor import actor
@@ -220,7 +220,7 @@ class Client:
         headers = []
         if ticket.correlation and self._answers is not None:
             headers.append(("ftjm-reply-to", self._answers.expect(ticket).encode()))
-        key = command.shard_key or command.queue
+        key = key_of(command)
         return {
             "value": codec.encode(command),
             "partition": partition_for(key, self._partitions),

@@ -27,10 +27,13 @@ from ftjm.core.bound_kinds import NAME, OPTIONAL_NAME, Bound, items, number, pai
 from ftjm.core.names import NAME as NAME_PATTERN
 from ftjm.core.records import commands as c
 from ftjm.core.records import messages as m
+from ftjm.core.state.calendars import CalendarSpec
 from ftjm.core.state.model import JobSpec
 from ftjm.core.state.processes import JobFilter
 from ftjm.core.state.queues import JobDefaults, QueueSpec, Share, WaitingLimit
+from ftjm.core.state.resources import CordonSpec, ResourceSpec
 from ftjm.core.state.schedules import ScheduleSpec
+from ftjm.core.state.windows import WindowSpec
 
 SHOWN_MAX = 130
 """Characters of a refused value that a reason repeats."""
@@ -70,6 +73,10 @@ _END = _REPORT | {
 _SCHEDULE = _COMMAND | {"job_id": NO_JOB, "name": NAME}
 _REVISION = {"expected_revision": number(c.ANY_REVISION, limits.COUNT_MAX)}
 _PASSED = number(1, limits.INSTANT_MAX_MS)
+_RESOURCE = _COMMAND | {"queue": NO_JOB, "job_id": NO_JOB, "name": NAME}
+_TOLD = _RESOURCE | {"revision": COUNT}
+_DATES = items(limits.CALENDAR_DATES_MAX, text(10))
+_PATTERNS = items(limits.PATTERNS_MAX, text(128))
 _WORD = text(limits.WORD_CHARACTERS_MAX)
 _FIELDS = items(limits.LABELS_MAX, text(40))
 """Names of fields of a job."""
@@ -164,6 +171,39 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "reason": REASON,
         "priority": number(0, limits.PRIORITY_MAX),
     },
+    CalendarSpec: {
+        "time_zone": text(limits.TIME_ZONE_CHARACTERS_MAX),
+        "weekdays": items(7, number(0, 6)),
+        "included": _DATES,
+        "excluded": _DATES,
+    },
+    WindowSpec: {
+        "cron": text(limits.CRON_CHARACTERS_MAX),
+        "duration_ms": number(limits.WINDOW_MS_MIN, limits.WINDOW_MS_MAX),
+        "time_zone": text(limits.TIME_ZONE_CHARACTERS_MAX),
+        "calendar": OPTIONAL_NAME,
+        "queues": _PATTERNS,
+        "workers": _PATTERNS,
+    },
+    CordonSpec: {"reason": REASON},
+    ResourceSpec: {
+        "calendar": structs(1, CalendarSpec),
+        "window": structs(1, WindowSpec),
+        "cordon": structs(1, CordonSpec),
+    },
+    c.ApplyResource: _RESOURCE | _REVISION | {"spec": struct(ResourceSpec), "labels": pairs(limits.LABELS_MAX, TITLE)},
+    c.DeleteResource: _RESOURCE | _REVISION,
+    c.AdoptResource: _TOLD
+    | {"spec": struct(ResourceSpec), "labels": pairs(limits.LABELS_MAX, TITLE), "applied_at": TIME, "home": PARTITION},
+    c.ReconcileResources: _COMMAND
+    | {
+        "queue": NO_JOB,
+        "job_id": NO_JOB,
+        "names": items(limits.RESOURCES_MAX, TITLE),
+        "home": PARTITION,
+    },
+    c.ConfirmAdoption: _TOLD | {"partition": PARTITION},
+    c.AskResources: _COMMAND | {"queue": NO_JOB, "job_id": NO_JOB, "partition": PARTITION},
     c.StopBulk: _COMMAND | {"job_id": NO_JOB, "bulk": NAME},
     c.StartAttempt: _REPORT | {"started_at": TIME_OF_REPORT},
     c.CompleteAttempt: _END | {"result": OUTPUT},
@@ -234,7 +274,7 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
 }
 
 
-_OF_COMMANDS = (JobSpec, QueueSpec, ScheduleSpec, JobFilter)
+_OF_COMMANDS = (JobSpec, QueueSpec, ScheduleSpec, JobFilter, ResourceSpec)
 """Structs of which a command has one. Their fields are named as they are, without the struct."""
 
 

@@ -10,7 +10,9 @@ Every function here asks a bounded number of times, however long ago the last in
 from typing import Protocol
 
 from ftjm.core.limits import INSTANT_MAX_MS
+from ftjm.core.state.calendars import CalendarSpec
 from ftjm.core.state.schedules import ScheduleSpec
+from ftjm.core.state.windows import WindowSpec, WindowState
 
 COUNTED_MAX = 100
 """Instants of a cron expression that are counted one by one. Intervals are counted by division."""
@@ -35,6 +37,15 @@ class Calendar(Protocol):
 
     def previous(self, spec: ScheduleSpec, key: str, before: int) -> int | None:
         """The last instant before a time, both in ms since the Unix epoch; None if there was none."""
+
+    def calendar_fault(self, spec: CalendarSpec) -> str:
+        """Return the fault of a calendar, as `field: expected …, but found …`; empty if it is valid."""
+
+    def window_fault(self, spec: WindowSpec, name: str, days: CalendarSpec | None) -> str:
+        """Return the fault of a window, as above; empty if it is valid. `days` are those of its calendar."""
+
+    def window_at(self, spec: WindowSpec, name: str, days: CalendarSpec | None, now: int) -> WindowState:
+        """Whether a window is open at a time, ms since the Unix epoch."""
 
 
 def next_instant(calendar: Calendar, spec: ScheduleSpec, key: str, after: int) -> int:

@@ -9,7 +9,10 @@ import msgspec
 from msgspec.structs import astuple
 
 from ftjm.core.names import NAME_TEXT, is_name
+from ftjm.core.records.command import Command
+from ftjm.core.records.resource_commands import ClusterCommand
 from ftjm.core.state.model import JobSpec
+from ftjm.core.state.resources import CLUSTER_KEY
 
 DEFAULT_QUEUE = "default"
 CONTENT_VERSION = 2
@@ -52,6 +55,11 @@ def murmur2(data: bytes) -> int:
         h = (h ^ int.from_bytes(tail, "little")) * m & 0xFFFFFFFF
     h = (h ^ h >> 13) * m & 0xFFFFFFFF
     return h ^ h >> 15
+
+
+def key_of(command: Command) -> str:
+    """The key of the partition that decides about a command which a client sends."""
+    return CLUSTER_KEY if isinstance(command, ClusterCommand) else command.shard_key or command.queue
 
 
 @lru_cache(maxsize=1_024)

@@ -80,3 +80,12 @@ BACKFILL_INSTANTS_MAX = 10_000
 """Instants that one backfill may be about."""
 LABELS_MAX = 100
 """Labels of a declared resource."""
+RESOURCES_MAX = 1_000
+"""Calendars, windows and cordons of a cluster, together. Every partition reads all of them."""
+CALENDAR_DATES_MAX = 5_000
+"""Dates that a calendar includes, and that it excludes."""
+PATTERNS_MAX = 1_000
+"""Names and patterns of queues, and of workers, in a window."""
+WINDOW_MS_MIN = 1_000
+WINDOW_MS_MAX = 366 * 86_400_000
+"""Bounds of the time that a window is open."""

@@ -18,6 +18,9 @@ jobs are sent to free slots only: those whose loss is not simply tried again (`o
 an attempt that comes back would have used up. While such a job is first in its queue and no slot is free,
 the emptiest worker of the queue gets nothing ahead, so that its next free slot is for that job.
 
+A worker that is cordoned gets nothing new, and one gets jobs of a queue only while that queue's windows let them start
+there.
+
 The same state and the same offers give the same placement, so that a decision can be repeated in a test.
 """
 
@@ -32,6 +35,7 @@ from ftjm.core.records import events as e
 from ftjm.core.records.levels import AHEAD_LEVEL
 from ftjm.core.state.model import Ahead, Job, OnWorkerLoss, job_key
 from ftjm.core.state.view import StateView
+from ftjm.core.windows import QueueWindow, may_start_on, windows_of
 
 
 class Offer(msgspec.Struct, frozen=True, gc=False):
@@ -80,15 +84,16 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
     """Free slots of each session; below 0 for what it holds ahead."""
     least: dict[str, int] = {}
     """The number of free slots at which the session has no room any more."""
+    cordons, windows = state.cordons(), _Windows(state)
     for offer in offers:
         session = state.session(offer.session)
-        if session is None or not session.lost:
+        if (session is None or not session.lost) and offer.worker not in cordons:
             free[offer.session] = offer.slots - (session.live if session else 0)
             least[offer.session] = -offer.ahead if may_send_ahead else 0
     serving: dict[str, list[_Room]] = {}
     for place, offer in enumerate(sorted(offers, key=lambda offer: offer.session, reverse=True)):
         if offer.session in free and free[offer.session] > least[offer.session]:
-            for queue in offer.queues:
+            for queue in windows.open_on(offer):
                 serving.setdefault(queue, []).append((-free[offer.session], place, offer))
     for rooms in serving.values():
         heapify(rooms)
@@ -123,6 +128,25 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
         for _, order, following in _next(waiting):
             heappush(heads, (live, order, queue, following, waiting))
     return Placement(found, gates.more_at)
+
+
+class _Windows:
+    """Which queues may start jobs on which workers, by the windows that the partition knows."""
+
+    def __init__(self, state: StateView) -> None:
+        self._known = state.windows()
+        self._of_queue: dict[str, tuple[QueueWindow, ...]] = {}
+
+    def open_on(self, offer: Offer) -> Sequence[str]:
+        """The queues of an offer whose jobs may start on its worker."""
+        if not self._known:
+            return offer.queues
+        return [queue for queue in offer.queues if may_start_on(self._windows_of(queue), offer.worker)]
+
+    def _windows_of(self, queue: str) -> tuple[QueueWindow, ...]:
+        if queue not in self._of_queue:
+            self._of_queue[queue] = windows_of(self._known, queue)
+        return self._of_queue[queue]
 
 
 class _Gates:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 from ftjm.core.state.model import LIVE
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueSpec, QueueStatus
 from ftjm.core.state.view import StateView
+from ftjm.core.windows import QueueWindow, closing, windows_of
 
 UNLIMITED = 1 << 60
 SOON_MS = 1_000
@@ -39,6 +40,8 @@ class QueueRows(NamedTuple):
     declaration: QueueDeclaration | None
     counts: Queue | None
     rate: QueueRate | None
+    windows: tuple[QueueWindow, ...] = ()
+    """The windows that are about the queue."""
 
 
 class Opening(NamedTuple):
@@ -56,6 +59,16 @@ Gate = Callable[[QueueRows, int], Opening]
 
 def _pause(rows: QueueRows, _now: int) -> Opening:
     return OPEN if rows.status is None else Opening(0)
+
+
+def _window(rows: QueueRows, _now: int) -> Opening:
+    if not (closed := closing(rows.windows)):
+        return OPEN
+    turns = [one.turns_at for one in closed if one.turns_at]
+    if not turns:
+        return Opening(0)
+    # All that deny must close, and one that allows must open.
+    return Opening(0, max(turns) if closed[0].open else min(turns))
 
 
 def _limit(rows: QueueRows, _now: int) -> Opening:
@@ -77,13 +90,13 @@ def _rate(rows: QueueRows, now: int) -> Opening:
     return Opening(jobs, -(-more_ns // NS_OF_MS))
 
 
-GATES: Mapping[str, Gate] = {"QueuePaused": _pause, "QueueLimit": _limit, "RateLimit": _rate}
+GATES: Mapping[str, Gate] = {"QueuePaused": _pause, "Window": _window, "QueueLimit": _limit, "RateLimit": _rate}
 """The gates by the reason that `explain` gives for a closed one, in the order in which a job passes them."""
 
 
 def opening(rows: QueueRows, now: int) -> Opening:
     """How far all gates of a queue are open at the time `now`, ms."""
-    if rows.status is None and rows.declaration is None:
+    if rows.status is None and rows.declaration is None and not rows.windows:
         return OPEN
     narrowest = OPEN
     for gate in GATES.values():
@@ -116,7 +129,8 @@ def queue_rows(state: StateView, queue: str) -> QueueRows:
     """The rows of the queue of this name."""
     declaration = state.declaration(queue)
     rate = state.queue_rate(queue) if declaration is not None else None  # without a declaration there is none
-    return QueueRows(state.queue_status(queue), declaration, state.queue(queue), rate)
+    windows = windows_of(known, queue) if (known := state.windows()) else ()
+    return QueueRows(state.queue_status(queue), declaration, state.queue(queue), rate, windows)
 
 
 def live_jobs(row: Queue | None) -> int:

@@ -28,6 +28,7 @@ from ftjm.core.decide.decision import Events, Policy, Rejected
 from ftjm.core.decide.handlers import decide, home_partition
 from ftjm.core.decide.keys import follow_up
 from ftjm.core.decide.processes import next_slice
+from ftjm.core.decide.resources import after_loss
 from ftjm.core.decide.sessions import decide_lapse
 from ftjm.core.decide.timers import decide_timer
 from ftjm.core.decide.upgrades import finalize
@@ -234,22 +235,27 @@ class Batch:
         """
         # A forwarded command is the `number`-th that partition `source` sent here. All up to `confirmed` are logged.
         received: Events = []
+        lost: Events = []
         if record.source >= self._policy.partitions:
             text = f"expected one of {self._policy.partitions} partitions as the source, but found {record.source}"
             return "", [e.CommandRejected(code="INVALID", text=text)]
         if record.source >= 0:
             turn, name = self._state.peer(record.source).received + 1, f"{record.number} of partition {record.source}"
             if record.number < turn:
-                return "", [e.CommandRejected(code=ALREADY_RECEIVED, text=f"number {name} was already received")]
+                # A sender that has lost the tail of its log gives numbers out twice.
+                repeated = e.CommandRejected(code=ALREADY_RECEIVED, text=f"number {name} was already received")
+                return "", [repeated, *after_loss(self._state, record.source, self._policy)]
             # Earlier numbers may still arrive, so this one is refused for now. If the sender knows that they were
             # delivered, the log has lost them, and the gap is accepted.
             if record.confirmed < record.number - 1 and record.number > turn:
                 return "", [e.CommandRejected(code=OUT_OF_TURN, text=f"number {name} came before number {turn}")]
             received = [e.ForwardReceived(source=record.source, number=record.number)]
+            if record.number > turn:
+                lost = after_loss(self._state, record.source, self._policy)
         command = self._decoded(record)
         if isinstance(command, e.CommandRejected):
-            return "", [*received, command]
-        return command.actor[:NAME_MAX], [*received, *self._decide_or_forward(command, record)]
+            return "", [*received, command, *lost]
+        return command.actor[:NAME_MAX], [*received, *self._decide_or_forward(command, record), *lost]
 
     def _decoded(self, record: CommandRecord) -> c.Command | e.CommandRejected:
         """The command of a record, or its refusal.
@@ -276,7 +282,10 @@ class Batch:
         """Decide a readable command here, or forward it to the partition of its queue."""
         policy = self._policy
         decided: Events | Rejected
-        if (text := self._broken.get(record.offset)) is not None:
+        if isinstance(command, c.ToldCommand) and record.source < 0:
+            told = f"expected a command of a client, but a {type(command).__name__} is sent by partitions only"
+            decided = Rejected("NOT_ALLOWED", told)
+        elif (text := self._broken.get(record.offset)) is not None:
             decided = Rejected("INTERNAL_ERROR", text)
         else:
             to = home_partition(command, policy)

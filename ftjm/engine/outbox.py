@@ -32,12 +32,15 @@ from ftjm.core.state.outbox import (
     ForwardMessage,
     OutboxMessage,
     OutcomeMessage,
+    PartitionMessage,
     ReplyMessage,
     RunMessage,
     StopMessage,
+    TellMessage,
 )
 from ftjm.core.state.view import StateView
 from ftjm.engine.ports import Codec, Parcel, Send, StoreFailed, Unsendable
+from ftjm.engine.told_commands import told_command
 
 GROUP_MAX = 128
 """Most messages whose parcels are made before the first of them is sent."""
@@ -88,7 +91,7 @@ class Outbox:
         while group := list(islice(waiting, GROUP_MAX)):
             # Parcels are made before the first of them is sent: those that are sent right after each other share
             # requests. That of a command says what became of those before it, so it is made when these are sent.
-            made = [None if isinstance(one, ForwardMessage) else self._made(state, one) for _, one in group]
+            made = [None if isinstance(one, PartitionMessage) else self._made(state, one) for _, one in group]
             for (number, message), parcel in zip(group, made, strict=True):
                 self._send_one(state, number, message, parcel)
 
@@ -128,7 +131,7 @@ class Outbox:
             self._refused.clear()
         again, waiting = [], set[int]()
         for number, message in state.outbox(min(refused, default=1) - 1) if refused else ():
-            to = message.partition if isinstance(message, ForwardMessage) else None
+            to = message.partition if isinstance(message, PartitionMessage) else None
             if number in refused or to in waiting:
                 again.append((number, message))
                 if to is not None:
@@ -142,7 +145,7 @@ class Outbox:
             if not taken:
                 self._refused.add(number)
                 return
-            if isinstance(message, ForwardMessage):
+            if isinstance(message, PartitionMessage):
                 self._under_way[message.partition].discard(message.number)
             if number > self._sent:
                 self._ahead.add(number)
@@ -163,14 +166,16 @@ class Outbox:
     def _parcel(self, state: StateView, message: OutboxMessage) -> Parcel:
         match message:
             case ForwardMessage():
-                return self._forward(message)
+                return self._to_partition(message, message.body, message.reply_to)
+            case TellMessage():
+                return self._to_partition(message, self._codec.encode(told_command(state, message, self.partition)))
             case ReplyMessage() | OutcomeMessage():
                 return self._answer(message)
             case _:
                 value = self._codec.encode(self._dispatch(state, message))
                 return Parcel("dispatch", message.lane, message.session, value)
 
-    def _forward(self, message: ForwardMessage) -> Parcel:
+    def _to_partition(self, message: PartitionMessage, body: bytes, reply_to: str = "") -> Parcel:
         with self._lock:
             self._under_way[message.partition].add(message.number)
             confirmed = min(self._under_way[message.partition]) - 1
@@ -178,8 +183,8 @@ class Outbox:
             "commands",
             message.partition,
             "",
-            message.body,
-            reply_to=message.reply_to,
+            body,
+            reply_to=reply_to,
             source=self.partition,
             number=message.number,
             confirmed=confirmed,
@@ -248,6 +253,8 @@ def _described(message: OutboxMessage) -> str:
     match message:
         case ForwardMessage():
             to, about = f"partition {message.partition}", ""
+        case TellMessage():
+            to, about = f"partition {message.partition}", f"{message.told} {message.resource}".rstrip()
         case ReplyMessage() | OutcomeMessage():
             to, about = message.reply_to, job_key(message.queue, message.job_id)
         case CloseMessage():

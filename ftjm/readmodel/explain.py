@@ -7,7 +7,7 @@ projection (the job, and the jobs before it) and from presence (workers, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -16,6 +16,8 @@ from ftjm.core.job_gates import key_limit
 from ftjm.core.queue_gates import Opening, QueueRows, closed_gate, live_jobs
 from ftjm.core.records.messages import SessionState, WorkerHeartbeat
 from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState
+from ftjm.core.state.resources import ResourceKind
+from ftjm.core.windows import closing, may_start_on
 from ftjm.readmodel.documents.explanation import ExplanationDocument, Reason
 from ftjm.readmodel.presence import Presence
 from ftjm.readmodel.queries import AHEAD_MAX, AtKey, ListedJob, Reader, StoredJob
@@ -32,6 +34,7 @@ class Server(msgspec.Struct, frozen=True):
     slots: int
     busy: int
     draining: bool
+    cordoned: bool = False
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -67,6 +70,8 @@ class Standing(NamedTuple):
     """What is stored of the queue."""
     at_key: AtKey | None = None
     """How a job stands that waits for its concurrency key."""
+    cordoned: frozenset[str] = frozenset()
+    """Names of the workers that are cordoned."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -84,7 +89,7 @@ def standing_of(reader: Reader, found: StoredJob) -> Standing:
         at_key = reader.at_key(queue, job)
         return Standing(at_key.ahead, reader.queue_rows(queue), at_key)
     ahead = reader.ahead(queue, job) if job.state is JobState.READY else None
-    return Standing(ahead, reader.queue_rows(queue))
+    return Standing(ahead, reader.queue_rows(queue), cordoned=frozenset(reader.resources(ResourceKind.CORDON)))
 
 
 def gather_facts(found: StoredJob, standing: Standing, presence: Presence) -> Facts:
@@ -98,7 +103,7 @@ def gather_facts(found: StoredJob, standing: Standing, presence: Presence) -> Fa
         ahead_max=AHEAD_MAX,
         owned=partition in presence.owners(),
         partition=partition,
-        servers=[_server(session.heartbeat) for session in presence.workers() if session.within_lease],
+        servers=[_server(one.heartbeat, standing.cordoned) for one in presence.workers() if one.within_lease],
         worker=found.listed.worker,
         rows=standing.rows,
         having_key=[_having(one) for one in standing.at_key.having] if standing.at_key else (),
@@ -118,9 +123,9 @@ def explanation_document(found: StoredJob, standing: Standing, presence: Presenc
     )
 
 
-def _server(heartbeat: WorkerHeartbeat) -> Server:
-    draining = heartbeat.state is not SessionState.OPEN
-    return Server(heartbeat.worker, heartbeat.queues, heartbeat.slots, heartbeat.busy, draining)
+def _server(heartbeat: WorkerHeartbeat, cordoned: Collection[str]) -> Server:
+    draining, name = heartbeat.state is not SessionState.OPEN, heartbeat.worker
+    return Server(name, heartbeat.queues, heartbeat.slots, heartbeat.busy, draining, name in cordoned)
 
 
 def explain(facts: Facts) -> Explanation:
@@ -190,6 +195,17 @@ def _paused(facts: Facts, _gate: Opening) -> Explanation:
     return Explanation(Reason.QUEUE_PAUSED, text, f"resume it: ftjm queue resume {facts.queue}")
 
 
+def _outside_window(facts: Facts, gate: Opening) -> Explanation:
+    closed = closing(facts.rows.windows)
+    names = ", ".join(one.name for one in closed)
+    if closed[0].open:
+        text = f"queue {facts.queue} starts no jobs while a window that denies is open: {names}"
+    else:
+        text = f"queue {facts.queue} starts jobs only in its windows, and all are closed: {names}"
+    until = f"; it may start at {_at(gate.more_at, facts.now)}" if gate.more_at else ""
+    return Explanation(Reason.WINDOW, f"{text}{until}", f"wait, or change it: ftjm window describe {closed[0].name}")
+
+
 def _limited(facts: Facts, _gate: Opening) -> Explanation:
     declaration = facts.rows.declaration
     assert declaration is not None
@@ -211,6 +227,7 @@ def _rate_used(facts: Facts, gate: Opening) -> Explanation:
 
 CLOSED_GATES: dict[str, Callable[[Facts, Opening], Explanation]] = {
     Reason.QUEUE_PAUSED: _paused,
+    Reason.WINDOW: _outside_window,
     Reason.QUEUE_LIMIT: _limited,
     Reason.RATE_LIMIT: _rate_used,
 }
@@ -222,7 +239,18 @@ def _ready(facts: Facts) -> Explanation:
         gate, opening = closed
         return CLOSED_GATES[gate](facts, opening)
     serving = [server for server in facts.servers if facts.queue in server.queues]
-    taking = [server for server in serving if not server.draining]
+    staying = [server for server in serving if not server.draining]
+    free = [server for server in staying if not server.cordoned]
+    taking = [server for server in free if may_start_on(facts.rows.windows, server.worker)]
+    if free and not taking:
+        names = ", ".join(one.name for one in facts.rows.windows)
+        text = (
+            f"no window of queue {facts.queue} ({names}) lets it start on the {len(free)} worker(s) that serve it now"
+        )
+        return Explanation(Reason.WINDOW, text, "wait, or start a worker that a window allows")
+    if staying and not free:
+        text = f"all {len(staying)} worker(s) that serve queue {facts.queue} are cordoned"
+        return Explanation(Reason.NO_WORKER, text, f"uncordon one: ftjm worker uncordon {staying[0].worker}")
     if not taking:
         others = f"{len(facts.servers)} worker(s) serve other queues" if facts.servers else "there is no worker at all"
         text = f"all {len(serving)} worker(s) that serve queue {facts.queue} are leaving"

@@ -1,4 +1,4 @@
-"""Queries on the rows of the engine that the projection keeps as they are: of queues, schedules and partitions."""
+"""Queries on rows of the engine that the projection keeps as they are: of queues, schedules, partitions, windows."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import sqlite3
 
 from ftjm.core.queue_gates import QueueRows
 from ftjm.core.state.model import Position
+from ftjm.core.state.resources import Adoption, KnownResource, ResourceKind, resource_key
 from ftjm.core.state.rows import first_key_after
 from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import (
+    ADOPTIONS,
     POSITION,
     QUEUE_DECLARATIONS,
     QUEUE_RATES,
     QUEUE_STATUS,
     QUEUES,
+    RESOURCES,
     SCHEDULES,
     Row,
     Table,
 )
+from ftjm.core.windows import windows_of
 
 PAGE_BYTES_MAX = 4 * 1024 * 1024
 """A page ends with the entry that makes it this large: a job's labels, an event's payload may have 256 KiB and more."""
@@ -56,7 +60,23 @@ class RowReader:
             self._row(QUEUE_DECLARATIONS, queue),
             self._row(QUEUES, queue),
             self._row(QUEUE_RATES, queue),
+            windows_of(self.resources(ResourceKind.WINDOW), queue),
         )
+
+    def resources(self, kind: ResourceKind) -> dict[str, KnownResource]:
+        """The resources of a kind that every partition must know, by name, as their home has them."""
+        query = (
+            "SELECT known.key, known.value FROM rows AS home JOIN rows AS known"
+            " ON known.key = CAST(? || substr(home.key, 2) AS BLOB) AND known.partition = home.partition"
+            " WHERE home.key >= ? AND home.key < ? ORDER BY home.key"
+        )
+        start = ADOPTIONS.prefix + f"{kind}/".encode()
+        found = self._db.execute(query, (RESOURCES.prefix, start, first_key_after(start)))
+        return {key[1:].decode().partition("/")[2]: RESOURCES.decode(value) for key, value in found}
+
+    def adoption(self, kind: ResourceKind, name: str) -> Adoption | None:
+        """Which partitions have a resource; None if there is none."""
+        return self._row(ADOPTIONS, resource_key(kind, name))
 
     def schedules(self, behind: str, limit: int, queue: str = "") -> tuple[list[tuple[str, Schedule]], bool]:
         """Read schedules by `queue/name`.

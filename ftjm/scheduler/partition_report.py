@@ -12,6 +12,7 @@ of their jobs start; then some others, for people: those that are paused before 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import chain, islice
 
 import msgspec
@@ -19,6 +20,7 @@ import msgspec
 from ftjm.core.queue_gates import QueueRows, is_limited, queue_rows
 from ftjm.core.records.messages import OfferTaken, PartitionReport, QueueDemand
 from ftjm.core.state.model import JobState, Position, job_key
+from ftjm.core.state.resources import KnownResource
 from ftjm.core.state.view import StateView
 from ftjm.engine.liveness import Liveness
 from ftjm.scheduler.ownership import Role
@@ -74,6 +76,7 @@ class QueueStatisticsReader:
         """The same for each queue whose limits let no more of its jobs start."""
         self._paused: dict[str, int] = {}
         """Queues that are paused, in a steady order. They need not have a job."""
+        self._windows: Mapping[str, KnownResource] = {}
         self._waiting_jobs = 0
         self._others: list[str] = []
         self._searched_at = 0
@@ -95,12 +98,20 @@ class QueueStatisticsReader:
             # Nothing more is stored of most queues, and there may be a hundred thousand: these are not looked up.
             set_up = {*self._paused, *state.declared_queues()}
             for name, row in state.queues():
-                rows = queue_rows(state, name) if name in set_up else QueueRows(None, None, row, None)
+                rows = QueueRows(None, None, row, None)
+                if name in set_up or state.windows():
+                    rows = queue_rows(state, name)
                 self._note(name, rows, time_ms)
-        # Time alone opens the gate of a rate.
-        for name in {*(changed or ()), *(self._limited if seldom else ())}:
+        # Time alone opens the gate of a rate. Windows that have turned are read anew, as another mapping.
+        turned = state.windows() is not self._windows
+        self._windows = state.windows()
+        for name in {
+            *(changed or ()),
+            *(self._limited if seldom or turned else ()),
+            *(self._waiting if turned else ()),
+        }:
             self._note(name, queue_rows(state, name), time_ms)
-        if not changed and not seldom:
+        if not changed and not seldom and not turned:
             return self._statistics
         counts, oldest_at = self._statistics.counts, self._statistics.oldest_at
         if seldom or len(self._counts) <= FEW_QUEUES:

@@ -292,9 +292,11 @@ def named_on_all_pages(path: Handler, service: Any, group: str, *, bytes_max: in
 def test_a_page_of_queues_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"q{n:03d}" for n in range(50)]
 
+    nothing = QueueRows(None, None, None, None)
+
     async def read(query: Any) -> Any:
         return query(SimpleNamespace(
-            queues=lambda behind, limit, declared: [(n, QueueRows(*[None] * 4)) for n in names if n > behind][:limit],
+            queues=lambda behind, limit, declared: [(n, nothing) for n in names if n > behind][:limit],
             oldest_ready=lambda _: 0,
         ))  # fmt: skip
 

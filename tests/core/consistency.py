@@ -31,9 +31,10 @@ from ftjm.core.state.model import (
     Position,
     Session,
 )
-from ftjm.core.state.outbox import ForwardMessage, OutboxMessage, OutcomeMessage, ReplyMessage
+from ftjm.core.state.outbox import OutboxMessage, OutcomeMessage, PartitionMessage, ReplyMessage
 from ftjm.core.state.processes import Process, ProcessKind
 from ftjm.core.state.queues import ConcurrencyKey, OnConflict, Queue, QueueDeclaration, QueueSpec
+from ftjm.core.state.resources import Adoption, KnownResource
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Rows
 from ftjm.core.state.schedules import Overlap, Schedule
@@ -73,6 +74,8 @@ KINDS: dict[bytes, Any] = {
     b"d": Process,
     b"y": ConcurrencyKey,
     b"n": Backfill,
+    b"A": Adoption,
+    b"B": KnownResource,
 }
 
 
@@ -127,6 +130,7 @@ class _Checker:
         self._check_timers()
         self._check_schedules()
         self._check_backfills()
+        self._check_resources()
         self._check_sessions()
         self._check_queues()
         self._check_outbox()
@@ -217,7 +221,7 @@ class _Checker:
             timer = msgspec.msgpack.decode(self.rows[key_bytes], type=Timer)
             assert timer_key(timer) == key_bytes, f"{timer} is stored elsewhere"
             stored.append(timer)
-        of_jobs = {t for t in stored if t.kind not in {TimerKind.COMMAND_ID, TimerKind.SESSION, TimerKind.SCHEDULE}}
+        of_jobs = {t for t in stored if t.kind in {TimerKind.DUE, TimerKind.DEADLINE, TimerKind.RETENTION}}
         assert of_jobs == expected, f"timers differ from the jobs: {of_jobs ^ expected}"
         remembered = [key[1:].decode() for key in self._keys(b"c")]
         remembered = sorted(remembered + [name for name, row in self._decoded(b"n").items() if row.ended_at])
@@ -227,6 +231,25 @@ class _Checker:
         lost = sorted(name for name, session in self.sessions.items() if session.lost)
         assert sorted(t.key for t in stored if t.kind is TimerKind.SESSION) == lost, "lost sessions and timers differ"
         assert all(t.due_at > SESSION_MEMORY_MS for t in stored if t.kind is TimerKind.SESSION)
+
+    def _check_resources(self) -> None:
+        """Timers are those of partitions that lag, of windows, and of a question to the home."""
+        expected = []
+        for key, adoption in self._decoded(b"A").items():
+            telling = b"d\x04" + key.encode() in self.rows
+            assert bool(adoption.timer_at) == bool(adoption.lagging) or telling, f"{key} lags and has no timer"
+            assert adoption.deleted != (b"B" + key.encode() in self.rows), f"{key} is deleted and known, or neither"
+            assert adoption.lagging or not adoption.deleted, f"{key} is deleted everywhere, and has a row"
+            assert adoption.lagging == sorted(set(adoption.lagging)), f"{key} lags in {adoption.lagging}"
+            expected += [Timer(adoption.timer_at, TimerKind.ADOPTION, key)] * bool(adoption.timer_at)
+        for key, known in self._decoded(b"B").items():
+            assert known.spec.kinds == [key.partition("/")[0]], f"{key} is {known}"
+            if known.turns_at:
+                expected.append(Timer(known.turns_at, TimerKind.WINDOW, key.partition("/")[2]))
+        expected += [Timer(p.ask_at, TimerKind.ADOPTION, "") for p in self._decoded(b"f").values() if p.ask_at]
+        stored = [msgspec.msgpack.decode(self.rows[key], type=Timer) for key in self._keys(b"t")]
+        found = [timer for timer in stored if timer.kind in {TimerKind.ADOPTION, TimerKind.WINDOW}]
+        assert sorted(found, key=timer_key) == sorted(expected, key=timer_key), "timers of resources differ"
 
     def _check_schedules(self) -> None:
         """A schedule has a timer exactly while something of it is to come, and what waits does so for a reason."""
@@ -294,8 +317,8 @@ class _Checker:
         for message in messages:
             if isinstance(message, ReplyMessage | OutcomeMessage):
                 continue
-            forward = isinstance(message, ForwardMessage)
-            to = (forward, str(message.partition) if forward else message.session)
+            forward = isinstance(message, PartitionMessage)
+            to = (forward, str(message.partition) if isinstance(message, PartitionMessage) else message.session)
             assert message.number == last.get(to, message.number - 1) + 1, f"numbers to {to} are not consecutive"
             last[to] = message.number
         for (forward, name), number in last.items():

@@ -40,6 +40,8 @@ def ordinary(kind: Any, name: str = "") -> Any:
         made = part(**{field.name: ordinary(field.type, field.name) for field in msgspec.structs.fields(part)})
         if isinstance(made, c.QueueCommand):
             made.job_id = ""
+        if isinstance(made, c.ClusterCommand):
+            made.queue = ""
         return [made] if get_origin(kind) is list else made
     if isinstance(kind, type) and issubclass(kind, Enum):
         return next(iter(kind))
@@ -49,7 +51,7 @@ def ordinary(kind: Any, name: str = "") -> Any:
         return {"a": "b"}
     return {
         str: "a",
-        int: 2_000 if name in ("lease_ms", "half_life_ms", "after_ms") else 1,
+        int: 2_000 if name in ("lease_ms", "half_life_ms", "after_ms", "duration_ms") else 1,
         float: 1.0,
         bytes: b"1",
         bool: True,

@@ -27,6 +27,7 @@ from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes
 from ftjm.core.state.state import State
 from ftjm.core.state.tables import (
+    ADOPTIONS,
     BACKFILLS,
     BULK_RESULTS,
     CONCURRENCY_KEYS,
@@ -38,6 +39,7 @@ from ftjm.core.state.tables import (
     QUEUE_DECLARATIONS,
     QUEUE_RATES,
     QUEUE_STATUS,
+    RESOURCES,
     SCHEDULES,
     TABLES,
     load_position,
@@ -53,6 +55,7 @@ from tests.engine.world import World
 LATER = (
     *(MIGRATION, FINALIZED, QUEUE_STATUS, QUEUE_DECLARATIONS, QUEUE_RATES, PROCESSES, BULK_RESULTS, SCHEDULES),
     *(CONCURRENCY_KEYS, KEY_JOBS, BACKFILLS),
+    *(ADOPTIONS, RESOURCES),
 )
 """Tables that programs of the oldest version did not have."""
 

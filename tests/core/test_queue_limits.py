@@ -237,7 +237,7 @@ def test_the_gate_opens_at_the_time_that_it_tells(limit: int, per_ms: int, burst
 
 def test_the_first_closed_gate_is_named_in_the_order_of_the_table():
     story = given(FINAL, *jobs(3), e.QueuePaused(queue="q", at=NOW), dispatched(job_id="j00"))
-    assert list(GATES) == ["QueuePaused", "QueueLimit", "RateLimit"]
+    assert list(GATES) == ["QueuePaused", "Window", "QueueLimit", "RateLimit"]
     story.when(apply(concurrency=1, rate_limit=1, rate_per_ms=60_000))
     story.evolve(dispatched(job_id="j01")).written()
 

@@ -14,12 +14,14 @@ from ftjm.core.state.outbox import (
     ForwardMessage,
     OutboxMessage,
     OutcomeMessage,
+    PartitionMessage,
     ReplyMessage,
     RunMessage,
     StopMessage,
+    TellMessage,
 )
 from ftjm.core.state.row_cache import encode
-from ftjm.core.state.tables import JOBS, OUTBOX, POSITION_KEY, READY_JOBS, SPECS
+from ftjm.core.state.tables import JOBS, OUTBOX, PEERS, POSITION_KEY, READY_JOBS, SPECS
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -49,6 +51,8 @@ def row(key: bytes, value: bytes) -> bytes:
         return encode(_job(JOBS.decode(value)))
     if key[:1] == SPECS.prefix:
         return encode(msgspec.msgpack.decode(value)[:-2])  # concurrency key, share
+    if key[:1] == PEERS.prefix:
+        return encode(msgspec.msgpack.decode(value)[:-1])  # when it is asked for all resources
     if key[:1] == OUTBOX.prefix:
         return encode(_message(OUTBOX.decode(value)))
     return value
@@ -81,7 +85,7 @@ def _job(job: Job) -> list[Any]:
 
 def _message(message: OutboxMessage) -> Message:
     about: dict[str, Any] = {}
-    if not isinstance(message, CloseMessage | ForwardMessage):
+    if not isinstance(message, CloseMessage | PartitionMessage):
         about = {"queue": message.queue, "job_id": message.job_id}
     match message:
         case RunMessage():
@@ -96,6 +100,8 @@ def _message(message: OutboxMessage) -> Message:
         case ReplyMessage():
             about |= {"run": message.run, "code": message.code, "text": message.text, "state": message.state}
             return Message(5, message.reply_to, 0, **about)
+        case TellMessage():
+            raise AssertionError("a program of version 3 told other partitions nothing")
         case OutcomeMessage():
             about |= {"run": message.run, "code": message.reason, "text": message.error, "state": message.state}
             return Message(6, message.reply_to, 0, attempt=message.exit_code, body=message.result, **about)

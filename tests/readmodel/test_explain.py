@@ -7,6 +7,8 @@ import pytest
 from ftjm.core.queue_gates import GATES, QueueRows
 from ftjm.core.state.model import Job, JobState
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueSpec, QueueStatus
+from ftjm.core.state.windows import WindowEffect, WindowSpec
+from ftjm.core.windows import QueueWindow
 from ftjm.readmodel.documents.explanation import Reason
 from ftjm.readmodel.explain import CLOSED_GATES, Facts, Server, explain
 
@@ -20,6 +22,10 @@ OTHER = Server("w4", ["other"], 4, 0, draining=False)
 PAUSED = QueueStatus(NOW - 60_000, "the disk is full", "ann@host")
 
 
+CORDONED = Server("w5", ["q"], 4, 0, draining=False, cordoned=True)
+NIGHT = QueueWindow("night", WindowSpec("0 22 * * *", 3_600_000, queues=["q"]), False, NOW + 60_000)
+FREEZE = QueueWindow("freeze", WindowSpec("0 22 * * *", 3_600_000, WindowEffect.DENY, queues=["q"]), True, NOW + 60_000)
+BIG = QueueWindow("big", WindowSpec("0 22 * * *", 3_600_000, queues=["q"], workers=["w*"]), False, NOW + 60_000)
 HOURLY = QueueSpec(rate_limit=60, rate_per_ms=3_600_000)
 
 
@@ -33,12 +39,15 @@ def explanation(
     live=0,
     used_ms=0,
     having_key=(),
+    windows=(),
     **job,
 ):
     counts = [0] * (max(JobState) + 1)
     counts[JobState.RUNNING] = live
     rate = QueueRate((NOW + used_ms) * 1_000_000)
-    rows = QueueRows(status, QueueDeclaration(1, spec) if spec else None, Queue(counts), rate if spec else None)
+    rows = QueueRows(
+        status, QueueDeclaration(1, spec) if spec else None, Queue(counts), rate if spec else None, windows
+    )
     return explain(Facts("q", Job(state, **job), NOW, ahead, 1_000, owned, 3, servers, "w9", rows, having_key))
 
 
@@ -57,6 +66,27 @@ def test_every_gate_of_a_queue_is_explained() -> None:
             explanation(JobState.READY, [OTHER]),
             Reason.NO_WORKER,
             "no worker serves queue q; 1 worker(s) serve other queues",
+        ),
+        (
+            explanation(JobState.READY, [CORDONED, LEAVING]),
+            Reason.NO_WORKER,
+            "all 1 worker(s) that serve queue q are cordoned",
+        ),
+        (
+            explanation(JobState.READY, windows=[NIGHT]),
+            Reason.WINDOW,
+            "only in its windows, and all are closed: night; it may start at",
+        ),
+        (
+            explanation(JobState.READY, windows=[NIGHT, NIGHT]),
+            Reason.WINDOW,
+            "all are closed: night, night",
+        ),
+        (explanation(JobState.READY, windows=[FREEZE]), Reason.WINDOW, "while a window that denies is open: freeze"),
+        (
+            explanation(JobState.READY, windows=[BIG]),
+            Reason.WINDOW,
+            "no window of queue q (big) lets it start on the 1 worker(s)",
         ),
         (explanation(JobState.READY, [LEAVING]), Reason.NO_WORKER, "all 1 worker(s) that serve queue q are leaving"),
         (explanation(JobState.READY, []), Reason.NO_WORKER, "there is no worker at all"),

@@ -11,6 +11,7 @@ from ftjm.core.records import events as e
 from ftjm.core.records.messages import SlotOffer, WorkerHeartbeat
 from ftjm.core.state.model import FailureReason, JobSpec, JobState, LogPosition
 from ftjm.engine import partition as engine
+from ftjm.lab.checker.resources import messages_of
 from tests.simulation.executions import check_executions
 from tests.simulation.schedules import Schedules
 from tests.simulation.world import Violation, expect
@@ -214,9 +215,9 @@ class Log:
             self.jobs[name].not_before = event.due_at
             self.jobs[name].deadline_at = event.deadline_at
             return
-        if isinstance(event, e.CommandForwarded):
-            self.forwarded[event.partition] += 1
-        elif isinstance(event, e.ForwardReceived):
+        for partition in messages_of(event):
+            self.forwarded[partition] += 1
+        if isinstance(event, e.ForwardReceived):
             self.received[event.source].append(event.number)
         elif isinstance(event, e.QueuePaused):
             self.paused.add(event.queue)

@@ -5,14 +5,17 @@ from collections.abc import Callable
 import msgspec
 
 from ftjm.adapters.avro import codec
-from ftjm.core.identity import partition_for
+from ftjm.core.identity import key_of, partition_for
 from ftjm.core.records import commands as c
 from ftjm.core.records.messages import CommandReply, JobOutcome
 from ftjm.core.state.backfills import Reprocess
+from ftjm.core.state.calendars import CalendarSpec
 from ftjm.core.state.model import JobSpec, OnWorkerLoss
 from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.core.state.queues import OnConflict, QueueSpec
+from ftjm.core.state.resources import CordonSpec, ResourceKind, ResourceSpec
 from ftjm.core.state.schedules import CatchUp, Overlap, ScheduleSpec
+from ftjm.core.state.windows import WindowEffect, WindowSpec
 from tests.simulation.network import Broker
 from tests.simulation.world import EPOCH_MS, Host, Process, World
 
@@ -89,7 +92,7 @@ class Client(Process):
         draw, partitions = self.world.random, self.broker.log.partitions
         request.asked += 1
         command = request.command
-        partition = partition_for(command.queue, partitions)
+        partition = partition_for(key_of(command), partitions)
         if draw.random() < 0.15:
             partition = draw.randrange(partitions)
         reply_to = f"{self.lane}/{self.session}/{number}"
@@ -141,6 +144,7 @@ def plan(client: Client, queues: tuple[str, ...], until: float) -> None:
         _plan_limits(client, queues, until)
     if world.limited:
         _plan_keys(client, queues, until)
+        _plan_resources(client, until)
     if world.scheduled:
         _plan_schedules(client, queues, until)
     if world.endless:
@@ -160,6 +164,28 @@ def _plan_crowd(client: Client, queues: tuple[str, ...], until: float) -> None:
         if draw.random() < 0.3:
             client.ask(c.PauseQueue(queue=queue, reason=client.name), at + draw.uniform(0, 500))
             client.ask(c.ResumeQueue(queue=queue), at + draw.uniform(500, 3_000))
+
+
+def _plan_resources(client: Client, until: float) -> None:
+    """Resources that every partition must know, declared by several at once, and deleted."""
+    draw = client.world.resources
+    for _ in range(draw.randint(1, 5)):
+        at = draw.uniform(0, until * 0.8)
+        kind, name = draw.choice(list(ResourceKind)), draw.choice(("w0", "w1"))
+        if kind is ResourceKind.CALENDAR:
+            spec = ResourceSpec(calendar=[CalendarSpec(excluded=[f"2026-12-{draw.randint(10, 31)}"])])
+        elif kind is ResourceKind.CORDON:
+            spec = ResourceSpec(cordon=[CordonSpec(client.name)])
+        else:
+            # Histories begin 20 s after a full minute.
+            effect, seconds = draw.choice(((WindowEffect.DENY, draw.randint(21, 28)), (WindowEffect.ALLOW, 23)))
+            workers = draw.choice(([], [], ["w0"], ["*1"]))
+            spec = ResourceSpec(
+                window=[WindowSpec("* * * * *", seconds * 1_000, effect, "UTC", "", ["a", "b*"], workers)]
+            )
+        client.ask(c.ApplyResource(kind=kind, name=name, spec=spec), at)
+        if draw.random() < 0.5 or kind is not ResourceKind.CALENDAR:
+            client.ask(c.DeleteResource(kind=kind, name=name), at + draw.uniform(0, 4_000))
 
 
 def _plan_limits(client: Client, queues: tuple[str, ...], until: float) -> None:

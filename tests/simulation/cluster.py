@@ -8,6 +8,7 @@ from ftjm.core.evolve import sessions
 from ftjm.core.records import commands as c
 from ftjm.core.records.levels import FIRST_LEVEL, LEVEL
 from ftjm.core.state.model import JobState
+from ftjm.core.state.resources import ResourceKind, parse_resource_key
 from ftjm.core.state.state import State
 from ftjm.lab.checker import Verdict
 from ftjm.lab.checker.remembered import SESSION_MS
@@ -113,11 +114,15 @@ class Cluster:
             raise Violation(violations[0])
 
     def _release_held(self) -> None:
-        """As a person would: whatever is held is let go, and what is paused is resumed."""
-        person, wishes = self.clients[0], (c.ReleaseJob, c.ResumeQueue)
+        """As a person would: what is held is let go, what is paused is resumed, windows and cordons are deleted."""
+        person, wishes = self.clients[0], (c.ReleaseJob, c.ResumeQueue, c.DeleteResource)
         if any(isinstance(request.command, wishes) and not request.done for request in person.requests):
             return
         for seat in self.instances[0].seats.values():
+            for resource in seat.partition.state.resources_from(ResourceKind.CORDON):
+                kind, name = parse_resource_key(resource)
+                if kind is not ResourceKind.CALENDAR:
+                    person.ask(c.DeleteResource(kind=kind, name=name), self.world.now)
             for queue in seat.partition.state.paused_queues():
                 person.ask(c.ResumeQueue(queue=queue), self.world.now)
             for key, _ in seat.partition.state.rows.scan(b"j", b"k"):

@@ -56,6 +56,7 @@ class World:
         """Whether queues are declared in this history: how many of their jobs run and start at a time, also of one
         concurrency key."""
         self.keys = Random(f"keys {seed}")
+        self.resources = Random(f"resources {seed}")
         self.schedules = Random(f"schedules {seed}")
         self.scheduled = self.crowded and self.schedules.random() < 0.7
         """Whether schedules fire in this history."""

@@ -10,7 +10,7 @@ from tests.tidy.source import files, imports, name, top, tree
 
 MODULES = {
     *("__future__", "collections", "enum", "functools", "hashlib", "heapq", "itertools", "math", "operator", "re"),
-    *("typing", "msgspec", "ftjm"),
+    *("abc", "typing", "msgspec", "ftjm"),
 }
 """The modules that the core may import. None of them knows a clock, a random number, a process, a file or a network."""
 ENGINE_MODULES = MODULES | {"threading", "traceback"}

@@ -6,9 +6,13 @@ expression.
 """
 
 from ftjm.adapters.calendar.cron import next_of_cron, parse_cron
+from ftjm.adapters.calendar.days import calendar_fault
 from ftjm.adapters.calendar.interval import next_of_interval
 from ftjm.adapters.calendar.time_zone import TZDATA_VERSION, load_time_zone
+from ftjm.adapters.calendar.windows import window_at, window_fault
+from ftjm.core.state.calendars import CalendarSpec
 from ftjm.core.state.schedules import ScheduleSpec
+from ftjm.core.state.windows import WindowSpec, WindowState
 
 STEP_MS = 60_000
 """The first step back. An instant of a cron expression is never more often than this."""
@@ -44,6 +48,18 @@ class LocalCalendar:
         if spec.every_ms:
             return next_of_interval(spec.every_ms, spec.start_at, after)
         return next_of_cron(spec.cron, key, spec.time_zone, spec.dst, after)
+
+    def calendar_fault(self, spec: CalendarSpec) -> str:
+        """Return the fault of a calendar, as `field: …`; empty if it is valid."""
+        return calendar_fault(spec)
+
+    def window_fault(self, spec: WindowSpec, name: str, days: CalendarSpec | None) -> str:
+        """Return the fault of a window, as `field: …`; empty if it is valid."""
+        return window_fault(spec, name, days)
+
+    def window_at(self, spec: WindowSpec, name: str, days: CalendarSpec | None, now: int) -> WindowState:
+        """Whether a window is open at a time, ms since the Unix epoch."""
+        return window_at(spec, name, days, now)
 
     def previous(self, spec: ScheduleSpec, key: str, before: int) -> int | None:
         """The last instant before a time, both in ms since the Unix epoch; None if there was none for 50 years.

@@ -12,6 +12,8 @@ same state, command and time give the same events in every process. `evolve` is 
 | an instant of a schedule has come | `firings` |
 | many jobs are changed by one request | `bulk` |
 | instants of a schedule that have passed get their jobs | `backfills` |
+| a calendar, window or cordon is declared, adopted, settled | `resources` |
+| a window opens or closes | `windows` |
 | a worker reports about an attempt | `attempts` |
 | a timer is due | `timers` |
 | a worker's session ends | `sessions` |
@@ -25,10 +27,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ftjm.core.bounds import confine
-from ftjm.core.decide import attempts, backfills, bulk, jobs, queues, schedules, upgrades
+from ftjm.core.decide import attempts, backfills, bulk, jobs, queues, resources, schedules, upgrades
 from ftjm.core.decide.decision import Events, Policy, Rejected
 from ftjm.core.decide.submissions import await_outcome, submit
-from ftjm.core.identity import partition_for
+from ftjm.core.identity import key_of, partition_for
 from ftjm.core.limits import TITLE_CHARACTERS_MAX
 from ftjm.core.names import is_name
 from ftjm.core.records import commands as c
@@ -46,7 +48,9 @@ def decide(state: StateView, command: c.Command, now: int, policy: Policy) -> Ev
         The events that the command leads to, without their cause (the engine adds it), or why it is refused.
     """
     if fault := confine(command):
-        named = is_name(command.queue) and (isinstance(command, c.QueueCommand) or is_name(command.job_id))
+        named = isinstance(command, c.ClusterCommand) or (
+            is_name(command.queue) and (isinstance(command, c.QueueCommand) or is_name(command.job_id))
+        )
         return Rejected("INVALID" if named else "BAD_NAME", fault)
     if command.shard_key:
         return Rejected("INVALID", f"shard_key: expected none, since queue {command.queue} has no shards")
@@ -56,12 +60,15 @@ def decide(state: StateView, command: c.Command, now: int, policy: Policy) -> Ev
 
 
 def home_partition(command: c.Command, policy: Policy) -> int:
-    """The number of the partition that decides about `command`.
+    """The number of the partition that decides about `command`. What a partition tells another is decided where it
+    arrives.
 
     A key that is longer than any valid one is not hashed, since that would take long: the command is refused where it
     lies.
     """
-    key = command.shard_key or command.queue
+    if isinstance(command, c.ToldCommand):
+        return policy.partition
+    key = key_of(command)
     return policy.partition if len(key) > TITLE_CHARACTERS_MAX else partition_for(key, policy.partitions)
 
 
@@ -86,6 +93,12 @@ _HANDLERS: dict[type[c.Command], Callable[[StateView, Any, int, Policy], Events 
     c.StopBackfill: backfills.stop,
     c.BulkJobs: bulk.begin,
     c.StopBulk: bulk.stop,
+    c.ApplyResource: resources.apply,
+    c.DeleteResource: resources.delete,
+    c.AdoptResource: resources.adopt,
+    c.ReconcileResources: resources.reconcile,
+    c.ConfirmAdoption: resources.confirm,
+    c.AskResources: resources.asked,
     c.StartAttempt: attempts.start,
     c.CompleteAttempt: attempts.complete,
     c.FailAttempt: attempts.fail,

@@ -1,6 +1,7 @@
 """Decisions when a timer is due: a job's start time, backoff, deadline or retention has passed, an instant of a
-schedule has come, or the partition forgets a command id or a lost session."""
+schedule has come, a window turns, partitions lag, or the partition forgets a command id or a lost session."""
 
+from ftjm.core.decide import resources, windows
 from ftjm.core.decide.decision import Events, Policy, about
 from ftjm.core.decide.firings import decide_instant
 from ftjm.core.records import events as e
@@ -24,6 +25,10 @@ def decide_timer(state: StateView, timer: Timer, now: int, policy: Policy) -> Ev
         return [e.WorkerForgotten(session=timer.key)]
     if timer.kind is TimerKind.SCHEDULE:
         return decide_instant(state, timer.key, now, policy)
+    if timer.kind is TimerKind.WINDOW:
+        return windows.turn(state, timer.key, now, policy)
+    if timer.kind is TimerKind.ADOPTION:
+        return resources.tell_again(state, timer.key) if timer.key else resources.ask_again(policy)
     key = timer.key
     job = state.job(key)
     assert job is not None, f"a timer of {key}, which does not exist"

@@ -11,7 +11,19 @@ share: what follows when a job moves from one state to another.
 from collections.abc import Callable
 from typing import Any
 
-from ftjm.core.evolve import attempts, backfills, bulk, commands, jobs, keys, queues, schedules, sessions, upgrades
+from ftjm.core.evolve import (
+    attempts,
+    backfills,
+    bulk,
+    commands,
+    jobs,
+    keys,
+    queues,
+    resources,
+    schedules,
+    sessions,
+    upgrades,
+)
 from ftjm.core.records import events as e
 from ftjm.core.state.model import job_key
 from ftjm.core.state.outbox import ReplyMessage
@@ -78,6 +90,19 @@ _HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
     e.BackfillBegun: backfills.begun,
     e.BackfillAdvanced: backfills.moved,
     e.BackfillStopped: backfills.moved,
+    e.ResourceApplied: resources.applied,
+    e.ResourceUnchanged: resources.unchanged,
+    e.ResourceDeleted: resources.deleted,
+    e.ResourceAdopted: resources.adopted,
+    e.ResourceConfirmed: resources.confirmed_again,
+    e.AdoptionConfirmed: resources.confirmed,
+    e.ResourceSettled: resources.settled,
+    e.ResourceToldAgain: resources.told_again,
+    e.ResourcesAsked: resources.asked,
+    e.ReconciliationBegun: resources.reconciliation_begun,
+    e.ResourcesTold: resources.told,
+    e.ResourcesReconciled: resources.reconciled,
+    e.WindowTurned: resources.window_turned,
     e.QueueReordered: jobs.reordered,
     e.KeysSettled: keys.settled,
     e.BulkBegun: bulk.begun,

@@ -11,6 +11,15 @@ from msgspec import field
 from ftjm.core.records.command import ANY_REVISION as ANY_REVISION  # noqa: PLC0414
 from ftjm.core.records.command import Command as Command  # noqa: PLC0414  (other files find them with the commands)
 from ftjm.core.records.command import QueueCommand as QueueCommand  # noqa: PLC0414
+from ftjm.core.records.resource_commands import RESOURCE_COMMANDS
+from ftjm.core.records.resource_commands import AdoptResource as AdoptResource  # noqa: PLC0414
+from ftjm.core.records.resource_commands import ApplyResource as ApplyResource  # noqa: PLC0414
+from ftjm.core.records.resource_commands import AskResources as AskResources  # noqa: PLC0414
+from ftjm.core.records.resource_commands import ClusterCommand as ClusterCommand  # noqa: PLC0414
+from ftjm.core.records.resource_commands import ConfirmAdoption as ConfirmAdoption  # noqa: PLC0414
+from ftjm.core.records.resource_commands import DeleteResource as DeleteResource  # noqa: PLC0414
+from ftjm.core.records.resource_commands import ReconcileResources as ReconcileResources  # noqa: PLC0414
+from ftjm.core.records.resource_commands import ToldCommand as ToldCommand  # noqa: PLC0414
 from ftjm.core.records.schedule_commands import SCHEDULE_COMMANDS
 from ftjm.core.records.schedule_commands import ApplySchedule as ApplySchedule  # noqa: PLC0414
 from ftjm.core.records.schedule_commands import BackfillSchedule as BackfillSchedule  # noqa: PLC0414
@@ -240,6 +249,7 @@ COMMANDS: tuple[type[Command], ...] = (
     *SCHEDULE_COMMANDS,
     BulkJobs,
     StopBulk,
+    *RESOURCE_COMMANDS,
     StartAttempt,
     CompleteAttempt,
     FailAttempt,

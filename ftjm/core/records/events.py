@@ -35,6 +35,21 @@ from ftjm.core.records.queue_events import QueuePaused as QueuePaused  # noqa: P
 from ftjm.core.records.queue_events import QueueReordered as QueueReordered  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueResumed as QueueResumed  # noqa: PLC0414
 from ftjm.core.records.queue_events import QueueUnchanged as QueueUnchanged  # noqa: PLC0414
+from ftjm.core.records.resource_events import RESOURCE_EVENTS
+from ftjm.core.records.resource_events import AdoptionConfirmed as AdoptionConfirmed  # noqa: PLC0414
+from ftjm.core.records.resource_events import ReconciliationBegun as ReconciliationBegun  # noqa: PLC0414
+from ftjm.core.records.resource_events import ResourceAdopted as ResourceAdopted  # noqa: PLC0414
+from ftjm.core.records.resource_events import ResourceApplied as ResourceApplied  # noqa: PLC0414
+from ftjm.core.records.resource_events import ResourceConfirmed as ResourceConfirmed  # noqa: PLC0414
+from ftjm.core.records.resource_events import ResourceDeleted as ResourceDeleted  # noqa: PLC0414
+from ftjm.core.records.resource_events import ResourceEvent as ResourceEvent  # noqa: PLC0414
+from ftjm.core.records.resource_events import ResourcesAsked as ResourcesAsked  # noqa: PLC0414
+from ftjm.core.records.resource_events import ResourceSettled as ResourceSettled  # noqa: PLC0414
+from ftjm.core.records.resource_events import ResourcesReconciled as ResourcesReconciled  # noqa: PLC0414
+from ftjm.core.records.resource_events import ResourcesTold as ResourcesTold  # noqa: PLC0414
+from ftjm.core.records.resource_events import ResourceToldAgain as ResourceToldAgain  # noqa: PLC0414
+from ftjm.core.records.resource_events import ResourceUnchanged as ResourceUnchanged  # noqa: PLC0414
+from ftjm.core.records.resource_events import WindowTurned as WindowTurned  # noqa: PLC0414
 from ftjm.core.records.schedule_events import SCHEDULE_EVENTS
 from ftjm.core.records.schedule_events import ScheduleApplied as ScheduleApplied  # noqa: PLC0414
 from ftjm.core.records.schedule_events import ScheduleDelayed as ScheduleDelayed  # noqa: PLC0414
@@ -255,6 +270,7 @@ EVENTS: tuple[type[Event], ...] = (
     QueueDeleted,
     *SCHEDULE_EVENTS,
     *BACKFILL_EVENTS,
+    *RESOURCE_EVENTS,
     QueueReordered,
     KeysSettled,
     BulkBegun,

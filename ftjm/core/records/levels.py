@@ -55,6 +55,8 @@ from ftjm.core.records.events import (
     QueueUnchanged,
 )
 from ftjm.core.records.messages import QueueDemand, RunAttempt, SlotOffer
+from ftjm.core.records.resource_commands import RESOURCE_COMMANDS
+from ftjm.core.records.resource_events import RESOURCE_EVENTS
 from ftjm.core.records.schedule_events import SCHEDULE_EVENTS, ScheduleApplied
 from ftjm.core.state.queues import QueueSpec
 
@@ -69,7 +71,8 @@ PAUSE_LEVEL = 3
 QUEUE_LEVEL = 4
 """The level from which on a queue can be declared, and many jobs changed by one request."""
 SHARING_LEVEL = 5
-"""The level from which on a queue has defaults, a weight and shares, and jobs have concurrency keys."""
+"""The level from which on a queue has defaults, a weight and shares, jobs have concurrency keys, and there are
+resources that every partition knows."""
 SCHEDULE_LEVEL = 4
 """The level from which on there are schedules."""
 UNANNOUNCED = 0
@@ -132,6 +135,7 @@ ADDITIONS: tuple[Addition, ...] = (
     *_OF_SCHEDULES,
     *(Addition(SHARING_LEVEL, record) for record in (JobParked, JobSkipped, KeysSettled)),
     *(Addition(SHARING_LEVEL, record) for record in _BACKFILLS),
+    *(Addition(SHARING_LEVEL, record) for record in (*RESOURCE_COMMANDS, *RESOURCE_EVENTS)),
     Addition(SHARING_LEVEL, SubmitJob, "explicit"),
     Addition(SHARING_LEVEL, AwaitJob, "explicit"),
     Addition(SHARING_LEVEL, AttemptDispatched, "passed"),

@@ -52,6 +52,7 @@ from ftjm.core.state.tables import (
     MIGRATION,
     MIGRATION_KEY,
     OUTBOX,
+    PEERS,
     POSITION_KEY,
     QUEUE_DECLARATIONS,
     QUEUES,
@@ -163,6 +164,11 @@ def _schedule_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
     yield key, _encode([revision, [[*job, "", ""], *spec, [], ""], *rest, 0, ""])
 
 
+def _peer_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """When it is asked for all resources stands last."""
+    yield key, _encode([*_decode(value), 0])
+
+
 MIGRATIONS: Mapping[int, Mapping[bytes, Migration]] = {
     3: {JOBS.prefix: _job_3, OUTBOX.prefix: _message_3},
     4: {QUEUES.prefix: _queue_4},
@@ -173,6 +179,7 @@ MIGRATIONS: Mapping[int, Mapping[bytes, Migration]] = {
         SPECS.prefix: _spec_7,
         QUEUE_DECLARATIONS.prefix: _declaration_7,
         SCHEDULES.prefix: _schedule_7,
+        PEERS.prefix: _peer_7,
     },
 }
 """The migrations, by the version that they start from and the prefix of the rows that they change."""

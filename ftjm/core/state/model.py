@@ -231,9 +231,11 @@ class Peer(msgspec.Struct, array_like=True, gc=False):
     """The numbers of the messages between this partition and another."""
 
     sent: int = 0
-    """Number of the newest command that was forwarded to it."""
+    """Number of the newest command that was sent to it."""
     received: int = 0
-    """Number of the newest command that it forwarded to us."""
+    """Number of the newest command that it sent to us."""
+    ask_at: int = 0
+    """When it is asked once more for all resources, ms; 0 if none is missing. Only the row of the home has it."""
 
 
 class Outcome(msgspec.Struct, array_like=True, gc=False):

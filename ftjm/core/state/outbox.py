@@ -14,6 +14,7 @@ Tags are part of the store's format: a tag that was used is never given to anoth
 import msgspec
 
 from ftjm.core.state.model import StopReason
+from ftjm.core.state.resources import Told
 
 
 class SessionMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -53,12 +54,17 @@ class CloseMessage(SessionMessage, frozen=True, array_like=True, tag=3):
     """The partition has given the session up."""
 
 
-class ForwardMessage(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
-    """A command is forwarded to the partition that decides about it."""
+class PartitionMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A command for another partition."""
 
     partition: int
     number: int
     """Consecutive from 1 for each partition."""
+
+
+class ForwardMessage(PartitionMessage, frozen=True, array_like=True, tag=4):
+    """A command is forwarded to the partition that decides about it."""
+
     body: bytes
     """The command's record, untouched."""
     reply_to: str
@@ -93,4 +99,18 @@ class OutcomeMessage(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=Fal
     result: bytes
 
 
-OutboxMessage = RunMessage | StopMessage | CloseMessage | ForwardMessage | ReplyMessage | OutcomeMessage
+class TellMessage(PartitionMessage, frozen=True, array_like=True, tag=7):
+    """A partition tells another something, by a command that only partitions may send.
+
+    It holds no copy of a resource. The owner makes the command from the resource's row when it sends the message, so
+    that the newest revision is told.
+    """
+
+    told: Told
+    resource: str = ""
+    """`kind/name`; empty if it is about no single one."""
+    revision: int = 0
+    """The revision that is confirmed."""
+
+
+OutboxMessage = RunMessage | StopMessage | CloseMessage | ForwardMessage | ReplyMessage | OutcomeMessage | TellMessage

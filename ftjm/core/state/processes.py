@@ -24,6 +24,10 @@ class ProcessKind(IntEnum):
     """Jobs of a queue get the concurrency keys that its declaration gives them. The name is the queue's."""
     BACKFILL = 6
     """Jobs of instants of a schedule that have passed. The name is the schedule's, `queue/name`."""
+    TELL = 4
+    """The home of a resource tells it to the partitions that lag. The name is the resource's, `kind/name`."""
+    RECONCILE = 5
+    """The home of resources tells all of them to one partition. The name is the partition's number."""
 
 
 class Reorder(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -103,7 +107,21 @@ class BackfillTurn(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False
     actor: str
 
 
-Process = Reorder | Bulk | Keys | BackfillTurn
+class Tell(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """The progress of a TELL."""
+
+    next_partition: int
+    """The first partition that the next slice tells."""
+
+
+class Reconcile(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
+    """The progress of a RECONCILE."""
+
+    next_resource: str
+    """The resource, as `kind/name`, with which the next slice begins; empty for the first."""
+
+
+Process = Reorder | Bulk | Keys | Tell | Reconcile | BackfillTurn
 
 
 def bulk_name(queue: str, bulk: str) -> str:

@@ -30,14 +30,17 @@ from ftjm.core.state.model import (
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus
+from ftjm.core.state.resources import Adoption, KnownResource
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes, Rows
 from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import (
+    ADOPTIONS,
     BACKFILLS,
     BULK_RESULTS,
     FINALIZED_KEY,
     PLACE_BYTES,
+    RESOURCES,
     KeyPlace,
     key_job_key,
     outbox_key,
@@ -148,6 +151,24 @@ class State(StateView):
         """Whether a process is under way behind what the batch has changed so far."""
         changed = self._processes_changed
         return any(changed.values()) or any(changed.get(name, True) for name in self.processes())
+
+    def save_adoption(self, key: str, adoption: Adoption) -> None:
+        """Write which partitions have the resource of this key."""
+        self._changes[ADOPTIONS.prefix + key.encode()] = encode(adoption)
+
+    def drop_adoption(self, key: str) -> None:
+        """Forget a resource that is deleted everywhere."""
+        self._changes[ADOPTIONS.prefix + key.encode()] = None
+
+    def save_resource(self, key: str, resource: KnownResource) -> None:
+        """Write a resource that every partition must know."""
+        self._changes[RESOURCES.prefix + key.encode()] = encode(resource)
+        self._known = None
+
+    def drop_resource(self, key: str) -> None:
+        """Delete a resource that every partition must know."""
+        self._changes[RESOURCES.prefix + key.encode()] = None
+        self._known = None
 
     def save_bulk_result(self, name: str, result: Bulk) -> None:
         """Write what has become of a bulk request."""

@@ -6,6 +6,8 @@ behind it name the row. Everything that reads or shows rows uses the declaration
 
 | prefix and key | value | sorted so that |
 |---|---|---|
+| `A` resource, as `kind/name` | its `Adoption`, in the home of such resources | |
+| `B` resource, as `kind/name` | a `KnownResource` | |
 | `a` schedule, as `queue/name` | `Schedule` | |
 | `b` queue/command_id | the `Bulk` of a request that has ended, for a day | |
 | `c` request, as `JobRerun.command_id` names it | empty | |
@@ -58,6 +60,7 @@ from ftjm.core.state.model import (
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus
+from ftjm.core.state.resources import Adoption, KnownResource
 from ftjm.core.state.rows import Rows, first_key_after
 from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.timers import Timer, TimerKind
@@ -162,6 +165,8 @@ QUEUE_RATES = Table[QueueRate](b"h", "queue_rate", QueueRate, for_readers=True)
 SCHEDULES = Table[Schedule](b"a", "schedule", Schedule, for_readers=True)
 CONCURRENCY_KEYS = Table[ConcurrencyKey](b"y", "concurrency_key", ConcurrencyKey, for_readers=True)
 KEY_JOBS = Table[bytes](b"z", "key_job", show_key=_key_job)
+ADOPTIONS = Table[Adoption](b"A", "adoption", Adoption, for_readers=True)
+RESOURCES = Table[KnownResource](b"B", "resource", KnownResource, for_readers=True)
 BULK_RESULTS = Table[Bulk](b"b", "bulk_result", Bulk, for_readers=True)
 BACKFILLS = Table[Backfill](b"n", "backfill", Backfill, for_readers=True)
 PROCESSES = Table[Process](b"d", "process", Process, for_readers=True, show_key=_process)
@@ -190,6 +195,8 @@ TABLES: tuple[Table[Any], ...] = (
     KEY_JOBS,
     SCHEDULES,
     BACKFILLS,
+    ADOPTIONS,
+    RESOURCES,
     PROCESSES,
     BULK_RESULTS,
     PEERS,

@@ -20,6 +20,11 @@ class TimerKind(IntEnum):
     """A lost session is forgotten."""
     SCHEDULE = 6
     """An instant of a schedule has come, or one that waited may fire."""
+    ADOPTION = 7
+    """The home of a resource tells the partitions that lag once more; without a key, a partition asks the home once
+    more for all resources."""
+    WINDOW = 8
+    """A window opens or closes."""
 
 
 class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -28,6 +33,6 @@ class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     due_at: int
     kind: TimerKind
     key: str
-    """A job, a command id, a session or a schedule."""
+    """A job, a command id, a session, a schedule, a resource as `kind/name` or a window."""
     attempt: int = 0
     """The attempt or run that it was set for, so that it acts on no other."""

@@ -13,6 +13,7 @@ from ftjm.core.state.model import STATE_VERSION, Checkpoint, Counters, Job, JobS
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus
+from ftjm.core.state.resource_rows import ResourceRows
 from ftjm.core.state.row_cache import Row, RowCache
 from ftjm.core.state.rows import Rows, first_key_after
 from ftjm.core.state.schedules import Schedule
@@ -59,7 +60,7 @@ CACHED_SPEC_BYTES_MAX = 512
 times as much, with many short arguments: 10 MB of a partition at most."""
 
 
-class StateView:
+class StateView(ResourceRows):
     """Reads through to `rows`, with the changes of the current batch on top.
 
     `decide` and placement take this type, so that mypy refuses a decision that writes. `State` adds the writers.

@@ -43,6 +43,12 @@ ANSWERS: dict[type[c.Command], tuple[type[e.Event], ...]] = {
     c.TriggerSchedule: (e.JobSubmitted, e.SubmissionRepeated),
     c.BackfillSchedule: (e.BackfillBegun,),
     c.StopBackfill: (e.BackfillStopped,),
+    c.ApplyResource: (e.ResourceApplied, e.ResourceUnchanged),
+    c.DeleteResource: (e.ResourceDeleted, e.ResourceUnchanged),
+    c.AdoptResource: (e.ResourceAdopted, e.ResourceConfirmed),
+    c.ReconcileResources: (e.ResourcesReconciled,),
+    c.ConfirmAdoption: (e.AdoptionConfirmed, e.ResourceUnchanged),
+    c.AskResources: (e.ReconciliationBegun,),
     c.StartAttempt: (e.AttemptStarted,),
     c.CompleteAttempt: (e.AttemptSucceeded, e.AttemptFailed),  # failed where its result is too large
     c.FailAttempt: (e.AttemptFailed, e.AttemptLost),
@@ -58,10 +64,15 @@ FURTHER: dict[type[e.Event], tuple[type[e.Event], ...]] = {
     e.AttemptDeclined: (e.JobFailed, e.JobCancelled),
 }
 """Events that may follow an answer, caused by the same command, beside those of jobs at the same concurrency key."""
+OF_RESOURCES = (e.WindowTurned, e.ResourceSettled)
+"""Events that may follow an answer to a command about a resource, in any number."""
+AFTER_LOSS = (e.ResourcesAsked, e.ReconciliationBegun)
+"""One of these may stand behind all others: a message of another partition was lost, or came twice."""
 KINDS = {kind.__name__: kind for kind in ANSWERS}
 SAME = frozenset(
     {"run", "attempt", "session", "command_id", "awaits", "reason", "started_at", "ended_at", "exit_code", "signal",
      "error", "result", "data", "spec", "labels", "name",
+     "kind", "revision", "home", "applied_at", "partition",
      "action", "filter", "priority", "bulk",
      "from_at", "to_at", "reprocess", "max_active", "backfill"}
 )  # fmt: skip
@@ -85,6 +96,11 @@ def check_events_of_command(ref: str, events: Sequence[e.Event]) -> Iterator[Vio
         return
     first, further = events[arrived], events[arrived + 1 :]
     more = [event for event in further if not _is_of_key(event, first)]
+    if isinstance(first, e.ResourceEvent):
+        more = [event for event in more if not isinstance(event, OF_RESOURCES)]
+    came_twice = isinstance(first, e.CommandRejected) and not first.kind
+    if more and isinstance(more[-1], AFTER_LOSS) and (arrived or came_twice):
+        more = more[:-1]
     allowed = FURTHER.get(type(first), ())
     if len(more) > 1 or any(type(event) not in allowed or event.job_id != first.job_id for event in more):
         found = ", ".join(f"{type(event).__name__} of {event.job_id or 'no job'}" for event in events)

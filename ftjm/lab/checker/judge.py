@@ -16,6 +16,7 @@ from ftjm.lab.checker.executions import Executions
 from ftjm.lab.checker.job import CheckedJob, name_of
 from ftjm.lab.checker.partition_rules import PartitionRules
 from ftjm.lab.checker.partitioning import check_partition
+from ftjm.lab.checker.resources import Resources, messages_of
 from ftjm.lab.checker.verdict import COUNTED, JobName, LogEntry, Verdict, Violation, ViolationKind
 
 
@@ -44,8 +45,9 @@ class Judge:
         self._rules: dict[int, PartitionRules] = {}
         self._jobs: dict[JobName, CheckedJob] = {}
         self._executions = Executions(self._evidence)
-        self._forwarded: dict[tuple[int, int], int] = defaultdict(int)
-        """Number of commands that were forwarded, by source and target partition."""
+        self._resources = Resources()
+        self._sent: dict[tuple[int, int], int] = defaultdict(int)
+        """Number of commands that one partition has sent another, by source and target."""
         self._received: dict[tuple[int, int], int] = defaultdict(int)
 
     def take(self, entry: LogEntry) -> None:
@@ -91,9 +93,10 @@ class Judge:
     def _take_other_event(self, partition: int, event: e.Event) -> Iterator[Violation]:
         """Judge an event of a partition, a session or a peer partition. A refusal is one: it only names a job."""
         yield from self._rules[partition].take_other_event(event)
-        if isinstance(event, e.CommandForwarded):
-            self._forwarded[partition, event.partition] += 1
-        elif isinstance(event, e.ForwardReceived):
+        for target in messages_of(event):
+            self._sent[partition, target] += 1
+        yield from self._resources.take(partition, event)
+        if isinstance(event, e.ForwardReceived):
             expected = self._received[event.source, partition] + 1
             self._received[event.source, partition] = event.number
             if event.number != expected:
@@ -118,12 +121,14 @@ class Judge:
         for partition, chain in self._chains.items():
             for violation in chain.end():
                 verdict.add(f"events[{partition}]", violation)
-        for pair in sorted({*self._forwarded, *self._received}):
-            if self._forwarded[pair] != self._received[pair]:
-                text = f"expected {self._forwarded[pair]} commands forwarded to {pair[1]} to arrive once"
+        for pair in sorted({*self._sent, *self._received}):
+            if self._sent[pair] != self._received[pair]:
+                text = f"expected {self._sent[pair]} commands sent to {pair[1]} to arrive once"
                 verdict.add(
                     f"events[{pair[0]}]", Violation(ViolationKind.LOST, f"{text}, but found {self._received[pair]}")
                 )
+        for violation in self._resources.finish(self._evidence.partitions or 0):
+            verdict.add("resources", violation)
         for name in dict.fromkeys(acknowledged):
             if name not in self._jobs:
                 text = "expected the acknowledged job in the log, but found no trace of it"

@@ -3,6 +3,7 @@
 - Order: a dispatch takes the first ready job of its queue (`waiting_jobs.py`).
 - Keys: no concurrency key is had by more jobs than may, and none is left free (`concurrency_keys.py`).
 - Queues: a dispatch keeps to what its queue is declared to, and is of none that is paused (`queue_limits.py`).
+- Windows and cordons: a dispatch is of no queue that may not start now, and to no cordoned worker (`closures.py`).
 - Limits: a session holds no more attempts than its offer has slots and places ahead, serves the queue, and is not lost.
   An attempt is sent ahead if and only if all slots of the offer are taken, and only where partition and job allow it.
 - Timers: each event that a timer causes has a timer that was due, and no batch leaves behind a timer that was due
@@ -22,6 +23,7 @@ from ftjm.core.records.levels import AHEAD_LEVEL, FIRST_LEVEL
 from ftjm.core.state.model import TERMINAL, JobState, StopReason, job_key
 from ftjm.lab.checker.bulk_requests import BulkRequests
 from ftjm.lab.checker.causes import follows_from_key
+from ftjm.lab.checker.closures import Closures
 from ftjm.lab.checker.concurrency_keys import ARRIVALS, ConcurrencyKeys
 from ftjm.lab.checker.evidence import Evidence
 from ftjm.lab.checker.intervals import uncovered
@@ -74,6 +76,7 @@ class PartitionRules:
         self._fired: list[tuple[JobName, int]] = []
         """Timers that fired in this batch: the job, and the time since which the timer was due."""
         self._queue_limits = QueueLimits()
+        self._closures = Closures()
         self._schedules = Schedules(jobs, self._carried_out.add)
         self._level = FIRST_LEVEL
         """The record level that was made final."""
@@ -94,6 +97,7 @@ class PartitionRules:
         if isinstance(event, e.AttemptDispatched):
             yield from self._check_deadline(job, event)
             yield from self._queue_limits.attempt_started(event)
+            yield from self._closures.attempt_started(event)
             yield from self._waiting.check_dispatch(name, job, event)
             yield from self._check_ahead(job, event)
             yield from self._check_limits(event)
@@ -156,6 +160,8 @@ class PartitionRules:
                 yield from self._carried_out.forget(event.command_id, event)
             case e.ScheduleEvent():
                 yield from self._schedules.take(event)
+            case e.ResourceEvent() | e.ResourcesReconciled() | e.WindowTurned():
+                self._closures.take(event)
             case _:
                 yield from self._queue_limits.take(event)
                 yield from self._waiting.take(event)

@@ -13,7 +13,16 @@ from ftjm.core.records import events as e
 from ftjm.lab.checker.verdict import Violation, ViolationKind
 
 M, WORD = 0x5BD1E995, 0xFFFFFFFF
-_AT_HOME = (e.JobSubmitted, e.QueuePaused, e.QueueResumed, e.QueueApplied, e.QueueDeleted, e.ScheduleEvent)
+_AT_HOME = (
+    e.JobSubmitted,
+    e.QueuePaused,
+    e.QueueResumed,
+    e.QueueApplied,
+    e.QueueDeleted,
+    e.ScheduleEvent,
+    e.ResourceApplied,
+    e.ResourceDeleted,
+)
 
 
 @lru_cache(maxsize=1_024)
@@ -32,14 +41,15 @@ def partition_of(key: str, partitions: int) -> int:
 
 def check_partition(event: e.Event, partition: int, partitions: int) -> Iterator[Violation]:
     """Judge whether a partition is that of the key: where a job is submitted, where something is set for a queue or a
-    schedule, and where a command is forwarded to."""
+    schedule, and where a command is forwarded to. All that concerns the whole cluster is declared in one partition."""
     if isinstance(event, e.CommandForwarded):
         found = event.partition
     elif isinstance(event, _AT_HOME):
         found = partition
     else:
         return
-    if found != (wanted := partition_of(event.shard_key or event.queue, partitions)):
+    key = event.shard_key or event.queue or "cluster"
+    if found != (wanted := partition_of(key, partitions)):
         yield Violation(
             ViolationKind.CHAIN, f"expected {event.queue}/{event.job_id} in partition {wanted}, but found it in {found}"
         )

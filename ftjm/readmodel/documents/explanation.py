@@ -20,6 +20,7 @@ class Reason(StrEnum):
     DEPENDENCY = "Dependency"
     CONCURRENCY_LIMIT = "ConcurrencyLimit"
     QUEUE_PAUSED = "QueuePaused"
+    WINDOW = "Window"
     QUEUE_LIMIT = "QueueLimit"
     RATE_LIMIT = "RateLimit"
     NO_SCHEDULER = "NoScheduler"

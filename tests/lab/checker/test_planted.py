@@ -11,13 +11,14 @@ from contextlib import suppress
 import pytest
 
 from ftjm.lab.checker import Verdict, ViolationKind
-from tests.simulation import planted_rules, planted_schedules
+from tests.simulation import planted_resources, planted_rules, planted_schedules
 from tests.simulation.cluster import Cluster, judge
 from tests.simulation.planted import PLANTED, plant
 from tests.simulation.test_planted import KNOWN
 
 assert planted_rules  # imported because they add rules to PLANTED
 assert planted_schedules
+assert planted_resources
 
 SEEDS = 300
 """Seeds to try where the known seed no longer shows the fault."""
@@ -30,6 +31,8 @@ NAMED = {
     "an owners time may go back": ViolationKind.CHAIN,
     "forwarded commands are not told apart by number": ViolationKind.LOST,
     "a paused queue goes on": ViolationKind.LIMIT,
+    "a window that is closed lets jobs start": ViolationKind.LIMIT,
+    "a cordoned worker gets jobs": ViolationKind.LIMIT,
     "a queue runs more jobs than it is declared to": ViolationKind.LIMIT,
     "a queue starts more jobs than its rate": ViolationKind.LIMIT,
     "a rate begins anew with each owner": ViolationKind.LIMIT,

@@ -1,0 +1,72 @@
+"""Days of a calendar: whether a day counts, and what is wrong with a calendar."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+
+from ftjm.adapters.calendar.local_time import change_of_clock, instants_of, read_clock
+from ftjm.adapters.calendar.time_zone import load_time_zone
+from ftjm.core.state.calendars import CalendarSpec
+from ftjm.runtime.errors import short
+
+DAY = timedelta(days=1)
+WEEKDAYS = 7
+PARSED_MAX = 1_024
+"""Number of calendars whose dates are kept."""
+
+
+class Days:
+    """The days of a calendar, for quick questions."""
+
+    def __init__(self, spec: CalendarSpec) -> None:
+        self._zone = load_time_zone(spec.time_zone)
+        self._weekdays = frozenset(spec.weekdays or range(WEEKDAYS))
+        self._included = frozenset(spec.included)
+        self._excluded = frozenset(spec.excluded)
+
+    def counts(self, instant: int) -> bool:
+        """Whether the day of an instant, ms since the Unix epoch, is one of the calendar."""
+        day = read_clock(instant, self._zone).local.date()
+        text = day.isoformat()
+        return text in self._included or (day.weekday() in self._weekdays and text not in self._excluded)
+
+    def next_day(self, instant: int) -> int:
+        """When the day after that of an instant begins, both in ms since the Unix epoch."""
+        day = read_clock(instant, self._zone).local.date() + DAY
+        midnight = instants_of(datetime(day.year, day.month, day.day), self._zone)  # noqa: DTZ001 - a local time
+        return change_of_clock(midnight, self._zone) if midnight.are_in_gap else midnight.first
+
+
+def days_of(spec: CalendarSpec) -> Days:
+    """The days of a calendar without fault."""
+    return _days(spec.time_zone, tuple(spec.weekdays), tuple(spec.included), tuple(spec.excluded))
+
+
+@lru_cache(maxsize=PARSED_MAX)
+def _days(time_zone: str, weekdays: tuple[int, ...], included: tuple[str, ...], excluded: tuple[str, ...]) -> Days:
+    return Days(CalendarSpec(time_zone, list(weekdays), list(included), list(excluded)))
+
+
+def calendar_fault(spec: CalendarSpec) -> str:
+    """What is wrong with a calendar, as `field: expected …, but found …`; empty if nothing is."""
+    try:
+        load_time_zone(spec.time_zone)
+    except ValueError as error:
+        return f"time_zone: {error}"
+    for field, dates in (("included", spec.included), ("excluded", spec.excluded)):
+        for text in dates:
+            if fault := date_fault(text):
+                return f"{field}: {fault}"
+    if both := sorted(set(spec.included) & set(spec.excluded)):
+        return f"excluded: expected dates that are not included, but found {both[0]} in both"
+    return ""
+
+
+def date_fault(text: str) -> str:
+    """What is wrong with a date, as text; empty if nothing is."""
+    try:
+        is_date = date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        is_date = False
+    return "" if is_date else f"expected a date that there is, such as 2026-12-25, but found {short(text)!r}"

@@ -1,0 +1,57 @@
+"""Decisions about windows: when each opens and closes in this partition.
+
+Every partition has a timer for the next edge of each window. The calendar reckons the edges; the event holds the
+result, so that no fold ever reckons.
+"""
+
+from ftjm.core.decide.decision import Events, Policy
+from ftjm.core.records import events as e
+from ftjm.core.state.calendars import CalendarSpec
+from ftjm.core.state.resources import ResourceKind, ResourceSpec, resource_key
+from ftjm.core.state.view import StateView
+from ftjm.core.state.windows import WindowSpec
+
+
+def turn(state: StateView, name: str, now: int, policy: Policy) -> Events:
+    """`WindowTurned` when a window's timer is due."""
+    window = state.resource(resource_key(ResourceKind.WINDOW, name))
+    assert window is not None, f"a timer of the window {name}, which does not exist"
+    (spec,) = window.spec.window
+    return [_turned(name, spec, _days(state, spec), now, policy)]
+
+
+def after_change(
+    state: StateView, kind: ResourceKind, name: str, spec: ResourceSpec, now: int, policy: Policy
+) -> Events:
+    """`WindowTurned` of each window that a new declaration is about: of a window itself, or of a calendar.
+
+    Args:
+        state: as it was before the change.
+        spec: without any part if the resource is deleted.
+    """
+    if kind is ResourceKind.WINDOW:
+        return [_turned(name, window, _days(state, window), now, policy) for window in spec.window]
+    if kind is not ResourceKind.CALENDAR:
+        return []
+    days = spec.calendar[0] if spec.calendar else None
+    return [
+        _turned(user, window, days, now, policy)
+        for user, window in ((user, state.windows()[user].spec.window[0]) for user in users_of(state, name))
+    ]
+
+
+def users_of(state: StateView, calendar: str) -> list[str]:
+    """Names of the windows that use a calendar."""
+    return [name for name, known in state.windows().items() if known.spec.window[0].calendar == calendar]
+
+
+def _days(state: StateView, spec: WindowSpec) -> CalendarSpec | None:
+    found = state.calendar(spec.calendar) if spec.calendar else None
+    return found.spec if found else None
+
+
+def _turned(name: str, spec: WindowSpec, days: CalendarSpec | None, now: int, policy: Policy) -> e.Event:
+    calendar = policy.calendar
+    assert calendar is not None, "an owner has a calendar"
+    is_open, until = calendar.window_at(spec, name, days, now)
+    return e.WindowTurned(name=name, open=is_open, until=until, tzdata=calendar.version)
