@@ -1,5 +1,6 @@
 """Names, identities, and where a key lives."""
 
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from hashlib import blake2b
 from itertools import compress
@@ -15,10 +16,10 @@ from ftjm.core.state.model import JobSpec
 from ftjm.core.state.resources import CLUSTER_KEY
 
 DEFAULT_QUEUE = "default"
-CONTENT_VERSION = 2
+CONTENT_VERSION = 3
 """The newest version of the content hash."""
-CONTENT_2_STATE_VERSION = 4
-"""Rows of this version and later know version 2 of the content hash."""
+CONTENT_STATE_VERSIONS = {2: 4, 3: 8}
+"""For each version of the content hash but the first: the version of rows from which on they know it."""
 CONTENT_BYTES = 16
 CONTENT_1_FIELDS = 22
 """Fields that `JobSpec` had when version 1 of the content hash was in use."""
@@ -68,27 +69,31 @@ def partition_for(key: str, partitions: int) -> int:
     return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
 
 
-def content_hash(spec: JobSpec, version: int = CONTENT_VERSION) -> bytes:
+def content_hash(spec: JobSpec, version: int = CONTENT_VERSION, explicit: Sequence[str] = ()) -> bytes:
     """16 bytes that are the same for two submissions that ask for the same job.
 
-    Only what the user gave counts: delays are relative, and the cluster's defaults are not filled in. So the same
-    request hours later, or under other settings, has the same hash.
+    Only what the user gave counts: delays are relative, and the defaults of the queue and of the cluster are not filled
+    in. So the same request hours later, or under other settings, has the same hash.
 
     Version 2 hashes the names and values of the fields that differ from their defaults. A field that is added to
-    `JobSpec` changes no hash of a job that does not use it.
+    `JobSpec` changes no hash of a job that does not use it. Version 3 adds the names of the fields that were given
+    although they have their default: under other defaults of the queue they would be another job.
 
     Args:
         spec: the fields as the user gave them.
         version: the version of the hash, for comparison with one that was stored.
+        explicit: as `job_defaults.canonical` gives it. Earlier versions leave it out.
 
     Returns:
         The hash; empty if this program does not know the version, or if the version cannot express a field of `spec`.
         An empty hash is no stored job's hash.
     """
-    if version == CONTENT_VERSION:
+    if version in CONTENT_STATE_VERSIONS:
         (names, defaults), values = _defaults(type(spec)), astuple(spec)
-        given = dict(compress(zip(names, values, strict=True), map(ne, values, defaults)))
-        return blake2b(_encode(given), digest_size=16).digest()
+        content = _encode(dict(compress(zip(names, values, strict=True), map(ne, values, defaults))))
+        if explicit and version > 2:  # a map ends where its last value does, so what follows is not mistaken for it
+            content += _encode(explicit)
+        return blake2b(content, digest_size=16).digest()
     return _content_hash_1(spec) if version == 1 else b""
 
 

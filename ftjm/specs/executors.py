@@ -15,7 +15,7 @@ name is declared in `core/state/executors.py`. Documents of jobs show the argume
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,8 +23,6 @@ from ftjm.core import json_values
 from ftjm.core.identity import DEFAULT_QUEUE
 from ftjm.core.state.executors import COMMAND, PYTHON
 from ftjm.specs.fields import Arguments, Command, Name, TaskName, Text
-
-TASK_MAX_ATTEMPTS = 3
 
 
 class Fields(BaseModel):
@@ -62,8 +60,6 @@ class ExecutorSchema:
     """The error text for a field of another executor beside it."""
     fields: type[IdentityFields]
     """All fields of this executor."""
-    defaults: ClassVar[Mapping[str, Any]] = {}
-    """Values of `JobSpec` that jobs of this executor have where the user gives none."""
     payload_field: str
     """The field that a payload which is too large is reported for."""
     payload_text: str = ""
@@ -142,7 +138,6 @@ class TaskSchema(ExecutorSchema):
     description = "a task"
     others = "expected args and kwargs beside a task, but found a payload"
     fields = TaskFields
-    defaults: ClassVar[Mapping[str, Any]] = {"max_attempts": TASK_MAX_ATTEMPTS}
     payload_field = "args"
     payload_text = " with kwargs"
 

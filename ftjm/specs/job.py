@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from ftjm.core.identity import content_hash
+from ftjm.core.state.executors import OWN_DEFAULTS
 from ftjm.core.state.model import JobSpec
 from ftjm.specs.executors import (
     ARGUMENT_FIELDS,
@@ -193,15 +194,15 @@ def _parsed(fields: Any, model: type[BaseModel], inline_limit_bytes: int) -> tup
 def derived_id(request: JobRequest, ordinal: int, batch: str = "") -> str:
     """The id of a job that has none in its file. The same file submitted again gives the same ids.
 
-    The id is made from version 1 of the content hash wherever that can express the job, so that a file whose submission
-    was interrupted can be submitted again with a later program.
+    The id is made from version 1 of the content hash wherever that can express the job, else from version 2, so that a
+    file whose submission was interrupted can be submitted again with a later program.
 
     Args:
         request: The job.
         ordinal: The job's number among those of the same queue and content in the file, from 0.
         batch: Another batch gives other ids.
     """
-    content = content_hash(request.spec, 1) or content_hash(request.spec)
+    content = content_hash(request.spec, 1) or content_hash(request.spec, 2)
     named = b"\0".join((batch.encode(), request.queue.encode(), content, str(ordinal).encode()))
     return b32encode(blake2b(named, digest_size=15).digest()).decode().lower()
 
@@ -238,7 +239,7 @@ def _spec(job: Any, schema: ExecutorSchema, fields: Mapping[str, Any]) -> JobSpe
         name, value = job.deadline
         chosen[name] = value
     runs = {"executor": schema.name, "command": schema.command(arguments), "payload": payload}
-    return JobSpec(**{**schema.defaults, **runs, **chosen})
+    return JobSpec(**{**OWN_DEFAULTS.get(schema.name, {}), **runs, **chosen})
 
 
 def _oversize(spec: JobSpec, limit: int) -> list[FieldProblem]:

@@ -136,6 +136,18 @@ def test_the_first_version_of_the_content_hash_is_frozen(fields, content):
     assert content_hash(JobSpec(**fields), 1).hex() == content
 
 
+@pytest.mark.parametrize(
+    ("version", "explicit", "content"),
+    [
+        (2, [], "ca58d6c1578fbf5d323e4a3027f77223"),
+        (3, [], "ca58d6c1578fbf5d323e4a3027f77223"),
+        (3, ["max_attempts", "timeout_ms"], "c6c59b0e1fa1f989c123b732057699a8"),
+    ],
+)
+def test_later_versions_of_the_content_hash_are_frozen(version, explicit, content):
+    assert content_hash(JobSpec(command=["a"], priority=7), version, explicit).hex() == content
+
+
 class LaterSpec(JobSpec, frozen=True, array_like=True):
     """`JobSpec` of a later release, with one more field."""
 

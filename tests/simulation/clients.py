@@ -1,6 +1,7 @@
 """Clients: they ask until they are answered, sometimes twice, sometimes in the wrong place."""
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -12,7 +13,7 @@ from ftjm.core.state.backfills import Reprocess
 from ftjm.core.state.calendars import CalendarSpec
 from ftjm.core.state.model import JobSpec, OnWorkerLoss
 from ftjm.core.state.processes import BulkAction, JobFilter
-from ftjm.core.state.queues import OnConflict, QueueSpec
+from ftjm.core.state.queues import JobDefaults, OnConflict, QueueSpec
 from ftjm.core.state.resources import CordonSpec, ResourceKind, ResourceSpec
 from ftjm.core.state.schedules import CatchUp, Overlap, ScheduleSpec
 from ftjm.core.state.windows import WindowEffect, WindowSpec
@@ -121,7 +122,8 @@ def plan(client: Client, queues: tuple[str, ...], until: float) -> None:
         queue, job_id = draw.choice(queues), f"{client.name}-{number}"
         at = draw.uniform(0, until)
         spec = _spec(world)
-        client.ask(c.SubmitJob(queue=queue, job_id=job_id, spec=spec, awaits=draw.random() < 0.5), at)
+        awaits, explicit = draw.random() < 0.5, _explicit(world, spec)
+        client.ask(c.SubmitJob(queue=queue, job_id=job_id, spec=spec, awaits=awaits, explicit=explicit), at)
         if draw.random() < 0.1:
             other = msgspec.structs.replace(spec, labels={"other": "1"})
             client.ask(c.SubmitJob(queue=queue, job_id=job_id, spec=other), at + draw.uniform(0, 1_000))
@@ -195,7 +197,7 @@ def _plan_limits(client: Client, queues: tuple[str, ...], until: float) -> None:
         at, queue = draw.uniform(0, until * 0.8), draw.choice(queues)
         limit, rate = draw.choice((0, 1, 1, 2)), draw.choice((0, 2, 5))
         ageing = draw.choice((1, 100, 60_000))
-        spec = QueueSpec(limit, rate, 1_000, draw.randint(1, 3), ageing)
+        spec = QueueSpec(limit, rate, 1_000, draw.randint(1, 3), ageing, defaults=_defaults(client.world))
         client.ask(c.ApplyQueue(queue=queue, spec=spec), at)
         if draw.random() < 0.5:
             # Not PURGE: it frees the identity, and a late copy of the submission would rightly be another job.
@@ -244,6 +246,29 @@ def _plan_keys(client: Client, queues: tuple[str, ...], until: float) -> None:
                 client.ask(c.RerunJob(queue=queue, job_id=job_id, command_id=f"{job_id}-again"), then + 3_000)
 
 
+def _defaults(world: World) -> list[JobDefaults]:
+    """What a queue gives to its jobs, if it gives anything."""
+    draw = world.defaults
+    given: dict[str, Any] = {
+        "cancel_grace_ms": draw.choice((0, 100, 400)),
+        "deadline_ms": draw.randint(3_000, 15_000),
+        "max_attempts": draw.randint(2, 4),
+        "priority": draw.choice((10, 90)),
+        "timeout_ms": draw.randint(500, 3_000),
+    }
+    chosen = {name: value for name, value in given.items() if draw.random() < 0.4}
+    return [JobDefaults([*chosen], JobSpec(**chosen))] if chosen else []
+
+
+def _explicit(world: World, spec: JobSpec) -> list[str]:
+    """Fields that a client gives although they have their default. In a log of the first level, it names none."""
+    if not world.limited:
+        return []
+    plain = JobSpec()
+    fields = [name for name in JobSpec.__struct_fields__ if getattr(spec, name) == getattr(plain, name)]
+    return world.defaults.sample(fields, world.defaults.choice((0, 0, 2, 9)))
+
+
 def _plan_schedules(client: Client, queues: tuple[str, ...], until: float) -> None:
     """Schedules with short intervals, which end with the faults; some are changed, paused, triggered or deleted."""
     draw = client.world.schedules
@@ -257,6 +282,7 @@ def _plan_schedules(client: Client, queues: tuple[str, ...], until: float) -> No
             catch_up=draw.choice(list(CatchUp)),
             overlap=draw.choice(list(Overlap)),
             jitter_ms=draw.choice((0, 0, 400)),
+            explicit=["priority"] if client.world.defaults.random() < 0.5 else [],
         )
         client.ask(c.ApplySchedule(queue=queue, name=name, spec=spec), at)
         if draw.random() < 0.5:

@@ -5,8 +5,8 @@ from unittest.mock import patch
 
 import msgspec
 
-from ftjm.core import ageing, job_gates, placement, queue_gates
-from ftjm.core.decide import attempts, bulk, keys, processes, sessions
+from ftjm.core import ageing, job_defaults, job_gates, placement, queue_gates
+from ftjm.core.decide import attempts, bulk, keys, processes, sessions, submissions
 from ftjm.core.decide import handlers as decide
 from ftjm.core.decide.timers import decide_timer
 from ftjm.core.evolve import attempts as evolve_attempts
@@ -80,6 +80,17 @@ def a_concurrency_key_that_is_free_is_left_free() -> list[Patch]:
         return [event for event in keys.follow_up(*arguments) if not isinstance(event, e.JobQueued)]
 
     return [patch.object(batch, "follow_up", follow_up)]
+
+
+@planted
+def a_queue_gives_its_jobs_no_defaults() -> list[Patch]:
+    return [patch.object(submissions, "filled", lambda spec, _explicit, _defaults: spec)]
+
+
+@planted
+def a_queues_defaults_win_over_what_a_job_gives() -> list[Patch]:
+    real = job_defaults.filled
+    return [patch.object(submissions, "filled", lambda spec, _explicit, defaults: real(spec, [], defaults))]
 
 
 @planted

@@ -30,6 +30,8 @@ KNOWN = {
     "a rate begins anew with each owner": 3,
     "a concurrency key is had by more jobs than may": 2,
     "a concurrency key that is free is left free": 2,
+    "a queue gives its jobs no defaults": 2,
+    "a queues defaults win over what a job gives": 2,
     "waiting makes no difference": 2,
     "a changed ageing leaves waiting jobs where they are": 2,
     "a bulk request is about jobs that come later too": 52,

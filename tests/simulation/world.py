@@ -57,6 +57,7 @@ class World:
         concurrency key."""
         self.keys = Random(f"keys {seed}")
         self.resources = Random(f"resources {seed}")
+        self.defaults = Random(f"defaults {seed}")
         self.schedules = Random(f"schedules {seed}")
         self.scheduled = self.crowded and self.schedules.random() < 0.7
         """Whether schedules fire in this history."""

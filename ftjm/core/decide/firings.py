@@ -108,7 +108,7 @@ class _Firing:
         job = job_spec(spec, self._name, instant, start, jitter(spec, self._key, instant))
         name: dict[str, Any] = {"queue": self._queue, "job_id": job_id}
         return [
-            new_job(self._state, name, job, self._now, self._policy),
+            new_job(self._state, name, job, self._now, self._policy, explicit=spec.explicit),
             e.ScheduleFired(
                 **name,
                 run=1,

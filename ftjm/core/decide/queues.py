@@ -5,6 +5,7 @@ was asked for. For the same reason, a declaration that is so already is accepted
 """
 
 from ftjm.core.decide.decision import Events, Policy, Rejected, conflict
+from ftjm.core.job_defaults import defaults_fault
 from ftjm.core.names import is_name
 from ftjm.core.queue_gates import rate_fault
 from ftjm.core.records import commands as c
@@ -28,6 +29,8 @@ def apply(state: StateView, command: c.ApplyQueue, now: int, policy: Policy) -> 
         return Rejected("INVALID", "labels: expected names as keys")
     if fault := rate_fault(command.spec):
         return Rejected("INVALID", f"rate_burst: {fault}")
+    if fault := defaults_fault(command.spec.defaults):
+        return Rejected("INVALID", fault)
     declared = state.declaration(command.queue)
     if declared is not None and (declared.spec, declared.labels) == (command.spec, command.labels):
         return [e.QueueUnchanged(queue=command.queue, revision=declared.revision)]

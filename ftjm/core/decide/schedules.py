@@ -12,6 +12,7 @@ from typing import Any
 from ftjm.core.calendar import Calendar, interval_start, next_instant
 from ftjm.core.decide.decision import Events, Policy, Rejected, conflict
 from ftjm.core.decide.submissions import fault_of, new_job, overloaded
+from ftjm.core.job_defaults import explicit_fault
 from ftjm.core.limits import INSTANT_MAX_MS, SCHEDULE_NAME_CHARACTERS_MAX
 from ftjm.core.names import NAME_TEXT, is_name
 from ftjm.core.records import commands as c
@@ -126,7 +127,7 @@ def trigger(state: StateView, command: c.TriggerSchedule, now: int, policy: Poli
         return Rejected("OVERLAP", f"{text} {row.spec.overlap}; wait for its end, or cancel it")
     spec = job_spec(row.spec, command.name, now, interval_start(calendar_of(policy), row.spec, key, now))
     return [
-        new_job(state, name, spec, now, policy),
+        new_job(state, name, spec, now, policy, explicit=row.spec.explicit),
         e.ScheduleFired(
             **name,
             run=1,
@@ -191,4 +192,5 @@ def _template_fault(spec: ScheduleSpec, name: str, policy: Policy) -> str:
     if taken := [variable for variable in VARIABLES if variable in job.environment]:
         return f"environment: expected no {taken[0]}, which each firing sets"
     # As it will be submitted, with the longest values of these variables.
-    return fault_of(job_spec(spec, name, INSTANT_MAX_MS, INSTANT_MAX_MS), policy) or ""
+    submitted = job_spec(spec, name, INSTANT_MAX_MS, INSTANT_MAX_MS)
+    return fault_of(submitted, policy) or explicit_fault(spec.explicit)

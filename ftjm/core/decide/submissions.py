@@ -1,11 +1,13 @@
 """Decisions about submissions: whether a job is valid, and whether it is known already."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from ftjm.core.decide.decision import Events, Policy, Rejected, named, unknown
-from ftjm.core.identity import CONTENT_2_STATE_VERSION, CONTENT_VERSION, content_hash, pack_content
+from ftjm.core.identity import CONTENT_STATE_VERSIONS, CONTENT_VERSION, content_hash, pack_content
+from ftjm.core.job_defaults import canonical, explicit_fault, filled
 from ftjm.core.names import is_name
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
@@ -19,26 +21,38 @@ RETRY_SECONDS = 15
 
 def submit(state: StateView, command: c.SubmitJob, now: int, policy: Policy) -> Events | Rejected:
     """`JobSubmitted` for a new job; `SubmissionRepeated` if the same job exists."""
-    spec = command.spec
-    if (fault := fault_of(spec, policy)) is not None:
+    spec, explicit = command.spec, command.explicit
+    if fault := fault_of(spec, policy) or explicit_fault(explicit):
         return Rejected("INVALID", fault)
     job = state.job(job_key(command.queue, command.job_id))
     if job is not None:
         return _existing(command, job, awaits=command.awaits)
     if policy.overload:
         return overloaded(policy)
-    return [new_job(state, named(command), spec, now, policy, awaits=command.awaits)]
+    return [new_job(state, named(command), spec, now, policy, explicit=explicit, awaits=command.awaits)]
 
 
 def new_job(
-    state: StateView, name: dict[str, Any], spec: JobSpec, now: int, policy: Policy, *, awaits: bool = False
+    state: StateView,
+    name: dict[str, Any],
+    spec: JobSpec,
+    now: int,
+    policy: Policy,
+    *,
+    explicit: Sequence[str] = (),
+    awaits: bool = False,
 ) -> e.JobSubmitted:
     """The event that makes a job, which must not exist yet.
 
     Args:
         name: the envelope's fields that name the job.
-        spec: without the cluster's defaults.
+        spec: without the defaults of the queue and of the cluster.
+        explicit: names of fields that were given although they have their default.
     """
+    content = _content(state, spec, canonical(spec, explicit) if explicit else explicit)
+    declared = state.declaration(name["queue"])
+    if declared is not None and declared.spec.defaults:
+        spec = filled(spec, explicit, declared.spec.defaults[0])
     due_at = now + spec.delay_ms if spec.delay_ms else spec.start_at
     return e.JobSubmitted(
         **name,
@@ -46,7 +60,7 @@ def new_job(
         spec=msgspec.structs.replace(spec, retention_ms=spec.retention_ms or policy.retention_ms),
         due_at=due_at if due_at > now else 0,
         deadline_at=now + spec.deadline_ms if spec.deadline_ms else spec.deadline_at,
-        content=_content(state, spec),
+        content=content,
         awaits=awaits,
     )
 
@@ -58,13 +72,16 @@ def overloaded(policy: Policy) -> Rejected:
 
 def await_outcome(state: StateView, command: c.AwaitJob, now: int, policy: Policy) -> Events | Rejected:
     """`SubmissionRepeated` if the job exists. A question about a job never creates it."""
+    if fault := explicit_fault(command.explicit):
+        return Rejected("INVALID", fault)
     job = state.job(job_key(command.queue, command.job_id))
     return unknown(command) if job is None else _existing(command, job, awaits=True)
 
 
 def _existing(command: c.SubmitJob | c.AwaitJob, job: Job, *, awaits: bool) -> Events | Rejected:
     # A job that an earlier program accepted has a hash of an earlier version: compare with that.
-    if job.content != content_hash(command.spec, job.content_version):
+    explicit = canonical(command.spec, command.explicit) if command.explicit else command.explicit
+    if job.content != content_hash(command.spec, job.content_version, explicit):
         return Rejected(
             "IDENTITY_TAKEN",
             f"expected the same content as the existing job {command.queue}/{command.job_id}, but it differs; "
@@ -73,15 +90,20 @@ def _existing(command: c.SubmitJob | c.AwaitJob, job: Job, *, awaits: bool) -> E
     return [e.SubmissionRepeated(**named(command), run=job.run, awaits=awaits)]
 
 
-def _content(state: StateView, spec: JobSpec) -> bytes:
+def _content(state: StateView, spec: JobSpec, explicit: Sequence[str]) -> bytes:
     """The packed content hash of a new job.
 
-    Until the upgrade is final, the cluster can go back to a build that knows version 1 alone, and would refuse the
-    job's next submission. So version 1 is used until then.
+    Until the upgrade is final, the cluster can go back to a build that knows earlier versions alone, and would refuse
+    the job's next submission. So the newest version is used that rows of the final version know. Version 1 cannot
+    express every job.
     """
-    if state.finalized.state_version < CONTENT_2_STATE_VERSION and (content := content_hash(spec, 1)):
+    final = state.finalized.state_version
+    for version in range(CONTENT_VERSION, 1, -1):
+        if final >= CONTENT_STATE_VERSIONS[version]:
+            return pack_content(version, content_hash(spec, version, explicit))
+    if content := content_hash(spec, 1):
         return pack_content(1, content)
-    return pack_content(CONTENT_VERSION, content_hash(spec))
+    return pack_content(2, content_hash(spec, 2))
 
 
 def fault_of(spec: JobSpec, policy: Policy) -> str | None:

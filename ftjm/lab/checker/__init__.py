@@ -9,6 +9,7 @@ open batches and remembered names.
 |---|---|
 | `judge.py` | the entry: takes records one by one, keeps the state of each job and partition, returns the verdict |
 | `job.py` | one job: each event is a legal transition, each attempt has one outcome |
+| `submissions.py` | what a new job is: what its sender gave, and its queue's defaults |
 | `job_terms.py` | the times that follow from a job's specification: delay, deadline, backoff |
 | `outcomes.py` | the end of an attempt: retried or not, and as what the job ends |
 | `causes.py` | the cause that an event may have: a command, a timer, an offer, a lapsed session |

@@ -10,12 +10,10 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
-from ftjm.core.state.model import JobSpec, JobState
+from ftjm.core.state.model import JobState
 from ftjm.lab.checker.causes import follows_from_key
 from ftjm.lab.checker.verdict import Violation, ViolationKind
 
@@ -78,8 +76,8 @@ SAME = frozenset(
 )  # fmt: skip
 """Fields that an event copies from its command, where both have the field."""
 OWN_VALUES: dict[type[c.Command], set[str]] = {c.CancelJob: {"reason"}, c.SubmitJob: {"spec"}}
-"""Fields of these that the answer has with a value of its own: the reason of an end, a spec with the cluster's
-retention."""
+"""Fields of these that the answer has with a value of its own: the reason of an end; a spec with the defaults of queue
+and cluster, which `submissions.py` judges."""
 NAME_MAX = 300
 """Length to which a refusal shortens a name: a name in a command may be anything."""
 
@@ -161,15 +159,6 @@ def _differences(command: c.Command, answer: e.Event) -> Iterator[str]:
             found = found.rpartition("/")[2]
         if given != found:
             yield field
-    if isinstance(command, c.SubmitJob) and isinstance(answer, e.JobSubmitted):
-        yield from _other_fields(command.spec, answer.spec)
-
-
-def _other_fields(command: JobSpec, found: JobSpec) -> Iterator[str]:
-    if not command.retention_ms:  # then the event has the retention of the cluster
-        found = msgspec.structs.replace(found, retention_ms=0)
-    if found != command:
-        yield from (name for name in JobSpec.__struct_fields__ if getattr(command, name) != getattr(found, name))
 
 
 def check_refusal(event: e.CommandRejected, job: CheckedJob | None, command: c.Command | None) -> Iterator[Violation]:

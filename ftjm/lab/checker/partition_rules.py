@@ -32,6 +32,7 @@ from ftjm.lab.checker.lazy_heap import LazyHeap
 from ftjm.lab.checker.queue_limits import QueueLimits
 from ftjm.lab.checker.remembered import COMMAND_ID_MS, SESSION_MS, RememberedNames
 from ftjm.lab.checker.schedules import Schedules
+from ftjm.lab.checker.submissions import Submissions
 from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
 from ftjm.lab.checker.waiting_jobs import WaitingJobs
 
@@ -77,7 +78,8 @@ class PartitionRules:
         """Timers that fired in this batch: the job, and the time since which the timer was due."""
         self._queue_limits = QueueLimits()
         self._closures = Closures()
-        self._schedules = Schedules(jobs, self._carried_out.add)
+        self._submissions = Submissions((evidence.commands or {}).get(number, {}))
+        self._schedules = Schedules(jobs, self._carried_out.add, self._submissions)
         self._level = FIRST_LEVEL
         """The record level that was made final."""
         self.timers_judged = 0
@@ -122,6 +124,8 @@ class PartitionRules:
             self._queue_limits.attempt_ended(event.queue)
             if not self._attempts[session]:
                 self._emptied[session] = self._batch_no
+        if isinstance(event, e.JobSubmitted):
+            yield from self._submissions.check(event)
         if isinstance(event, e.JobSubmitted | e.JobRerun):
             self._waiting.begin_run(job, event)
         if isinstance(event, e.JobRerun):
@@ -163,6 +167,7 @@ class PartitionRules:
             case e.ResourceEvent() | e.ResourcesReconciled() | e.WindowTurned():
                 self._closures.take(event)
             case _:
+                self._submissions.take(event)
                 yield from self._queue_limits.take(event)
                 yield from self._waiting.take(event)
                 yield from self._keys.take(event)

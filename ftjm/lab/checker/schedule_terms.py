@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from ftjm.core.records import events as e
-from ftjm.core.state.model import JobSpec
 from ftjm.core.state.schedules import FiredBy, ScheduleSpec
+from ftjm.lab.checker.submissions import Submissions, differences
 from ftjm.lab.checker.verdict import Violation, ViolationKind
 
 
@@ -50,11 +50,15 @@ def check_next(spec: ScheduleSpec, event: e.ScheduleEvent, after: int, found: in
         yield wrong(ViolationKind.TIMER, event, f"a next instant after {after}, from start to end", found)
 
 
-def check_job(spec: ScheduleSpec, event: e.ScheduleFired, submitted: e.JobSubmitted, begin: int) -> Iterator[Violation]:
-    """Judge the job of a firing: the template, with the variables of its instant, and up to its jitter later.
+def check_job(
+    spec: ScheduleSpec, event: e.ScheduleFired, submitted: e.JobSubmitted, begin: int, submissions: Submissions
+) -> Iterator[Violation]:
+    """Judge the job of a firing: the template, with the defaults of its queue and the variables of its instant, and up
+    to its jitter later.
 
     Args:
         begin: of its data interval; 0 if it is not known.
+        submissions: knows the defaults of the queue.
     """
     job = submitted.spec
     instant = f"{utc(event.instant):%Y-%m-%dT%H:%M:%SZ}"
@@ -66,10 +70,8 @@ def check_job(spec: ScheduleSpec, event: e.ScheduleFired, submitted: e.JobSubmit
         spec.job,
         environment=spec.job.environment | variables,
         start_at=job.start_at,
-        retention_ms=spec.job.retention_ms or job.retention_ms,
     )
-    if job != template:
-        names = [name for name in JobSpec.__struct_fields__ if getattr(job, name) != getattr(template, name)]
+    if names := differences(submissions.expected(event.queue, template, spec.explicit), job):
         yield wrong(ViolationKind.TRANSITION, event, "its job to be the template", f"others for {', '.join(names)}")
     jitter_ms = 0 if event.by in (FiredBy.TRIGGERED, FiredBy.BACKFILL) else spec.jitter_ms
     if job.start_at and not event.instant < job.start_at <= event.instant + jitter_ms:

@@ -28,6 +28,7 @@ from ftjm.lab.checker.causes import is_replacement
 from ftjm.lab.checker.job import CheckedJob
 from ftjm.lab.checker.lazy_heap import LazyHeap
 from ftjm.lab.checker.schedule_terms import check_job, check_next, job_id_of, recurrence, wrong
+from ftjm.lab.checker.submissions import Submissions
 from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
 
 FIRINGS_MAX = 50
@@ -69,9 +70,10 @@ class _ScheduleTimer(NamedTuple):
 class Schedules:
     """Judges the schedules of one partition."""
 
-    def __init__(self, jobs: Mapping[JobName, CheckedJob], remember: Remember) -> None:
+    def __init__(self, jobs: Mapping[JobName, CheckedJob], remember: Remember, submissions: Submissions) -> None:
         """`jobs` holds all jobs of the history as of now, by their names; `remember` is told of ended backfills."""
         self._jobs = jobs
+        self._submissions = submissions
         self._told: dict[JobName, _Told] = {}
         self._revision = 0
         self._batch_no = 1
@@ -226,7 +228,7 @@ class Schedules:
         if submitted is None:
             yield wrong(ViolationKind.LOST, event, "its job to be submitted in the same batch", "none")
         else:
-            yield from check_job(told.spec, event, submitted, begin)
+            yield from check_job(told.spec, event, submitted, begin, self._submissions)
             self._jobs[event.queue, event.job_id].schedule = event.name
         told.last_job = told.last_job if is_backfill else event.job_id
 
