@@ -46,6 +46,9 @@ kwargs; queue, job_id, env, labels, cwd, priority, hold, delay, start_at, timeou
 {initial, factor, max}, on_worker_loss, worker_losses_max, disconnect {continue_for}, cancel_grace, retention,
 concurrency_key.
 
+A field that is left out has the default of the job's queue, where that is declared with some; else the one that is
+named below.
+
 The whole file is checked first: if anything in it is wrong, nothing is submitted. Jobs without a job_id get one from
 their content, so that an interrupted submit can be run again without doubling anything; to run the same file once
 more on purpose, give another --batch.

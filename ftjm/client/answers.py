@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 from ftjm.adapters.avro import codec
 from ftjm.adapters.kafka.lane_reader import LaneReader
 from ftjm.adapters.records import Record
+from ftjm.client.submissions import names_explicit, to_send_instead
 from ftjm.client.ticket import Ticket
 from ftjm.core.errors import UndecodableError
 from ftjm.core.identity import partition_for
@@ -32,6 +34,7 @@ class Answers:
         self._lane = partition_for(session, lanes)
         self._reader = LaneReader(settings, topic, [self._lane])
         self._waiting: dict[str, Ticket] = {}
+        self._refused: deque[Ticket] = deque()
 
     def expect(self, ticket: Ticket) -> str:
         """Take answers for the ticket from now on. Return where the command says that they go."""
@@ -41,6 +44,23 @@ class Answers:
     def forget(self, ticket: Ticket) -> None:
         """Take no more answers for the ticket."""
         self._waiting.pop(ticket.correlation, None)
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether `take_refused` has something to return."""
+        return bool(self._refused)
+
+    @property
+    def has_undecided(self) -> bool:
+        """Whether a command is not decided yet that might have to be sent again in another form."""
+        waiting = list(self._waiting.values())
+        return bool(self._refused) or any(one.reply is None and names_explicit(one.command) for one in waiting)
+
+    def take_refused(self) -> list[Ticket]:
+        """Tickets whose command was refused since the cluster does not know it yet, and is another one now. Each is
+        returned once. Each needs another correlation, so that a late answer to the former command is not taken for one
+        to the new. May be called by another thread than `receive`."""
+        return [self._refused.popleft() for _ in range(len(self._refused))]
 
     def receive(self, timeout_seconds: float) -> bool:
         """Receive the answers that have arrived. Return whether one of them was for this session."""
@@ -53,6 +73,11 @@ class Answers:
         if answer is None or ticket is None:
             return False
         if isinstance(answer, CommandReply):
+            if (instead := to_send_instead(ticket.command, answer)) is not None:
+                ticket.command = instead
+                self.forget(ticket)
+                self._refused.append(ticket)
+                return True
             ticket.reply = answer
         else:
             ticket.outcome = answer

@@ -5,6 +5,9 @@ with `awaits` ends when the run has ended. Answers come on one lane of the topic
 selects; other sessions share the lane, so each answer has the session as its key. Sending a command about a job twice
 does nothing twice, so whatever may not have arrived is sent again, in its order. (A pause counts each time.)
 
+A cluster that does not know explicit fields yet refuses a command that names some. The same command is sent without
+their names then, under the same ticket: see `submissions.py`.
+
 An answer may be lost, since answers are not records of the log. Then `ask` asks once more, by a command of its own that
 never creates a job (`AwaitJob`): the job may have ended and been forgotten meanwhile.
 """
@@ -28,7 +31,9 @@ from ftjm.adapters.records import Receipt
 from ftjm.client.answers import Answers
 from ftjm.client.groups import GROUP_MAX, grouped
 from ftjm.client.lifetime import Lifetime
+from ftjm.client.submissions import submission
 from ftjm.client.ticket import Ticket, question
+from ftjm.client.waiting import TICK_SECONDS, Progress, WaitingForAnswers
 from ftjm.core.identity import key_of, partition_for
 from ftjm.core.records.commands import Command, SubmitJob
 from ftjm.runtime import logs
@@ -41,15 +46,11 @@ log = logs.get(__name__)
 
 UNCONFIRMED_MAX = 20_000
 """Commands under way at a time: how many a client holds while Kafka does not answer."""
-TICK_SECONDS = 0.2
 SILENCE_SECONDS = 3.0
 """After this long without an acknowledgement, a warning is logged that the client waits."""
 
-Progress = Callable[[int], None]
-"""Called with the number of commands that the log has acknowledged so far."""
 
-
-class Client:
+class Client(WaitingForAnswers):
     """A session with one cluster, for one thread (or one thread that sends, and one that receives).
 
     Args:
@@ -84,6 +85,7 @@ class Client:
         self._missed: set[int] = set()
         """Numbers of the commands to send again: Kafka did not know the topic, or the producer forgot all brokers."""
         self._again_at = 0.0
+        self._sent_again = False
         self._patient = "message.timeout.ms" not in (producer or {})
         self._kafka = {**QUIET, **settings.kafka_settings("client"), **(producer or {})}
         self._producer = ConfirmingProducer(self._kafka)
@@ -246,7 +248,7 @@ class Client:
         """
         tickets: list[Ticket] = []
         for group in grouped(jobs):
-            made = (SubmitJob(queue=job.queue, job_id=job.job_id, spec=job.spec, awaits=awaits) for job in group)
+            made = (submission(job, awaits=awaits) for job in group)
             tickets += (sent := [*map(self.ticket, made)])
             self.hand_over(sent)
             # Answers come while commands are still sent; unread, they would pile up in the consumer.
@@ -312,38 +314,30 @@ class Client:
 
     # ---- receiving
 
-    def decided(self, tickets: Iterable[Ticket], timeout_seconds: float) -> bool:
-        """Wait until each command is decided; False if `timeout_seconds` pass without any answer."""
-        return self._receive_until(tickets, lambda ticket: ticket.reply is None, timeout_seconds)
-
-    def ended(self, tickets: Iterable[Ticket], timeout_seconds: float, progress: Progress | None = None) -> bool:
-        """Wait until each submission (sent with `awaits`) is refused or its run has ended; False as in `decided`."""
-        return self._receive_until(tickets, lambda ticket: not ticket.has_ended, timeout_seconds, progress)
-
-    def _receive_until(
-        self,
-        tickets: Iterable[Ticket],
-        is_open: Callable[[Ticket], bool],
-        timeout_seconds: float,
-        progress: Progress | None = None,
-    ) -> bool:
-        everything = list(tickets)
-        still = [ticket for ticket in everything if is_open(ticket)]
-        deadline = time.monotonic() + timeout_seconds
-        while still:
-            if (left := deadline - time.monotonic()) <= 0:
-                return False
-            if self.receive(min(left, TICK_SECONDS)):
-                deadline = time.monotonic() + timeout_seconds
-                still = [ticket for ticket in still if is_open(ticket)]
-                if progress:
-                    progress(len(everything) - len(still))
-        return True
-
     def receive(self, timeout_seconds: float) -> bool:
         """Receive the answers that have arrived; returns whether one of them was for this session."""
         self.lifetime.check()
         return self._answers is not None and self._answers.receive(timeout_seconds)
+
+    def send_again(self) -> None:
+        """Send what was refused for its form in one that the cluster knows. To be called by the thread that sends.
+        Raises as `hand_over`."""
+        if self._answers is not None and (again := self._answers.take_refused()):
+            for ticket in again:
+                ticket.correlation = str(next(self._correlations))
+            self._sent_again = True
+            self.hand_over(again)
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether `send_again` has something to send."""
+        return self._answers is not None and self._answers.has_refused
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether a command may still have to be sent again, or was and is not in the log yet."""
+        waits = self._answers is not None and self._answers.has_undecided
+        return waits or (self._sent_again and self.under_way > 0)
 
     def _listen(self) -> Answers:
         settings, topic = QUIET | self._settings.kafka_settings("client"), self._settings.topic("replies")

@@ -72,4 +72,5 @@ def question(ticket: Ticket) -> AwaitJob:
         actor=submission.actor,
         sent_at=submission.sent_at,
         spec=submission.spec,
+        explicit=submission.explicit,
     )

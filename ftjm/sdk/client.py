@@ -13,6 +13,7 @@ from typing import Any, TypeVar, Unpack
 
 import uuid_utils
 
+from ftjm.client.submissions import submission
 from ftjm.client.ticket import Ticket
 from ftjm.core.identity import parse_job
 from ftjm.core.records.commands import SubmitJob
@@ -157,7 +158,7 @@ class Client:
 def _submission(request: Request[Any], options: Mapping[str, Any], *, awaits: bool) -> SubmitJob:
     """The command that submits a job. Raises InvalidJobError, TypeError."""
     job = _checked(request).job(options)
-    return SubmitJob(queue=job.queue, job_id=job.job_id or str(uuid_utils.uuid7()), spec=job.spec, awaits=awaits)
+    return submission(job._replace(job_id=job.job_id or str(uuid_utils.uuid7())), awaits=awaits)
 
 
 def _checked(request: Request[R]) -> Request[R]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Protocol
 
 from ftjm.adapters.avro import codec
@@ -31,6 +32,8 @@ HELD_SECONDS = 0.02
 thread looks every `LISTEN_SECONDS`."""
 LOOK_SECONDS = 1.0
 """A waiting thread checks its condition at least this often."""
+SETTLE_SECONDS = 5.0
+"""The longest time for which a client that is closed waits for decisions about what names explicit fields."""
 FOLLOW_SECONDS = 0.2
 """Pause between two reads of a log that has nothing new."""
 CLOCK_SLACK_MS = 60_000
@@ -149,12 +152,15 @@ class KafkaTransport:
             self._group = []
 
     def _send_held(self) -> None:
-        """Send what is held, if nothing has followed it. Called by the listening thread, which must not wait."""
-        if time.monotonic() - self._added_at < HELD_SECONDS or not self._group:
+        """Send what is held, if nothing has followed it, and what has to be sent again. Called by the listening thread,
+        which must not wait."""
+        is_due = bool(self._group) and time.monotonic() - self._added_at >= HELD_SECONDS
+        if not (is_due or self._client.has_refused):
             return
         if self._client.under_way < command_client.UNCONFIRMED_MAX and self._sending.acquire(blocking=False):
             try:
                 self._send_group()
+                self._client.send_again()
             finally:
                 self._sending.release()
 
@@ -239,6 +245,11 @@ class KafkaTransport:
         """See `Transport.close`."""
         self._stop.set()
         self._thread.join()
+        end = time.monotonic() + SETTLE_SECONDS
+        with suppress(FtjmError):  # Kafka does not answer, or this process was forked from the one that has connected
+            while self._client.is_unsettled and time.monotonic() < end:
+                self._client.receive(LISTEN_SECONDS)
+                self._client.send_again()
         self._client.close()
 
     def _listen(self) -> None:

@@ -238,4 +238,6 @@ Deadline = Annotated[
     written_as("string", examples=["2h", "2030-01-31T18:00:00Z"]),
 ]
 """A field of `JobSpec`, `deadline_ms` or `deadline_at`, and its value."""
-WorkerLossPolicy = Annotated[OnWorkerLoss, BeforeValidator(_on_worker_loss)]
+WorkerLossPolicy = Annotated[
+    OnWorkerLoss, BeforeValidator(_on_worker_loss), written_as("string", enum=[member.value for member in OnWorkerLoss])
+]

@@ -104,7 +104,7 @@ class JobFile:
             try:
                 job = self._parsed(located)
                 if job.job_id:
-                    content = hash(msgspec.json.encode(job.spec, order="sorted"))
+                    content = hash(msgspec.json.encode((job.spec, job.explicit), order="sorted"))
                     line, other = seen.setdefault((job.queue, job.job_id), (located.line, content))
                     if other != content:
                         text = f"expected one job {job.queue}/{job.job_id}, but line {line} has another under this id"

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from ftjm.core.identity import content_hash
+from ftjm.core.job_defaults import canonical
 from ftjm.core.state.executors import OWN_DEFAULTS
 from ftjm.core.state.model import JobSpec
 from ftjm.specs.executors import (
@@ -35,6 +36,7 @@ from ftjm.specs.fields import (
     at_most,
     between,
     shown,
+    written_as,
 )
 from ftjm.specs.problems import FieldProblem, problems_of
 
@@ -49,6 +51,23 @@ class JobRequest(NamedTuple):
     queue: str
     job_id: str
     spec: JobSpec
+    explicit: tuple[str, ...] = ()
+    """Names of the fields of `spec` that the user gave although they have their default, in order. The job's queue
+    fills the others that have their default."""
+
+
+class Template(NamedTuple):
+    """A job without what each of its copies has of its own."""
+
+    spec: JobSpec
+    explicit: tuple[str, ...] = ()
+    """As in `JobRequest`."""
+
+
+Priority = Annotated[int, between(int, 0, 100), written_as("integer", minimum=0, maximum=100)]
+Attempts = Annotated[int, between(int, 1, 10_000), written_as("integer", minimum=1, maximum=10_000)]
+Losses = Annotated[int, between(int, 0, 10_000), written_as("integer", minimum=0, maximum=10_000)]
+Factor = Annotated[float, between(float, 1, 100), written_as("number", minimum=1, maximum=100)]
 
 
 class InvalidJobError(Exception):
@@ -62,46 +81,85 @@ class InvalidJobError(Exception):
 class Backoff(Fields):
     """Delays between attempts: `initial`, times `factor` after each failure, at most `max`."""
 
-    initial: Duration | None = None
-    factor: Annotated[float | None, between(float, 1, 100)] = None
-    max: Duration | None = None
+    initial: Duration | None = Field(default=None, description="The delay before the second attempt. Left out: 1s.")
+    factor: Factor | None = Field(
+        default=None, description="Each further delay is this many times longer. Left out: 2."
+    )
+    max: Duration | None = Field(default=None, description="The longest delay. Left out: 5m.")
 
 
 class Disconnect(Fields):
     """What happens to an attempt while its worker is cut off from the log."""
 
-    continue_for: ContinueFor | None = None
+    continue_for: ContinueFor | None = Field(
+        default=None, description="How long the attempt may run on, and is waited for. Left out: not at all."
+    )
 
 
 class PolicyFields(IdentityFields):
-    """The fields of a job that do not depend on its executor. A field that is not given has `JobSpec`'s default."""
+    """The fields of a job that do not depend on its executor. One that is not given is left open: see
+    `core/job_defaults.py`."""
 
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [{"required": [schema.field]} for schema in SCHEMAS]},
     )
 
     env: Annotated[dict[EnvironmentName, Text], at_most(ENTRIES_MAX, "variables")] | None = Field(
-        None, serialization_alias="environment"
+        None,
+        serialization_alias="environment",
+        description="Environment variables. They are public: they stay in the log.",
+        examples=[{"LEVEL": "info"}],
     )
-    labels: Annotated[dict[Name, Text], at_most(ENTRIES_MAX, "labels")] | None = None
-    cwd: Text | None = Field(None, serialization_alias="working_directory")
-    priority: Annotated[int | None, between(int, 0, 100)] = None
-    hold: Flag | None = Field(None, serialization_alias="held")
-    delay: Duration | None = Field(None, serialization_alias="delay_ms")
-    start_at: Time | None = None
-    timeout: Duration | None = Field(None, serialization_alias="timeout_ms")
-    deadline: Deadline | None = None
-    max_attempts: Annotated[int | None, between(int, 1, 10_000)] = None
-    backoff: Backoff = Backoff()
-    on_worker_loss: WorkerLossPolicy | None = None
-    worker_losses_max: Annotated[int | None, between(int, 0, 10_000)] = None
-    disconnect: Disconnect = Disconnect()
-    cancel_grace: Duration | None = Field(None, serialization_alias="cancel_grace_ms")
-    retention: Duration | None = Field(None, serialization_alias="retention_ms")
+    labels: Annotated[dict[Name, Text], at_most(ENTRIES_MAX, "labels")] | None = Field(
+        None, description="Names with values of your choice, by which jobs are found.", examples=[{"team": "web"}]
+    )
+    cwd: Text | None = Field(
+        None,
+        serialization_alias="working_directory",
+        description="The working directory on the worker's host. Left out: one of its own for each attempt.",
+        examples=["/srv/data"],
+    )
+    priority: Priority | None = Field(None, description="0 to 100, higher first. Left out: 50.")
+    hold: Flag | None = Field(
+        None, serialization_alias="held", description="Whether it waits for `ftjm release`.", examples=["true"]
+    )
+    delay: Duration | None = Field(
+        None, serialization_alias="delay_ms", description="How long it waits from its submission on."
+    )
+    start_at: Time | None = Field(
+        None, description="When it may start. Either this or `delay`.", examples=["2030-01-31T18:00:00Z"]
+    )
+    timeout: Duration | None = Field(
+        None, serialization_alias="timeout_ms", description="The longest time of one attempt. `0s`: no limit."
+    )
+    deadline: Deadline | None = Field(
+        None, description="When it must have ended: a duration from its submission on, or a time. `0s`: no deadline."
+    )
+    max_attempts: Attempts | None = Field(None, description="How many attempts it has. Left out: 1, and 3 for a task.")
+    backoff: Backoff = Field(default_factory=Backoff, description="The delays before further attempts.")
+    on_worker_loss: WorkerLossPolicy | None = Field(
+        None,
+        description="What follows when its worker is lost: `requeue`, `fail` or `hold`. Left out: `requeue`.",
+    )
+    worker_losses_max: Losses | None = Field(
+        None, description="How often it is requeued after the loss of a worker. Left out: 3."
+    )
+    disconnect: Disconnect = Field(
+        default_factory=Disconnect, description="What follows when its worker is cut off from the log."
+    )
+    cancel_grace: Duration | None = Field(
+        None, serialization_alias="cancel_grace_ms", description="The time from SIGTERM to SIGKILL. Left out: 10s."
+    )
+    retention: Duration | None = Field(
+        None,
+        serialization_alias="retention_ms",
+        description="How long it is kept after its end. Left out: as long as the cluster says.",
+    )
     concurrency_key: Name | None = Field(
         None,
         description="Of the jobs of the queue with the same key, only so many as the queue says have a worker at a "
         "time; by default one.",
+        examples=["customer-7"],
     )
 
     @model_validator(mode="after")
@@ -146,11 +204,11 @@ def parse_job(fields: Any, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> JobR
     Raises:
         InvalidJobError: Some fields are wrong. It names all of them.
     """
-    job, spec = _parsed(fields, JobFields, inline_limit_bytes)
-    return JobRequest(job.queue, job.job_id or "", spec)
+    job, made = _parsed(fields, JobFields, inline_limit_bytes)
+    return JobRequest(job.queue, job.job_id or "", *made)
 
 
-def parse_template(fields: Any, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> JobSpec:
+def parse_template(fields: Any, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> Template:
     """Validate a job without what each of its copies has of its own: queue, id and start. See `parse_job`."""
     problems = []
     if isinstance(fields, Mapping):
@@ -161,15 +219,15 @@ def parse_template(fields: Any, inline_limit_bytes: int = INLINE_LIMIT_BYTES) ->
         ]
         fields = {name: value for name, value in fields.items() if name not in OWN_FIELDS}
     try:
-        _, spec = _parsed(fields, TemplateFields, inline_limit_bytes)
+        _, made = _parsed(fields, TemplateFields, inline_limit_bytes)
     except InvalidJobError as error:
         problems += error.problems
     if problems:
         raise InvalidJobError(problems)
-    return spec
+    return made
 
 
-def _parsed(fields: Any, model: type[BaseModel], inline_limit_bytes: int) -> tuple[Any, JobSpec]:
+def _parsed(fields: Any, model: type[BaseModel], inline_limit_bytes: int) -> tuple[Any, Template]:
     """The validated fields, and the job that they stand for. Raises InvalidJobError."""
     if not isinstance(fields, Mapping):
         raise InvalidJobError([FieldProblem((), f"expected a job's fields, but found {shown(fields)}")])
@@ -185,10 +243,10 @@ def _parsed(fields: Any, model: type[BaseModel], inline_limit_bytes: int) -> tup
     if problems:
         raise InvalidJobError(problems)
     (schema,) = chosen
-    spec = _spec(job, schema, fields)
-    if problems := _oversize(spec, inline_limit_bytes):
+    made = _made(job, schema, fields)
+    if problems := _oversize(made.spec, inline_limit_bytes):
         raise InvalidJobError(problems)
-    return job, spec
+    return job, made
 
 
 def derived_id(request: JobRequest, ordinal: int, batch: str = "") -> str:
@@ -217,7 +275,7 @@ def _mixed(chosen: list[ExecutorSchema], given: Set[str]) -> list[FieldProblem]:
     return [FieldProblem((name,), schema.others) for name in sorted(foreign)]
 
 
-def _spec(job: Any, schema: ExecutorSchema, fields: Mapping[str, Any]) -> JobSpec:
+def _made(job: Any, schema: ExecutorSchema, fields: Mapping[str, Any]) -> Template:
     written = ((name, getattr(job, name)) for name in ARGUMENT_FIELDS)
     arguments = {name: value for name, value in written if value is not None}
     if "payload" in fields:
@@ -226,7 +284,15 @@ def _spec(job: Any, schema: ExecutorSchema, fields: Mapping[str, Any]) -> JobSpe
         payload = schema.payload(arguments)
     except ArgumentError as error:
         raise InvalidJobError([FieldProblem(error.path, error.text)]) from None
-    chosen = job.model_dump(exclude=_SPECIAL, exclude_none=True, by_alias=True)
+    runs = {"executor": schema.name, "command": schema.command(arguments), "payload": payload}
+    chosen = policy_values(job)
+    spec = JobSpec(**{**OWN_DEFAULTS.get(schema.name, {}), **runs, **chosen})
+    return Template(spec, tuple(canonical(spec, chosen)))
+
+
+def policy_values(job: Any) -> dict[str, Any]:
+    """The fields of `JobSpec` that a validated model of policies gives, by their names there."""
+    chosen: dict[str, Any] = job.model_dump(exclude=_SPECIAL, exclude_none=True, by_alias=True)
     backoff, cut_off = job.backoff, job.disconnect
     nested = {
         "backoff_ms": backoff.initial,
@@ -238,8 +304,7 @@ def _spec(job: Any, schema: ExecutorSchema, fields: Mapping[str, Any]) -> JobSpe
     if job.deadline is not None:
         name, value = job.deadline
         chosen[name] = value
-    runs = {"executor": schema.name, "command": schema.command(arguments), "payload": payload}
-    return JobSpec(**{**OWN_DEFAULTS.get(schema.name, {}), **runs, **chosen})
+    return chosen
 
 
 def _oversize(spec: JobSpec, limit: int) -> list[FieldProblem]:

@@ -5,6 +5,7 @@
     ageing: 5m                                   so long a wait is worth one point of priority; or off
     concurrency_keys: {limit: 1, on_conflict: wait}    how many of its jobs with one key have a worker at a time
     dead_letter: {retention: 30d}                how long jobs that failed for good are kept at least
+    defaults: {max_attempts: 3, timeout: 10m}    what its jobs get in fields that their senders leave open
 
 Every field may be left out. `written` gives the fields that stand for a `QueueSpec`: what `ftjm queue describe -o yaml`
 prints is what `ftjm apply -f` takes.
@@ -23,6 +24,8 @@ from ftjm.runtime.durations import format_duration
 from ftjm.runtime.errors import short
 from ftjm.specs.executors import Fields
 from ftjm.specs.fields import between, duration, number_of, one_of, shown, written_as, wrong_value
+from ftjm.specs.job_defaults import DefaultsFields, job_defaults
+from ftjm.specs.written_job import written_fields
 
 OFF = "off"
 """An ageing by which waiting makes no difference."""
@@ -30,7 +33,7 @@ CONCURRENCY_MAX = SMALL_MAX
 BURST_MS = 100
 """A burst that is left out lets as many attempts start at once as the rate does in this time."""
 TO_COME = (
-    *("weight", "shares", "share_identifier", "windows", "defaults", "waiting_limits"),
+    *("weight", "shares", "share_identifier", "windows", "waiting_limits"),
     *("resources", "gang", "workers", "placement"),
 )
 """Fields that a later build has. They are refused in words, since their authors have not misspelt anything."""
@@ -146,6 +149,11 @@ class QueueFields(Fields):
         "50 that became eligible 10 times `ageing` later. `off`: a higher priority always goes first.",
         json_schema_extra={"default": format_duration(AGEING_MS)},
     )
+    defaults: DefaultsFields | None = Field(  # type: ignore[valid-type]
+        None,
+        description="What its jobs get in fields that their senders leave open. A job that is there already keeps what "
+        "it has.",
+    )
 
 
 def _rate(fields: RateFields) -> QueueSpec:
@@ -156,7 +164,11 @@ def _rate(fields: RateFields) -> QueueSpec:
 
 def queue_spec(fields: QueueFields) -> QueueSpec:
     """The `QueueSpec` that validated fields stand for."""
-    given: dict[str, Any] = {"concurrency": fields.concurrency, "ageing_ms": fields.ageing}
+    given: dict[str, Any] = {
+        "concurrency": fields.concurrency,
+        "ageing_ms": fields.ageing,
+        "defaults": None if fields.defaults is None else job_defaults(fields.defaults),
+    }
     if fields.rate is not None:
         rate = _rate(fields.rate)
         given |= {"rate_limit": rate.rate_limit, "rate_per_ms": rate.rate_per_ms, "rate_burst": rate.rate_burst}
@@ -183,4 +195,7 @@ def written(spec: QueueSpec) -> dict[str, Any]:
         found["concurrency_keys"] = {"limit": keys[0], "on_conflict": str(keys[1])}
     if spec.dead_letter_ms:
         found["dead_letter"] = {"retention": format_duration(spec.dead_letter_ms)}
-    return found | {"ageing": OFF if spec.ageing_ms >= AGEING_MS_MAX else format_duration(spec.ageing_ms)}
+    found["ageing"] = OFF if spec.ageing_ms >= AGEING_MS_MAX else format_duration(spec.ageing_ms)
+    for one in spec.defaults:
+        found["defaults"] = written_fields(one.spec, one.fields)
+    return found

@@ -24,6 +24,7 @@ from ftjm.core.state.schedules import ScheduleSpec, schedule_key
 from ftjm.specs import queue, schedule
 from ftjm.specs.executors import SCHEMAS, Fields
 from ftjm.specs.fields import shown
+from ftjm.specs.job_defaults import defaults_problems
 from ftjm.specs.metadata import API_VERSION, ApiVersion, Metadata, ScheduleMetadata
 from ftjm.specs.problems import FieldProblem, close_name, problems_of
 
@@ -119,14 +120,19 @@ KINDS: Mapping[str, Kind] = {
     QUEUE: Kind(
         QueueResource,
         _queue,
-        lambda _: [],
+        defaults_problems,
         queue.written,
         queue.TO_COME,
         (
             _made(
                 QUEUE,
                 {"name": "thumbnails", "labels": {"team": "web"}},
-                {"concurrency": 20, "rate": {"limit": 100, "per": "1m", "burst": 10}, "ageing": "5m"},
+                {
+                    "concurrency": 20,
+                    "rate": {"limit": 100, "per": "1m", "burst": 10},
+                    "ageing": "5m",
+                    "defaults": {"max_attempts": 3, "timeout": "10m"},
+                },
             ),
             _made(QUEUE, {"name": "nightly"}, {"concurrency": 1, "ageing": "off"}),
         ),
@@ -179,11 +185,12 @@ def parse_resource(fields: Any) -> Resource:
     _check_sizes(fields)
     kind = _kind(fields)
     problems = _in_words(fields, kind)
-    try:
-        parsed = kind.model.model_validate(_without(fields, {problem.path for problem in problems}))
-    except ValidationError as error:
-        problems += problems_of(error, kind.model)
     problems += [FieldProblem(("spec", *one.path), one.text) for one in kind.problems(fields.get("spec"))]
+    told = {problem.path for problem in problems}
+    try:
+        parsed = kind.model.model_validate(_without(fields, told))
+    except ValidationError as error:
+        problems = [one for one in problems_of(error, kind.model) if one.path not in told] + problems
     if problems:
         raise InvalidResourceError(problems)
     return kind.resource(parsed)

@@ -22,7 +22,6 @@ from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from ftjm.adapters.calendar.calendar import LocalCalendar
 from ftjm.core.calendar import next_instant
-from ftjm.core.json_values import loads
 from ftjm.core.limits import (
     CRON_CHARACTERS_MAX,
     EVERY_MS_MAX,
@@ -36,11 +35,11 @@ from ftjm.core.state.model import JobSpec
 from ftjm.core.state.schedules import CatchUp, Dst, Overlap, ScheduleSpec
 from ftjm.core.utc import iso_time
 from ftjm.runtime.durations import format_duration, format_time
-from ftjm.specs import executors
 from ftjm.specs.executors import Fields
 from ftjm.specs.fields import Name, duration, one_of, time_of, written_as, wrong_value
 from ftjm.specs.job import InvalidJobError, TemplateFields, parse_template
 from ftjm.specs.problems import FieldProblem
+from ftjm.specs.written_job import written_job
 
 TO_COME = ("calendar", "calendars", "exclude")
 """Fields that a later build has."""
@@ -218,7 +217,7 @@ def template_problems(fields: Any) -> list[FieldProblem]:
     if not isinstance(fields, Mapping) or fields.get("job") is None:
         return []
     try:
-        job = parse_template(fields["job"])
+        job = parse_template(fields["job"]).spec
     except InvalidJobError as error:
         found = error.problems
     else:
@@ -250,7 +249,8 @@ def schedule_spec(fields: ScheduleFields) -> ScheduleSpec:
         "jitter_ms": fields.jitter,
     }
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return ScheduleSpec(parse_template(fields.job), **chosen)
+    template = parse_template(fields.job)
+    return ScheduleSpec(template.spec, explicit=[*template.explicit], **chosen)
 
 
 def never_fires(key: str, spec: ScheduleSpec) -> str:
@@ -263,7 +263,8 @@ def never_fires(key: str, spec: ScheduleSpec) -> str:
 def written(spec: ScheduleSpec) -> dict[str, Any]:
     """The fields that users write for this `ScheduleSpec`, with all that hold, also where they are defaults.
 
-    So a declaration that is written and read again is the same, also under a build with other defaults.
+    So a declaration that is written and read again is the same, also under a build with other defaults. Of its job,
+    what was left open stays open.
     """
     found: dict[str, Any] = {"cron": spec.cron} if spec.cron else {"interval": format_duration(spec.every_ms)}
     if spec.cron or (spec.time_zone, spec.dst) != (_DEFAULT.time_zone, _DEFAULT.dst):
@@ -274,46 +275,5 @@ def written(spec: ScheduleSpec) -> dict[str, Any]:
         "catch_up": spec.catch_up.value,
         "overlap": spec.overlap.value,
         "jitter": format_duration(spec.jitter_ms),
-        "job": written_job(spec.job),
+        "job": written_job(spec.job, spec.explicit),
     }
-
-
-def written_job(job: JobSpec) -> dict[str, Any]:
-    """The fields of a template that users write for this `JobSpec`."""
-    found = executors.written(job.executor, job.command, payload := _value(job.payload))
-    if job.payload and payload is None:
-        found["payload"] = None  # null is a payload, too
-    optional = {
-        "env": job.environment,
-        "labels": job.labels,
-        "cwd": job.working_directory,
-        "hold": job.held,
-        "timeout": job.timeout_ms and format_duration(job.timeout_ms),
-        "deadline": job.deadline_ms and format_duration(job.deadline_ms),
-        "disconnect": job.continue_for_ms and {"continue_for": format_duration(job.continue_for_ms)},
-        "retention": job.retention_ms and format_duration(job.retention_ms),
-        "concurrency_key": job.concurrency_key,
-    }
-    found |= {name: value for name, value in optional.items() if value}
-    return found | {
-        "priority": job.priority,
-        "max_attempts": job.max_attempts,
-        "backoff": {
-            "initial": format_duration(job.backoff_ms),
-            "factor": job.backoff_factor,
-            "max": format_duration(job.backoff_max_ms),
-        },
-        "on_worker_loss": job.on_worker_loss.value,
-        "worker_losses_max": job.worker_losses_max,
-        "cancel_grace": format_duration(job.cancel_grace_ms),
-    }
-
-
-def _value(data: bytes) -> Any:
-    """The value of a payload: text for bytes of other programs that are no JSON."""
-    if not data:
-        return None
-    try:
-        return loads(data)
-    except ValueError:
-        return data.decode(errors="replace")

@@ -72,7 +72,7 @@ def form(field: Mapping[str, Any]) -> str:
         return ", ".join(f"`{one}`" for one in field["enum"])
     if field["type"] == "object":
         return "names with values"
-    if field["type"] == "integer":
+    if field["type"] in ("integer", "number"):
         return f"{field['minimum']} to {field['maximum']}"
     if "pattern" in field:
         return f"`{field['pattern'].strip('^$')}`"

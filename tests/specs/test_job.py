@@ -8,6 +8,7 @@ from ftjm.core.limits import CONTINUE_FOR_MAX_MS
 from ftjm.core.names import is_name
 from ftjm.core.state.model import JobSpec, OnWorkerLoss
 from ftjm.specs.job import InvalidJobError, JobFields, JobRequest, derived_id, parse_job
+from ftjm.specs.written_job import written_job
 from tests.sdk.app import resize
 
 JSON = st.recursive(
@@ -76,6 +77,16 @@ def test_missing_fields_have_the_defaults_of_the_log():
     assert parse_job({"command": ["true"], "timeout": None}) == JobRequest("default", "", JobSpec(command=["true"]))
 
 
+def test_what_is_given_with_the_default_is_no_open_field():
+    """The default of the executor counts, and it is not that of the log."""
+    given = {"timeout": "0s", "hold": "false", "backoff": {"initial": "1s", "max": "9s"}, "env": {}, "deadline": "0s"}
+    job = parse_job({"command": "true", "priority": 50, "max_attempts": 3, **given})
+    assert job.spec == JobSpec(command=["true"], max_attempts=3, backoff_max_ms=9_000)
+    assert job.explicit == ("backoff_ms", "deadline_ms", "environment", "held", "priority", "timeout_ms")
+    assert parse_job({"task": "a", "max_attempts": 3}).explicit == ("max_attempts",)
+    assert parse_job({"task": "a", "max_attempts": 1}).explicit == ()
+
+
 def test_a_command_as_text_is_split_as_a_shell_would():
     assert parse_job({"command": "tar cf 'my file.tar' ."}).spec.command == ["tar", "cf", "my file.tar", "."]
 
@@ -100,8 +111,30 @@ def test_a_task_is_called_with_its_arguments():
 
 def test_a_task_is_the_same_job_however_it_is_submitted():
     asked = resize("a.png", width=200).job({"job_id": "a"})
-    fields = {"queue": "thumbnails", "job_id": "a", "timeout": "2m"}
+    fields = {"queue": "thumbnails", "job_id": "a", "timeout": "2m", "max_attempts": 3}
     assert parse_job({"task": resize.name, "args": ["a.png"], "kwargs": {"width": 200}, **fields}) == asked
+
+
+@pytest.mark.parametrize("job", [{"command": ["true"]}, {"task": "a.b"}, {"command": "x", "payload": None}])
+def test_what_is_written_is_read_back_with_the_same_open_fields(job):
+    rest = {
+        "env": {"A": "1"},
+        "cwd": "/srv",
+        "priority": 50,
+        "hold": True,
+        "start_at": "2030-01-31T18:00:00.000Z",
+        "deadline": "2031-01-31T18:00:00.000Z",
+        "max_attempts": 3,
+        "backoff": {"factor": 2.0},
+        "on_worker_loss": "requeue",
+        "disconnect": {"continue_for": "1m"},
+        "retention": "0s",
+    }
+    parsed = parse_job(job | rest)
+    shown = written_job(parsed.spec, parsed.explicit)
+    assert {name: shown[name] for name in rest} == rest
+    assert parse_job(shown) == parsed
+    assert written_job(parse_job(job).spec).keys() - {"args", "kwargs"} == job.keys()
 
 
 def test_a_payload_of_null_is_kept():

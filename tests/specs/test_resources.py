@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftjm.core.bounds import within
-from ftjm.core.limits import AGEING_MS_MAX, LABELS_MAX, RATE_MAX, RATE_PER_MS_MAX, SMALL_MAX
+from ftjm.core.job_defaults import FROM_QUEUE
+from ftjm.core.limits import AGEING_MS_MAX, CONTINUE_FOR_MAX_MS, LABELS_MAX, RATE_MAX, RATE_PER_MS_MAX, SMALL_MAX
 from ftjm.core.names import NAME_TEXT
 from ftjm.core.queue_gates import rate_fault
-from ftjm.core.state.queues import QueueSpec
+from ftjm.core.state.model import JobSpec, OnWorkerLoss
+from ftjm.core.state.queues import JobDefaults, QueueSpec
 from ftjm.runtime.errors import UsageError
 from ftjm.specs import resource_files
 from ftjm.specs.json_text import decode_item
@@ -32,6 +35,23 @@ from ftjm.specs.resources import (
 from tests.specs import kinds
 
 QUEUE = "apiVersion: ftjm.io/v1\nkind: Queue\nmetadata: {name: etl}\n"
+POLICIES = {
+    "priority": st.integers(0, 100),
+    "timeout_ms": st.integers(0, 9_000_000),
+    "deadline_ms": st.integers(0, 9_000_000),
+    "max_attempts": st.integers(1, 10_000),
+    "backoff_ms": st.integers(0, 9_000_000),
+    "backoff_factor": st.floats(1, 100),
+    "backoff_max_ms": st.integers(0, 9_000_000),
+    "on_worker_loss": st.sampled_from(OnWorkerLoss),
+    "worker_losses_max": st.integers(0, 10_000),
+    "continue_for_ms": st.integers(0, CONTINUE_FOR_MAX_MS),
+    "cancel_grace_ms": st.integers(0, 9_000_000),
+    "retention_ms": st.integers(0, 9_000_000),
+}
+DEFAULTS = st.fixed_dictionaries({}, optional=POLICIES).map(
+    lambda given: [JobDefaults(sorted(given), JobSpec(**given))] if given else []
+)
 SPECS = st.builds(
     QueueSpec,
     concurrency=st.integers(0, SMALL_MAX),
@@ -39,6 +59,7 @@ SPECS = st.builds(
     rate_per_ms=st.integers(1, RATE_PER_MS_MAX),
     rate_burst=st.integers(1, RATE_MAX),
     ageing_ms=st.integers(1, AGEING_MS_MAX),
+    defaults=DEFAULTS,
 ).filter(lambda spec: not rate_fault(spec))
 
 
@@ -94,12 +115,21 @@ def test_every_field_has_its_place_in_the_spec(write):
       concurrency: 20
       rate: {limit: 100, per: 1m, burst: 10}
       ageing: 90s
+      defaults: {max_attempts: 3, timeout: 0s, backoff: {max: 1m}, disconnect: {continue_for: 10m}}
     """
-    spec = QueueSpec(concurrency=20, rate_limit=100, rate_per_ms=60_000, rate_burst=10, ageing_ms=90_000)
+    given: dict[str, Any] = {"backoff_max_ms": 60_000, "continue_for_ms": 600_000, "max_attempts": 3, "timeout_ms": 0}
+    spec = QueueSpec(
+        concurrency=20,
+        rate_limit=100,
+        rate_per_ms=60_000,
+        rate_burst=10,
+        ageing_ms=90_000,
+        defaults=[JobDefaults([*given], JobSpec(**given))],
+    )
     assert resources(write("q.yaml", text)) == [Resource("Queue", "etl", {"team": "data", "n": "007"}, spec)]
 
 
-@pytest.mark.parametrize("spec", ["", "spec:\n", "spec: {}\n", "spec: {concurrency: , rate: null, ageing: ~}\n"])
+@pytest.mark.parametrize("spec", ["", "spec:\n", "spec: {}\n", "spec: {concurrency: , rate: null, defaults: {}}\n"])
 def test_what_is_left_out_has_the_default(write, spec):
     assert resources(write("q.yaml", QUEUE + spec)) == [Resource("Queue", "etl", {}, QueueSpec())]
 
@@ -135,6 +165,10 @@ def test_a_folder_stands_for_the_files_in_it(write):
     found = read_resources(["a", "./a/z.yaml"])
     assert found.files == ["a/b.json", "a/b/c.yml", "a/z.yaml"], "each once"
     assert [one.place for one in found.resources] == ["a/b.json:1", "a/b/c.yml:1", "a/z.yaml:1"]
+
+
+def test_a_queue_may_give_what_the_core_knows_to_be_given():
+    assert POLICIES.keys() == FROM_QUEUE
 
 
 @given(SPECS)
@@ -181,15 +215,38 @@ def test_what_is_shown_is_read_back(spec):
             "ageing: never",
             "spec.ageing: expected a duration such as 500ms, 10s, 2m, 1h30m or 1d, or off, but found 'never'",
         ),
+        ("defaults: {priority: 101}", "spec.defaults.priority: expected 0 to 100, but found 101"),
+        (
+            "defaults: {timeout: 5}",
+            "spec.defaults.timeout: expected a duration such as 500ms, 10s, 2m, 1h30m or 1d, but",
+        ),
+        (
+            "defaults: {deadline: 2030-01-31T18:00:00Z}",
+            "spec.defaults.deadline: expected a duration such as 500ms, 10s",
+        ),
+        ("defaults: {max_atempts: 5}", "spec.defaults.max_atempts: unknown field; did you mean max_attempts?"),
+        (
+            "defaults: {command: x}",
+            "spec.defaults.command: expected none, since each job has its own; leave it out",
+        ),
+        (
+            "defaults: {hold: true}",
+            "spec.defaults.hold: expected none, since `ftjm queue pause` keeps all jobs of a queue waiting",
+        ),
+        ("defaults: [a]", "spec.defaults: expected names with values, but found"),
         ("concurency: 5", "spec.concurency: unknown field; did you mean concurrency?"),
-        ("limit: 5", "spec.limit: unknown field; there are concurrency, rate, concurrency_keys, dead_letter, ageing"),
+        (
+            "limit: 5",
+            "spec.limit: unknown field; there are concurrency, rate, concurrency_keys, dead_letter, ageing, defaults",
+        ),
         ("concurrency: 5\n  concurrency: 5", "spec.concurrency: expected each name once, but found it again"),
     ],
 )
 def test_a_mistake_in_the_spec_is_reported_with_its_line(write, spec, problem):
     text = f"# a comment\n{QUEUE}spec:\n  {spec}\n"
     line = 6 + spec.count("\n")
-    assert problems(write("q.yaml", text)) == [f"q.yaml:{line}: {problem}"]
+    [found] = problems(write("q.yaml", text))
+    assert found.startswith(f"q.yaml:{line}: {problem}")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Sends the commands of many requests: a bridge from asyncio to the synchronous client.
 
-Three threads take part. One hands commands to the client, which may block; one reads the answers; and the Kafka
-producer's own confirms that the log has a command. The latter two wake the request that waits.
+Three threads take part. One hands commands to the client, which may block; one reads the answers, and asks the first to
+send again what was refused for its form; and the Kafka producer's own confirms that the log has a command. The latter
+two wake the request that waits.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ class CommandBridge:
         while not self._stop.is_set() and self._client is not None:
             try:
                 self._client.receive(0.1)
+                if self._client.has_refused:
+                    self._sender.submit(self._client.send_again)
             except Exception:  # one answer that cannot be read must not stop all others
                 log.exception("answer_unreadable", todo="going on")
                 time.sleep(0.5)

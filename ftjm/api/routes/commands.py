@@ -69,7 +69,9 @@ async def submit(request: CheckedRequest) -> web.StreamResponse:
         raise invalid(detail, error.problems) from None
     job_id = job.job_id or id_of_key("k", key) or str(uuid_utils.uuid7())
     wait_seconds = request.query.wait / 1000
-    command = c.SubmitJob(queue=job.queue, job_id=job_id, spec=job.spec, awaits=wait_seconds > 0)
+    command = c.SubmitJob(
+        queue=job.queue, job_id=job_id, spec=job.spec, explicit=[*job.explicit], awaits=wait_seconds > 0
+    )
     with await _send(request, command) as pending:
         await pending.decided(DECISION_SECONDS)
         _raise_refusal(pending)

@@ -235,7 +235,7 @@ class _Slice:
         row = self._schedule
         job = job_spec(row.spec, self._backfill.name, instant, start)
         return [
-            new_job(self._state, name, job, self._now, self._policy),
+            new_job(self._state, name, job, self._now, self._policy, explicit=row.spec.explicit),
             e.ScheduleFired(
                 **name,
                 run=1,

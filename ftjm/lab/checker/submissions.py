@@ -1,7 +1,7 @@
 """The rule on what a new job is: what its sender gave, and in what the sender left open its queue's defaults.
 
 A field that the sender names as explicit is given. One that it does not name is given if it differs from what a job has
-of whom nobody says anything. What is not given is open, and gets the value that the queue is declared to give.
+of which nobody says anything. What is not given is open, and gets the value that the queue is declared to give.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import msgspec
 
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
-from ftjm.core.state.executors import PYTHON
 from ftjm.core.state.model import JobSpec
 from ftjm.core.state.queues import JobDefaults
 from ftjm.lab.checker.evidence import CommandsByOffset
 from ftjm.lab.checker.verdict import Violation, ViolationKind
 
+TASK = "python"
 TASK_ATTEMPTS = 3
-"""Attempts of a Python task of whom nobody says anything."""
+"""The executor of Python tasks, and the attempts of a task of which nobody says anything."""
 
 
 class Submissions:
@@ -52,7 +52,7 @@ class Submissions:
         """Return what a job is that is submitted so, but for the cluster's retention."""
         if (defaults := self._defaults.get(queue)) is None:
             return spec
-        unsaid = JobSpec(max_attempts=TASK_ATTEMPTS) if spec.executor == PYTHON else JobSpec()
+        unsaid = JobSpec(max_attempts=TASK_ATTEMPTS) if spec.executor == TASK else JobSpec()
         said = {name for name in JobSpec.__struct_fields__ if getattr(spec, name) != getattr(unsaid, name)}
         said.update(explicit)
         if "deadline_at" in said:
