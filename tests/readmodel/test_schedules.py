@@ -32,15 +32,7 @@ SHOWN = {
     "catch_up": "none",
     "overlap": "queue",
     "jitter": "0s",
-    "job": {
-        "command": ["load"],
-        "priority": 50,
-        "max_attempts": 1,
-        "backoff": {"initial": "1s", "factor": 2.0, "max": "5m"},
-        "on_worker_loss": "requeue",
-        "worker_losses_max": 3,
-        "cancel_grace": "10s",
-    },
+    "job": {"command": ["load"]},
 }
 
 
