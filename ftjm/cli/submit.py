@@ -44,7 +44,7 @@ A file is YAML (a list of jobs, or one under `jobs:`) or JSON lines (one job a l
 list, or a text that is split into words as a shell does, without running one) with payload, or task with args and
 kwargs; queue, job_id, env, labels, cwd, priority, hold, delay, start_at, timeout, deadline, max_attempts, backoff
 {initial, factor, max}, on_worker_loss, worker_losses_max, disconnect {continue_for}, cancel_grace, retention,
-concurrency_key.
+concurrency_key, share_identifier.
 
 A field that is left out has the default of the job's queue, where that is declared with some; else the one that is
 named below.
@@ -68,7 +68,7 @@ def _folded(text: str) -> str:
 
 JOB_OPTIONS = (
     *("queue", "job_id", "task", "priority", "cwd", "timeout", "deadline", "delay", "start_at", "max_attempts"),
-    *("on_worker_loss", "worker_losses_max", "cancel_grace", "retention", "concurrency_key"),
+    *("on_worker_loss", "worker_losses_max", "cancel_grace", "retention", "concurrency_key", "share_identifier"),
 )
 """Options that are fields of a job under the same name."""
 JSON_OPTIONS = {"payload": '"a text"', "args": '["a text"]', "kwargs": '{"name": "a text"}'}
@@ -128,6 +128,7 @@ class OneJob(OptionGroup):
     concurrency_key: Annotated[
         str | None, _field("Of its queue's jobs with the same key, one has a worker at a time, or as many as it says.")
     ] = None
+    share_identifier: Annotated[str | None, _field("The share of its queue that it belongs to.")] = None
     hold: Annotated[bool, _field("The job waits for `ftjm release`.", "--hold")] = False
 
 

@@ -24,15 +24,18 @@ there.
 The same state and the same offers give the same placement, so that a decision can be repeated in a test.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from heapq import heapify, heappop, heappush, heapreplace
+from math import lcm
 from typing import NamedTuple
 
 import msgspec
 
-from ftjm.core.queue_gates import UNLIMITED, live_jobs, opening, queue_rows
+from ftjm.core.queue_gates import UNLIMITED, live_jobs, opening, queue_rows, weight_of
+from ftjm.core.queue_order import Candidate, Candidates, candidates
 from ftjm.core.records import events as e
-from ftjm.core.records.levels import AHEAD_LEVEL
+from ftjm.core.records.levels import AHEAD_LEVEL, SHARING_LEVEL
 from ftjm.core.state.model import Ahead, Job, OnWorkerLoss, job_key
 from ftjm.core.state.view import StateView
 from ftjm.core.windows import QueueWindow, may_start_on, windows_of
@@ -72,12 +75,12 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
     An offer's free slots are the slots that it offers, less the attempts that the session holds. So no slot can leak: a
     slot is free when its attempt has ended, and not before.
 
-    Queues that share workers take turns: the next job is of the queue that has the fewest jobs with a worker, of all
-    queues that a session with room serves, and whose gates let it through (`ftjm.core.queue_gates`); of equal queues,
-    of the one whose job came first. Within a queue it is the job with the lowest score (`ftjm.core.ageing`), and among
-    these the oldest. It goes to the session with the most free slots, or where no slot is free to the one that has
-    least ahead; if several are equal, to the one whose name sorts last. A job whose deadline has passed is left out:
-    its timer, which may be late, ends it.
+    Queues that share workers take turns: the next job is of the queue that has the fewest jobs with a worker for its
+    weight, of all queues that a session with room serves, and whose gates let it through (`ftjm.core.queue_gates`); of
+    equal queues, of the one whose job came first. Within a queue it is the one that `ftjm.core.queue_order` gives. It
+    goes to the session with the most free slots, or where no slot is free to the one that has least ahead; if several
+    are equal, to the one whose name sorts last. A job whose deadline has passed is left out: its timer, which may be
+    late, ends it.
     """
     may_send_ahead = state.finalized.level >= AHEAD_LEVEL
     free: dict[str, int] = {}
@@ -97,36 +100,43 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
                 serving.setdefault(queue, []).append((-free[offer.session], place, offer))
     for rooms in serving.values():
         heapify(rooms)
-    # One entry for each queue: its first ready job, and the iterator over the rest.
-    heads = [
-        (live_jobs(state.queue(queue)), order, queue, job_id, waiting)
-        for queue in serving
-        for waiting in (state.ready(queue),)
-        for _, order, job_id in _next(waiting)
-    ]
+
+    def capacity(queue: str) -> int:
+        return sum(offer.slots for offer in offers if offer.session in free and queue in offer.queues)
+
+    says_passed = state.finalized.level >= SHARING_LEVEL
+    lines = {queue: candidates(state, queue, now, partial(capacity, queue)) for queue in serving}
+    first = {queue: one for queue, line in lines.items() if (one := next(line, None)) is not None}
+    steps = _steps(state, first)
+    # One entry for each queue with its next job. The first number is its jobs with a worker, divided by its weight.
+    heads = [(live_jobs(state.queue(name)) * steps[name], one.order, name, one) for name, one in first.items()]
     heapify(heads)
     gates = _Gates(state, now)
     found: list[e.AttemptDispatched] = []
     while heads and limit > 0:
-        live, _, queue, job_id, waiting = heappop(heads)
+        live, _, queue, one = heappop(heads)
         best = _emptiest(serving[queue], free, least)
         if best is None or not gates.let_through(queue):
             continue
-        key = job_key(queue, job_id)
+        key = job_key(queue, one.job_id)
         job = state.job(key)
         assert job is not None
-        if not job.deadline_at or now < job.deadline_at:
+        is_overdue = 0 < job.deadline_at <= now
+        if not is_overdue:
             ahead = free[best.session] <= 0
             if ahead and not _may_go_ahead(state, key, job):
                 least[best.session] = 0
                 continue
             free[best.session] -= 1
             limit -= 1
-            live += 1
+            live += steps[queue]
             gates.passed(queue)
-            found.append(_dispatch(job, queue, job_id, best, ahead=ahead))
-        for _, order, following in _next(waiting):
-            heappush(heads, (live, order, queue, following, waiting))
+            dispatch = _dispatch(job, queue, one.job_id, best, ahead=ahead)
+            if one.passed and says_passed:
+                dispatch.passed, dispatch.passed_reason = one.passed, one.passed_reason
+            found.append(dispatch)
+        if (following := _told(lines[queue], is_overdue)) is not None:
+            heappush(heads, (live, following.order, queue, following))
     return Placement(found, gates.more_at)
 
 
@@ -147,6 +157,22 @@ class _Windows:
         if queue not in self._of_queue:
             self._of_queue[queue] = windows_of(self._known, queue)
         return self._of_queue[queue]
+
+
+def _steps(state: StateView, queues: Iterable[str]) -> dict[str, int]:
+    """For each queue, by how much one job with a worker moves it back: in proportion to one divided by its weight, as a
+    whole number."""
+    weights = {queue: weight_of(state.declaration(queue)) for queue in queues}
+    whole = lcm(*weights.values())
+    return {queue: whole // weight for queue, weight in weights.items()}
+
+
+def _told(line: Candidates, is_overdue: bool) -> Candidate | None:
+    """The next job of a queue, once it is told whether the deadline of the one before has passed; None if none is."""
+    try:
+        return line.send(is_overdue)
+    except StopIteration:
+        return None
 
 
 class _Gates:
@@ -206,11 +232,6 @@ def _may_go_ahead(state: StateView, key: str, job: Job) -> bool:
         return False  # one that comes back unstarted would have used up the rate
     spec = state.spec(key)
     return spec.on_worker_loss is OnWorkerLoss.REQUEUE and spec.worker_losses_max > 0
-
-
-def _next(waiting: Iterator[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
-    found = next(waiting, None)
-    return [] if found is None else [found]
 
 
 def _dispatch(job: Job, queue: str, job_id: str, offer: Offer, *, ahead: bool) -> e.AttemptDispatched:

@@ -138,6 +138,11 @@ def live_jobs(row: Queue | None) -> int:
     return sum(row.counts[state] for state in LIVE) if row else 0
 
 
+def weight_of(declaration: QueueDeclaration | None) -> int:
+    """The weight of a queue among those that share its workers."""
+    return 1 if declaration is None else declaration.spec.weight
+
+
 def interval_ns(spec: QueueSpec) -> int:
     """The least mean time between two starts that the rate allows, nanoseconds, rounded up."""
     return -(-spec.rate_per_ms * NS_OF_MS // spec.rate_limit)

@@ -49,6 +49,8 @@ class JobOptions(TypedDict, total=False):
     """How long the ended job is kept."""
     concurrency_key: str
     """Of the jobs of the queue with the same key, one has a worker at a time, or as many as the queue says."""
+    share_identifier: str
+    """The share of its queue that it belongs to: shares have slot time by their weights, as the queue declares them."""
     hold: bool
     """Whether it waits for a release."""
     env: Mapping[str, str]

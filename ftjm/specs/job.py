@@ -161,6 +161,12 @@ class PolicyFields(IdentityFields):
         "time; by default one.",
         examples=["customer-7"],
     )
+    share_identifier: Name | None = Field(
+        None,
+        description="The share of the queue that it belongs to. Shares have slot time by their weights, as the queue "
+        "declares them.",
+        examples=["finance"],
+    )
 
     @model_validator(mode="after")
     def _one_start(self) -> PolicyFields:

@@ -31,6 +31,7 @@ OWN_FIELDS: Mapping[str, str] = {
     "labels": "each job has its own",
     "cwd": "each job has its own",
     "concurrency_key": "each job has its own",
+    "share_identifier": "each job has its own",
     "delay": "each job has its own",
     "start_at": "each job has its own",
     "hold": "`ftjm queue pause` keeps all jobs of a queue waiting",

@@ -6,6 +6,10 @@
     concurrency_keys: {limit: 1, on_conflict: wait}    how many of its jobs with one key have a worker at a time
     dead_letter: {retention: 30d}                how long jobs that failed for good are kept at least
     defaults: {max_attempts: 3, timeout: 10m}    what its jobs get in fields that their senders leave open
+    weight: 2                                    among queues that share workers
+    shares: [{identifier: finance, weight: 3}]   its jobs share its slots so
+    half_life: 10m                               what a share used counts half after this time
+    compute_reservation: 50                      percent of the slots that are kept for shares to come
 
 Every field may be left out. `written` gives the fields that stand for a `QueueSpec`: what `ftjm queue describe -o yaml`
 prints is what `ftjm apply -f` takes.
@@ -13,29 +17,38 @@ prints is what `ftjm apply -f` takes.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from ftjm.core.limits import AGEING_MS_MAX, RATE_MAX, RATE_PER_MS_MAX, SMALL_MAX, TIME_MAX_MS
+from ftjm.core.limits import (
+    AGEING_MS_MAX,
+    HALF_LIFE_MS_MAX,
+    HALF_LIFE_MS_MIN,
+    RATE_MAX,
+    RATE_PER_MS_MAX,
+    SHARES_MAX,
+    SMALL_MAX,
+    TIME_MAX_MS,
+    WEIGHT_MAX,
+)
 from ftjm.core.queue_gates import rate_fault
-from ftjm.core.state.queues import AGEING_MS, OnConflict, QueueSpec
+from ftjm.core.state.queues import AGEING_MS, HALF_LIFE_MS, OnConflict, QueueSpec, Share
 from ftjm.runtime.durations import format_duration
 from ftjm.runtime.errors import short
 from ftjm.specs.executors import Fields
-from ftjm.specs.fields import between, duration, number_of, one_of, shown, written_as, wrong_value
+from ftjm.specs.fields import Name, between, duration, number_of, one_of, shown, written_as, wrong_value
 from ftjm.specs.job_defaults import DefaultsFields, job_defaults
 from ftjm.specs.written_job import written_fields
 
 OFF = "off"
 """An ageing by which waiting makes no difference."""
 CONCURRENCY_MAX = SMALL_MAX
+RESERVATION_MAX = 99
 BURST_MS = 100
 """A burst that is left out lets as many attempts start at once as the rate does in this time."""
-TO_COME = (
-    *("weight", "shares", "share_identifier", "windows", "waiting_limits"),
-    *("resources", "gang", "workers", "placement"),
-)
+TO_COME = ("windows", "waiting_limits", "resources", "gang", "workers", "placement")
 """Fields that a later build has. They are refused in words, since their authors have not misspelt anything."""
 
 
@@ -73,6 +86,12 @@ def _ageing(value: Any) -> int:
     return ms
 
 
+def _half_life(value: Any) -> int:
+    if not HALF_LIFE_MS_MIN <= (ms := duration(value)) <= HALF_LIFE_MS_MAX:
+        raise wrong_value(f"{format_duration(HALF_LIFE_MS_MIN)} to {format_duration(HALF_LIFE_MS_MAX)}", value)
+    return ms
+
+
 Concurrency = Annotated[
     int, BeforeValidator(_concurrency), written_as("integer", minimum=1, maximum=CONCURRENCY_MAX, examples=[20])
 ]
@@ -80,6 +99,11 @@ Starts = Annotated[int, between(int, 1, RATE_MAX), written_as("integer", minimum
 ConflictAction = one_of(OnConflict)
 Per = Annotated[int, BeforeValidator(_per), written_as("string", examples=["1s", "1m", "1h"])]
 Retention = Annotated[int, BeforeValidator(_retention), written_as("string", examples=["30d", "12h"])]
+Weight = Annotated[int, between(int, 1, WEIGHT_MAX), written_as("integer", minimum=1, maximum=WEIGHT_MAX, examples=[2])]
+HalfLife = Annotated[int, BeforeValidator(_half_life), written_as("string", examples=["10m", "1h", "7d"])]
+Reservation = Annotated[
+    int, between(int, 0, RESERVATION_MAX), written_as("integer", minimum=0, maximum=RESERVATION_MAX, examples=[50])
+]
 Ageing = Annotated[int, BeforeValidator(_ageing), written_as("string", examples=["1m", "30s", OFF])]
 
 
@@ -126,6 +150,17 @@ class DeadLetterFields(Fields):
     )
 
 
+class ShareFields(Fields):
+    """A share of the queue: the jobs that name it as their `share_identifier`."""
+
+    identifier: Name = Field(description="The `share_identifier` of its jobs.")
+    weight: Weight = Field(
+        1,
+        description="Under saturation, shares have slot time in proportion to their weights. AWS Batch's "
+        "`weightFactor` is the inverse: there, a lower one gets more.",
+    )
+
+
 class QueueFields(Fields):
     """What a queue's declaration says. A field that is left out has its default."""
 
@@ -154,6 +189,34 @@ class QueueFields(Fields):
         description="What its jobs get in fields that their senders leave open. A job that is there already keeps what "
         "it has.",
     )
+    weight: Weight = Field(
+        1, description="Queues that wait for the same workers have their slots in proportion to their weights."
+    )
+    shares: list[ShareFields] | None = Field(
+        None,
+        max_length=SHARES_MAX,
+        description="The shares of the queue, and their weights. A job may name another share; that has the weight 1, "
+        "and so have the jobs that name none, all together.",
+    )
+    half_life: HalfLife | None = Field(
+        None,
+        description="What a share has used counts half after this time: the shorter, the sooner a share that used much "
+        f"has its turn again. {format_duration(HALF_LIFE_MS_MIN)} to {format_duration(HALF_LIFE_MS_MAX)}.",
+        json_schema_extra={"default": format_duration(HALF_LIFE_MS)},
+    )
+    compute_reservation: Reservation = Field(
+        0,
+        description="Percent of the queue's slots that stay free for shares that have no job with a worker yet, to the "
+        "power of the number of shares that have one: of 50, one share leaves 50 % free, two leave 25 %, three 12.5 %.",
+    )
+
+    @field_validator("shares")
+    @classmethod
+    def _names_differ(cls, shares: list[ShareFields] | None) -> list[ShareFields] | None:
+        names = Counter(share.identifier for share in shares or ())
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"expected each identifier once, but found {twice[0]} more often; leave one of them out")
+        return shares
 
 
 def _rate(fields: RateFields) -> QueueSpec:
@@ -168,7 +231,12 @@ def queue_spec(fields: QueueFields) -> QueueSpec:
         "concurrency": fields.concurrency,
         "ageing_ms": fields.ageing,
         "defaults": None if fields.defaults is None else job_defaults(fields.defaults),
+        "weight": fields.weight,
+        "half_life_ms": fields.half_life,
+        "compute_reservation": fields.compute_reservation,
     }
+    if fields.shares:
+        given["shares"] = [Share(share.identifier, share.weight) for share in fields.shares]
     if fields.rate is not None:
         rate = _rate(fields.rate)
         given |= {"rate_limit": rate.rate_limit, "rate_per_ms": rate.rate_per_ms, "rate_burst": rate.rate_burst}
@@ -198,4 +266,12 @@ def written(spec: QueueSpec) -> dict[str, Any]:
     found["ageing"] = OFF if spec.ageing_ms >= AGEING_MS_MAX else format_duration(spec.ageing_ms)
     for one in spec.defaults:
         found["defaults"] = written_fields(one.spec, one.fields)
+    if spec.weight != 1:
+        found["weight"] = spec.weight
+    if spec.shares:
+        found["shares"] = [{"identifier": share.identifier, "weight": share.weight} for share in spec.shares]
+    if spec.shares or spec.half_life_ms != HALF_LIFE_MS:
+        found["half_life"] = format_duration(spec.half_life_ms)
+    if spec.compute_reservation:
+        found["compute_reservation"] = spec.compute_reservation
     return found

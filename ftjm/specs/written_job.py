@@ -45,6 +45,7 @@ FORMS: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
     "cancel_grace_ms": (("cancel_grace",), format_duration),
     "retention_ms": (("retention",), format_duration),
     "concurrency_key": (("concurrency_key",), _same),
+    "share_identifier": (("share_identifier",), _same),
 }
 """Each field of `JobSpec` that does not depend on the executor: where users write it, and in which form."""
 

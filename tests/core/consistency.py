@@ -33,7 +33,7 @@ from ftjm.core.state.model import (
 )
 from ftjm.core.state.outbox import OutboxMessage, OutcomeMessage, PartitionMessage, ReplyMessage
 from ftjm.core.state.processes import Process, ProcessKind
-from ftjm.core.state.queues import ConcurrencyKey, OnConflict, Queue, QueueDeclaration, QueueSpec
+from ftjm.core.state.queues import ConcurrencyKey, OnConflict, Queue, QueueDeclaration, QueueSpec, ShareUsage
 from ftjm.core.state.resources import Adoption, KnownResource
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Rows
@@ -71,6 +71,7 @@ KINDS: dict[bytes, Any] = {
     b"t": Timer,
     b"o": OutboxMessage,
     b"e": QueueDeclaration,
+    b"i": ShareUsage,
     b"d": Process,
     b"y": ConcurrencyKey,
     b"n": Backfill,
@@ -133,6 +134,7 @@ class _Checker:
         self._check_resources()
         self._check_sessions()
         self._check_queues()
+        self._check_shares()
         self._check_outbox()
 
     def _check_job(self, key: str, job: Job) -> None:
@@ -160,7 +162,7 @@ class _Checker:
         for key, job in self.jobs.items():
             if job.state is JobState.READY:
                 queue, _, job_id = key.partition("/")
-                expected[ready_key(queue, job.score, job.order)] = job_id.encode()
+                expected[ready_key(queue, job.score, job.order, job.share)] = job_id.encode()
         assert {key: self.rows[key] for key in self._keys(b"r")} == expected, "the ready queue differs from the jobs"
         orders = [job.order for job in self.jobs.values()]
         assert len(set(orders)) == len(orders), "two jobs have the same place in a queue"
@@ -306,6 +308,27 @@ class _Checker:
             counted.setdefault(key.partition("/")[0], [0] * (max(JobState) + 1))[job.state] += 1
         stored = {name: row.counts for name, row in self._decoded(b"q").items()}
         assert stored == counted, "counts differ, or a queue without jobs has a row"
+
+    def _check_shares(self) -> None:
+        queues = self._decoded(b"q")
+        shares: dict[tuple[str, str], ShareUsage] = {}
+        for name, row in self._decoded(b"i").items():
+            queue, _, share = name.partition("\0")
+            shares[queue, share] = row
+            assert queues[queue].shared, f"{queue} has usage of shares, and no share"
+            assert min(row.usage, row.mean - 1, row.live) >= 0, f"{name}: {row}"
+        members: Counter[tuple[str, str]] = Counter()
+        charged: Counter[tuple[str, str]] = Counter()
+        for key, job in self.jobs.items():
+            queue = key.partition("/")[0]
+            members[queue, job.share] += bool(job.share)
+            charged[queue, job.share] += bool(job.charged)
+            assert not job.charged or job.state in LIVE, f"{key} is {job.state.name}, and charged"
+            assert job.charged or not job.share or job.state not in LIVE, f"{key} has a worker, and is not charged"
+        assert +members == {name: row.jobs for name, row in shares.items() if name[1]}, "jobs of shares differ"
+        assert +charged == {name: row.live for name, row in shares.items() if row.live}, "attempts of shares differ"
+        active = Counter(queue for (queue, _), row in shares.items() if row.live)
+        assert active == Counter({name: row.active_shares for name, row in queues.items() if row.active_shares})
 
     def _check_outbox(self) -> None:
         counters = msgspec.msgpack.decode(self.rows.get(b"x", encode(Counters())), type=Counters)

@@ -41,6 +41,7 @@ from ftjm.core.state.tables import (
     QUEUE_STATUS,
     RESOURCES,
     SCHEDULES,
+    SHARES,
     TABLES,
     load_position,
 )
@@ -55,7 +56,7 @@ from tests.engine.world import World
 LATER = (
     *(MIGRATION, FINALIZED, QUEUE_STATUS, QUEUE_DECLARATIONS, QUEUE_RATES, PROCESSES, BULK_RESULTS, SCHEDULES),
     *(CONCURRENCY_KEYS, KEY_JOBS, BACKFILLS),
-    *(ADOPTIONS, RESOURCES),
+    *(ADOPTIONS, RESOURCES, SHARES),
 )
 """Tables that programs of the oldest version did not have."""
 

@@ -21,7 +21,7 @@ from ftjm.core.state.outbox import (
     TellMessage,
 )
 from ftjm.core.state.row_cache import encode
-from ftjm.core.state.tables import JOBS, OUTBOX, PEERS, POSITION_KEY, READY_JOBS, SPECS
+from ftjm.core.state.tables import JOBS, OUTBOX, PEERS, POSITION_KEY, QUEUES, READY_JOBS, SPECS
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -53,6 +53,8 @@ def row(key: bytes, value: bytes) -> bytes:
         return encode(msgspec.msgpack.decode(value)[:-2])  # concurrency key, share
     if key[:1] == PEERS.prefix:
         return encode(msgspec.msgpack.decode(value)[:-1])  # when it is asked for all resources
+    if key[:1] == QUEUES.prefix:
+        return encode(msgspec.msgpack.decode(value)[:-2])  # whether it has shares, and how many are active
     if key[:1] == OUTBOX.prefix:
         return encode(_message(OUTBOX.decode(value)))
     return value

@@ -13,7 +13,7 @@ from ftjm.core.state.backfills import Reprocess
 from ftjm.core.state.calendars import CalendarSpec
 from ftjm.core.state.model import JobSpec, OnWorkerLoss
 from ftjm.core.state.processes import BulkAction, JobFilter
-from ftjm.core.state.queues import JobDefaults, OnConflict, QueueSpec
+from ftjm.core.state.queues import JobDefaults, OnConflict, QueueSpec, Share
 from ftjm.core.state.resources import CordonSpec, ResourceKind, ResourceSpec
 from ftjm.core.state.schedules import CatchUp, Overlap, ScheduleSpec
 from ftjm.core.state.windows import WindowEffect, WindowSpec
@@ -198,6 +198,8 @@ def _plan_limits(client: Client, queues: tuple[str, ...], until: float) -> None:
         limit, rate = draw.choice((0, 1, 1, 2)), draw.choice((0, 2, 5))
         ageing = draw.choice((1, 100, 60_000))
         spec = QueueSpec(limit, rate, 1_000, draw.randint(1, 3), ageing, defaults=_defaults(client.world))
+        if client.world.shared:
+            spec = _with_shares(client.world, spec)
         client.ask(c.ApplyQueue(queue=queue, spec=spec), at)
         if draw.random() < 0.5:
             # Not PURGE: it frees the identity, and a late copy of the submission would rightly be another job.
@@ -267,6 +269,17 @@ def _explicit(world: World, spec: JobSpec) -> list[str]:
     plain = JobSpec()
     fields = [name for name in JobSpec.__struct_fields__ if getattr(spec, name) == getattr(plain, name)]
     return world.defaults.sample(fields, world.defaults.choice((0, 0, 2, 9)))
+
+
+def _with_shares(world: World, spec: QueueSpec) -> QueueSpec:
+    draw = world.shares
+    return msgspec.structs.replace(
+        spec,
+        weight=draw.choice((1, 3)),
+        shares=[Share(name, draw.randint(1, 4)) for name in draw.sample("abc", draw.randint(0, 3))],
+        half_life_ms=draw.choice((1_000, 5_000, 600_000)),
+        compute_reservation=draw.choice((0, 0, 50)),
+    )
 
 
 def _plan_schedules(client: Client, queues: tuple[str, ...], until: float) -> None:
@@ -370,4 +383,5 @@ def _spec(world: World) -> JobSpec:
         worker_losses_max=draw.choice((0, 1, 2, 3)),
         continue_for_ms=draw.choice((0, 0, 0, draw.randint(500, 5_000))),
         cancel_grace_ms=draw.choice((0, 100, 400)),
+        share_identifier=world.shares.choice(("", "a", "b", "c")) if world.shared else "",
     )

@@ -6,12 +6,13 @@ from contextlib import nullcontext
 from itertools import islice
 from multiprocessing import get_context
 
-from tests.simulation import planted_resources, planted_rules, planted_schedules
+from tests.simulation import planted_resources, planted_rules, planted_schedules, planted_shares
 from tests.simulation.cluster import Failure, play
 from tests.simulation.planted import plant
 
 assert planted_rules  # imported for the rules that they add
 assert planted_schedules
+assert planted_shares
 assert planted_resources
 
 CHUNK = 20

@@ -58,6 +58,9 @@ class World:
         self.keys = Random(f"keys {seed}")
         self.resources = Random(f"resources {seed}")
         self.defaults = Random(f"defaults {seed}")
+        self.shares = Random(f"shares {seed}")
+        self.shared = self.crowded and self.shares.random() < 0.6
+        """Whether jobs belong to shares in this history."""
         self.schedules = Random(f"schedules {seed}")
         self.scheduled = self.crowded and self.schedules.random() < 0.7
         """Whether schedules fire in this history."""

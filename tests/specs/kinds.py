@@ -62,6 +62,8 @@ def fields(schema: Mapping[str, Any], at: Mapping[str, Any], path: str = "") -> 
         yield f"`{path}{name}`", form({**inner, **field}), required, field["description"]
         if inner and name != "job":  # a job's fields are those of a file of jobs
             yield from fields(schema, inner, f"{path}{name}.")
+        if item := field.get("items", {}).get("$ref"):
+            yield from fields(schema, schema["$defs"][item.rpartition("/")[2]], f"{path}{name}[].")
 
 
 def form(field: Mapping[str, Any]) -> str:
@@ -72,6 +74,8 @@ def form(field: Mapping[str, Any]) -> str:
         return ", ".join(f"`{one}`" for one in field["enum"])
     if field["type"] == "object":
         return "names with values"
+    if field["type"] == "array":
+        return f"a list of at most {field['maxItems']}"
     if field["type"] in ("integer", "number"):
         return f"{field['minimum']} to {field['maximum']}"
     if "pattern" in field:

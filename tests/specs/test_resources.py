@@ -21,7 +21,7 @@ from ftjm.core.state.queues import JobDefaults, QueueSpec
 from ftjm.runtime.errors import UsageError
 from ftjm.specs import resource_files
 from ftjm.specs.json_text import decode_item
-from ftjm.specs.queue import TO_COME, written
+from ftjm.specs.queue import TO_COME, QueueFields, written
 from ftjm.specs.resource_files import FILE_BYTES_MAX, InvalidResourcesError, read_resources
 from ftjm.specs.resources import (
     KINDS,
@@ -234,11 +234,18 @@ def test_what_is_shown_is_read_back(spec):
             "spec.defaults.hold: expected none, since `ftjm queue pause` keeps all jobs of a queue waiting",
         ),
         ("defaults: [a]", "spec.defaults: expected names with values, but found"),
-        ("concurency: 5", "spec.concurency: unknown field; did you mean concurrency?"),
+        ("weight: 0", "spec.weight: expected 1 to 1000, but found 0"),
+        ("shares: [{identifier: a, weight: 0}]", "spec.shares.0.weight: expected 1 to 1000, but found 0"),
+        ("shares: [{weight: 2}]", "spec.shares.0.identifier: expected a value, but it is missing"),
         (
-            "limit: 5",
-            "spec.limit: unknown field; there are concurrency, rate, concurrency_keys, dead_letter, ageing, defaults",
+            "shares: [{identifier: a}, {identifier: a}]",
+            "spec.shares: expected each identifier once, but found a more often; leave one of them out",
         ),
+        ("half_life: 0s", 'spec.half_life: expected 1s to 7d, but found "0s"'),
+        ("half_life: 8d", 'spec.half_life: expected 1s to 7d, but found "8d"'),
+        ("compute_reservation: 100", "spec.compute_reservation: expected 0 to 99, but found 100"),
+        ("concurency: 5", "spec.concurency: unknown field; did you mean concurrency?"),
+        ("limit: 5", f"spec.limit: unknown field; there are {', '.join(QueueFields.model_fields)}"),
         ("concurrency: 5\n  concurrency: 5", "spec.concurrency: expected each name once, but found it again"),
     ],
 )
@@ -310,10 +317,10 @@ def test_a_field_to_come_is_refused_in_words(field):
 
 
 def test_all_mistakes_of_all_files_are_reported(write):
-    write("q/a.yaml", QUEUE + "spec:\n  weight: 2\n  concurrency: 0\n---\n" + QUEUE.replace("etl", "mail"))
+    write("q/a.yaml", QUEUE + "spec:\n  windows: 2\n  concurrency: 0\n---\n" + QUEUE.replace("etl", "mail"))
     write("q/b.json", json.dumps([queue(), {"kind": "Queue"}], indent=1))
     assert problems("q") == [
-        "q/a.yaml:5: spec.weight: weight is not supported yet; leave it out",
+        "q/a.yaml:5: spec.windows: windows is not supported yet; leave it out",
         "q/a.yaml:6: spec.concurrency: expected 1 or more, but found 0; leave it out for no limit",
         "q/b.json:10: apiVersion: expected a value, but it is missing",
         "q/b.json:10: metadata: expected a value, but it is missing",
@@ -415,7 +422,7 @@ def test_the_schema_lets_through_what_the_model_does(spec, labels):
     "wrong",
     [
         queue(concurrency=0),
-        queue(weight=1),
+        queue(weight=0),
         queue(rate={"limit": 1}),
         queue() | {"kind": "Job"},
         queue() | {"metadata": {"name": "a b"}},

@@ -12,6 +12,7 @@ job that ends its worker costs one more attempt, and not one more without end.
 
 from typing import Any
 
+from ftjm.core.evolve import shares
 from ftjm.core.evolve.transitions import drop_checkpoint, existing_job, keep_checkpoint, move, next_number
 from ftjm.core.losses import SESSION_LOSSES, is_charged
 from ftjm.core.queue_gates import used_by_start
@@ -34,6 +35,9 @@ def dispatched(state: State, event: e.AttemptDispatched, key: str) -> None:
     job.session = event.session
     job.dispatched_at = event.at
     job.started_at = 0
+    counts = state.queue(event.queue)
+    if counts is not None and counts.shared:
+        shares.dispatched(state, event, counts, job)
     if event.ahead:
         assert job.ahead is Ahead.NO, f"{key} is for free slots only"
         job.ahead = Ahead.UNSTARTED

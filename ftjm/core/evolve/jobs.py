@@ -1,7 +1,7 @@
 """Events of a job: submitted, queued, held, released, stopped, ended, run again, forgotten."""
 
 from ftjm.core import ageing
-from ftjm.core.evolve import keys, schedules
+from ftjm.core.evolve import keys, schedules, shares
 from ftjm.core.evolve.transitions import (
     IN_LINE,
     count,
@@ -56,6 +56,7 @@ def submitted(state: State, event: e.JobSubmitted, key: str) -> None:
         due_at=event.due_at,
         deadline_at=event.deadline_at,
         concurrency_key=spec.concurrency_key,
+        share=spec.share_identifier,
     )
     job.state = state_at_gates(state, event.queue, job, event.at, held=spec.held)
     if event.awaits and event.reply:
@@ -65,6 +66,8 @@ def submitted(state: State, event: e.JobSubmitted, key: str) -> None:
     if job.concurrency_key:
         keys.moved(state, event, key, job, None, 0)
     count(state, event.queue, None, job.state)
+    if job.share:
+        shares.joined(state, event.queue, job.share)
     if job.deadline_at:
         state.set_timer(deadline_timer(key, job))
     state.save_job(key, job)
@@ -201,6 +204,8 @@ def forgotten(state: State, event: e.JobForgotten, key: str) -> None:
     job = existing_job(state, event, key)
     assert job.state in LIFECYCLE[type(event)]
     state.clear_timer(retention_timer(key, job))
+    if job.share:
+        shares.left(state, event.queue, job.share)
     count(state, event.queue, job.state, None)
     drop_checkpoint(state, key, job)
     state.drop_job(key)
@@ -227,8 +232,8 @@ def _place(state: State, key: str, job: Job) -> None:
     queue, _, job_id = key.partition("/")
     before, job.score = job.score, ageing.score(state.finalized, state.declaration(queue), job)
     if job.state is JobState.READY:
-        state.remove_ready(queue, before, job.order)
-        state.add_ready(queue, job_id, job.score, job.order)
+        state.remove_ready(queue, before, job.order, job.share)
+        state.add_ready(queue, job_id, job.score, job.order, job.share)
     if job.concurrency_key:
         keys.place_changed(state, key, job, before)
 

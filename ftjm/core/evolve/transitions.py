@@ -14,7 +14,7 @@ The queue's count of jobs in each state follows, too.
 """
 
 from ftjm.core import ageing
-from ftjm.core.evolve import keys, schedules
+from ftjm.core.evolve import keys, schedules, shares
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
 from ftjm.core.state.model import (
@@ -69,8 +69,10 @@ def existing_job(state: State, event: e.Event, key: str) -> Job:
 def _leave(state: State, event: e.Event, key: str, job: Job) -> None:
     if job.state in LIVE:
         _release_slot(state, key, job)
+        if job.charged:
+            shares.ended(state, event, job)
     elif job.state is READY:
-        state.remove_ready(event.queue, job.score, job.order)
+        state.remove_ready(event.queue, job.score, job.order, job.share)
         job.score = 0
     elif job.state is PENDING:
         job.score = job.pending_at = 0
@@ -89,7 +91,7 @@ def enter(state: State, event: e.Event, key: str, job: Job) -> None:
         job.score = ageing.score(state.finalized, state.declaration(event.queue), job)
         if job.state is READY:
             job.ready_at = event.at
-            state.add_ready(event.queue, event.job_id, job.score, job.order)
+            state.add_ready(event.queue, event.job_id, job.score, job.order, job.share)
         else:
             job.pending_at = event.at
     elif job.state in TERMINAL:
@@ -142,6 +144,8 @@ def count(state: State, queue: str, before: JobState | None, now: JobState | Non
     if now is not None:
         row.counts[now] += 1
     elif not any(row.counts):
+        if row.shared:
+            shares.emptied(state, queue)
         state.drop_queue(queue)
         return
     state.save_queue(queue, row)

@@ -157,6 +157,11 @@ def _declaration_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
     yield key, _encode([revision, [*spec, 1, 1, "wait", [], 600_000, 0, [], 0, []], *rest])
 
 
+def _queue_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Whether it has shares, and how many are active, stand last."""
+    yield key, _encode([*_decode(value), False, 0])
+
+
 def _schedule_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The template has the fields of every job, and behind it the names of those that are given, and a calendar. The
     calendar's revision and the backfill stand last."""
@@ -177,6 +182,7 @@ MIGRATIONS: Mapping[int, Mapping[bytes, Migration]] = {
     7: {
         JOBS.prefix: _job_7,
         SPECS.prefix: _spec_7,
+        QUEUES.prefix: _queue_7,
         QUEUE_DECLARATIONS.prefix: _declaration_7,
         SCHEDULES.prefix: _schedule_7,
         PEERS.prefix: _peer_7,

@@ -9,6 +9,8 @@ import msgspec
 
 from ftjm.core.state.model import JobSpec
 
+MEAN_US = 1_000_000
+"""The duration that is expected of a share's attempts before the first has ended: one second."""
 HALF_LIFE_MS = 600_000
 """The half-life of a share's usage, in a queue that does not say: the shortest window of AWS Batch."""
 AGEING_MS = 60_000
@@ -19,6 +21,11 @@ class Queue(msgspec.Struct, array_like=True, gc=False):
     """How many jobs a queue holds in each state, indexed by `JobState`. A queue without jobs has no row."""
 
     counts: list[int]
+    shared: bool = False
+    """Whether it holds, or held since it last was without jobs, one that belongs to a share with a name. If not, the
+    usage of its one share is of no interest."""
+    active_shares: int = 0
+    """Number of its shares that have attempts with a worker. Counted while it is `shared`."""
 
 
 class QueueStatus(msgspec.Struct, array_like=True, gc=False):
@@ -128,6 +135,24 @@ class QueueDeclaration(msgspec.Struct, frozen=True, array_like=True, gc=False):
     applied_at: int = 0
     actor: str = ""
     """The person or program that made this revision."""
+
+
+class ShareUsage(msgspec.Struct, array_like=True, gc=False):
+    """What a share of a queue has used: see `ftjm.core.shares`. A share with a name has a row while it has a job; the
+    one without a name once an attempt was charged to it, while its queue has a job."""
+
+    usage: int = 0
+    """The slot time that counts, microseconds."""
+    at: int = 0
+    """The time up to which `usage` is decayed, ms."""
+    mean: int = MEAN_US
+    """The mean duration of its attempts, microseconds; the newest count more."""
+    ended: int = 0
+    """How many attempts the mean is of, up to the number at which it moves steadily."""
+    live: int = 0
+    """Attempts with a worker that were charged to it."""
+    jobs: int = 0
+    """Jobs of the store that belong to it. Not counted for the share without a name."""
 
 
 class QueueRate(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from ftjm.core.state.model import Counters, Job, Peer, Session
-from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus
+from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus, ShareUsage
 from ftjm.core.state.rows import Rows
 from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import Table
@@ -14,7 +14,18 @@ from ftjm.core.state.tables import Table
 CACHE_ROWS_MAX = 20_000
 """Number of rows that are cached of one table."""
 Row = TypeVar(
-    "Row", Job, Session, Queue, QueueStatus, QueueDeclaration, QueueRate, ConcurrencyKey, Schedule, Peer, Counters
+    "Row",
+    Job,
+    Session,
+    Queue,
+    QueueStatus,
+    QueueDeclaration,
+    QueueRate,
+    ConcurrencyKey,
+    ShareUsage,
+    Schedule,
+    Peer,
+    Counters,
 )
 
 encode = msgspec.msgpack.Encoder().encode

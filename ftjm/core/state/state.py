@@ -29,7 +29,7 @@ from ftjm.core.state.model import (
 )
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
-from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus
+from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus, ShareUsage
 from ftjm.core.state.resources import Adoption, KnownResource
 from ftjm.core.state.row_cache import encode
 from ftjm.core.state.rows import Changes, Rows
@@ -46,6 +46,7 @@ from ftjm.core.state.tables import (
     outbox_key,
     process_key,
     ready_key,
+    share_name,
     timer_key,
 )
 from ftjm.core.state.timers import Timer, TimerKind
@@ -116,6 +117,14 @@ class State(StateView):
     def drop_concurrency_key(self, name: str) -> None:
         """Delete the row of a concurrency key that no job has or wants any more."""
         self._changes[self._keys.drop(name)] = None
+
+    def save_share(self, queue: str, share: str, row: ShareUsage) -> None:
+        """Write what a share of the queue has used when the batch ends."""
+        self._shares.save(share_name(queue, share), row)
+
+    def drop_share(self, queue: str, share: str) -> None:
+        """Forget what a share of the queue has used."""
+        self._changes[self._shares.drop(share_name(queue, share))] = None
 
     def drop_schedule(self, key: str) -> None:
         """Delete the schedule."""
@@ -234,17 +243,16 @@ class State(StateView):
         else:
             self._changes[key] = None
 
-    def add_ready(self, queue: str, job_id: str, score: int, order: int) -> None:
-        """Put a job into its queue's ready queue."""
-        key = ready_key(queue, score, order)
+    def add_ready(self, queue: str, job_id: str, score: int, order: int, share: str = "") -> None:
+        """Put a job into its line."""
+        key = ready_key(queue, score, order, share)
         self._insert(key, job_id.encode())
-        head = self._heads.get(queue)
-        if head is not None and key < head:
-            self._heads[queue] = key
+        self._added_ready(queue, share, key, (score, order, job_id))
 
-    def remove_ready(self, queue: str, score: int, order: int) -> None:
-        """Take a job out of its queue's ready queue."""
-        self._remove(ready_key(queue, score, order))
+    def remove_ready(self, queue: str, score: int, order: int, share: str = "") -> None:
+        """Take a job out of its line."""
+        self._remove(ready_key(queue, score, order, share))
+        self._removed_ready(queue, share, order)
 
     def add_key_job(self, key: str, concurrency_key: str, place: KeyPlace, score: int, order: int) -> None:
         """Note how the job (`queue/job_id`) stands at its concurrency key."""

@@ -16,6 +16,7 @@ behind it name the row. Everything that reads or shows rows uses the declaration
 | `f` partition | `Peer` | |
 | `g` queue | `QueueStatus`, if something is set for it | |
 | `h` queue | `QueueRate`, if it has a rate and a job was started | |
+| `i` queue, 0, share | `ShareUsage` | |
 | `j` job | `Job` | |
 | `k` job | `Checkpoint`, if the run left one | |
 | `l` session, 0, job | empty: the session holds an attempt of the job | a session's attempts are side by side |
@@ -59,7 +60,7 @@ from ftjm.core.state.model import (
 )
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
-from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus
+from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus, ShareUsage
 from ftjm.core.state.resources import Adoption, KnownResource
 from ftjm.core.state.rows import Rows, first_key_after
 from ftjm.core.state.schedules import Schedule
@@ -86,8 +87,10 @@ def _number(key: bytes) -> str:
 
 
 def _ready(key: bytes) -> str:
-    queue, _, _ = key.partition(b"\0")
-    return f"{_text(queue)} score {int.from_bytes(key[-16:-8]) - SCORE_ZERO} order {int.from_bytes(key[-8:])}"
+    queue, _, rest = key.partition(b"\0")
+    share, _, _ = rest.partition(b"\0")
+    line = f"{_text(queue)} share {_text(share)}" if share else _text(queue)
+    return f"{line} score {int.from_bytes(key[-16:-8]) - SCORE_ZERO} order {int.from_bytes(key[-8:])}"
 
 
 def _key_job(key: bytes) -> str:
@@ -162,6 +165,7 @@ QUEUES = Table[Queue](b"q", "queue", Queue, for_readers=True)
 QUEUE_STATUS = Table[QueueStatus](b"g", "queue_status", QueueStatus, for_readers=True)
 QUEUE_DECLARATIONS = Table[QueueDeclaration](b"e", "queue_declaration", QueueDeclaration, for_readers=True)
 QUEUE_RATES = Table[QueueRate](b"h", "queue_rate", QueueRate, for_readers=True)
+SHARES = Table[ShareUsage](b"i", "share", ShareUsage, for_readers=True, show_key=_pair)
 SCHEDULES = Table[Schedule](b"a", "schedule", Schedule, for_readers=True)
 CONCURRENCY_KEYS = Table[ConcurrencyKey](b"y", "concurrency_key", ConcurrencyKey, for_readers=True)
 KEY_JOBS = Table[bytes](b"z", "key_job", show_key=_key_job)
@@ -193,6 +197,7 @@ TABLES: tuple[Table[Any], ...] = (
     QUEUE_RATES,
     CONCURRENCY_KEYS,
     KEY_JOBS,
+    SHARES,
     SCHEDULES,
     BACKFILLS,
     ADOPTIONS,
@@ -215,15 +220,25 @@ MIGRATION_KEY = MIGRATION.prefix
 _READY, _TIMER, _OUTBOX = READY_JOBS.prefix, TIMERS.prefix, OUTBOX.prefix
 
 
-def line_key(queue: str) -> bytes:
-    """The first part of the keys of a queue's READY jobs. All of a queue's jobs are of one share, which has no name,
-    and of one shape, number 0: they are one line."""
-    return b"%b%b\0\0\0\0" % (_READY, queue.encode())
+def lines_key(queue: str) -> bytes:
+    """The first part of the keys of all READY jobs of a queue."""
+    return b"%b%b\0" % (_READY, queue.encode())
 
 
-def ready_key(queue: str, score: int, order: int) -> bytes:
+def line_key(queue: str, share: str = "") -> bytes:
+    """The first part of the keys of a line: the READY jobs of a queue that belong to one share, and are of one shape.
+    All jobs are of shape number 0."""
+    return b"%b%b\0%b\0\0\0" % (_READY, queue.encode(), share.encode())
+
+
+def ready_key(queue: str, score: int, order: int, share: str = "") -> bytes:
     """The key of a READY job. Keys of a line sort as its jobs are served: by score, then by order."""
-    return b"%b%b%b" % (line_key(queue), (score + SCORE_ZERO).to_bytes(8), order.to_bytes(8))
+    return b"%b%b%b" % (line_key(queue, share), (score + SCORE_ZERO).to_bytes(8), order.to_bytes(8))
+
+
+def share_name(queue: str, share: str) -> str:
+    """The name of a share's row: its key without the table's prefix."""
+    return f"{queue}\0{share}"
 
 
 def key_line(queue: str, key: str, place: KeyPlace) -> bytes:

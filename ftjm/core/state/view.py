@@ -12,7 +12,8 @@ from ftjm.core.state.backfills import Backfill
 from ftjm.core.state.model import STATE_VERSION, Checkpoint, Counters, Job, JobSpec, Outcome, Peer, Session, job_key
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
-from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus
+from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus, ShareUsage
+from ftjm.core.state.ready_lines import ReadyLines
 from ftjm.core.state.resource_rows import ResourceRows
 from ftjm.core.state.row_cache import Row, RowCache
 from ftjm.core.state.rows import Rows, first_key_after
@@ -34,25 +35,24 @@ from ftjm.core.state.tables import (
     QUEUE_RATES,
     QUEUE_STATUS,
     QUEUES,
-    READY_JOBS,
     SCHEDULES,
-    SCORE_ZERO,
     SESSIONS,
+    SHARES,
     SPECS,
     TIMERS,
     Table,
-    line_key,
     load_finalized,
     load_position,
     outbox_key,
     process_key,
+    share_name,
     timer_key,
 )
 from ftjm.core.state.timers import Timer, TimerKind
 
 # Read once: an attribute of an object costs more than a global at each of a batch's thousand accesses.
 SPEC, OUTCOME, CHECKPOINT = SPECS.prefix, OUTCOMES.prefix, CHECKPOINTS.prefix
-COMMAND_ID, HELD, READY, TIMER = COMMAND_IDS.prefix, HELD_ATTEMPTS.prefix, READY_JOBS.prefix, TIMERS.prefix
+COMMAND_ID, HELD, TIMER = COMMAND_IDS.prefix, HELD_ATTEMPTS.prefix, TIMERS.prefix
 
 CACHED_SPECS_MAX = 1_000
 CACHED_SPEC_BYTES_MAX = 512
@@ -60,14 +60,14 @@ CACHED_SPEC_BYTES_MAX = 512
 times as much, with many short arguments: 10 MB of a partition at most."""
 
 
-class StateView(ResourceRows):
+class StateView(ReadyLines, ResourceRows):
     """Reads through to `rows`, with the changes of the current batch on top.
 
     `decide` and placement take this type, so that mypy refuses a decision that writes. `State` adds the writers.
     """
 
     def __init__(self, rows: Rows) -> None:
-        self.rows = rows
+        super().__init__(rows)
         self.position = load_position(rows)
         version = self.position.state_version
         assert version == STATE_VERSION, f"rows of version {version}, which must be migrated first"
@@ -91,6 +91,7 @@ class StateView(ResourceRows):
         self._rates = self._cache(QUEUE_RATES)
         self.queue_rate: Callable[[str], QueueRate | None] = self._rates.__getitem__
         """How much of its rate the queue of this name has used; None if that is nothing."""
+        self._shares = self._cache(SHARES)
         self._keys = self._cache(CONCURRENCY_KEYS)
         self.concurrency_key: Callable[[str], ConcurrencyKey | None] = self._keys.__getitem__
         """The concurrency key of this name, `queue/key`; None if no job has or wants it. Only `evolve` changes it."""
@@ -101,9 +102,6 @@ class StateView(ResourceRows):
         self._counters = self._cache(COUNTERS)
         self._specs: dict[str, JobSpec] = {}
         """Specs that were read lately: placement reads one, and the outbox reads it again behind the commit."""
-        self._changes: dict[bytes, bytes | None] = {}
-        self._heads: dict[str, bytes] = {}
-        """The key from which the ready queue is read, by queue; that behind the line if no job of it is READY."""
         self.key_heads: dict[bytes, bytes] = {}
         """The key from which the jobs that wait for a concurrency key are read, by the first part of their keys."""
         self._processes: dict[tuple[ProcessKind, str], None] | None = None
@@ -132,10 +130,9 @@ class StateView(ResourceRows):
         """The numbers of messages to and from another partition."""
         return self._peers[str(partition)] or Peer()
 
-    def _get(self, key: bytes) -> bytes | None:
-        if key in self._changes:
-            return self._changes[key]
-        return self.rows.get(key)
+    def share(self, queue: str, share: str) -> ShareUsage | None:
+        """What a share of the queue has used; None if it has no row."""
+        return self._shares[share_name(queue, share)]
 
     def spec(self, key: str) -> JobSpec:
         """The job's spec, as it was submitted. The job must exist."""
@@ -181,52 +178,6 @@ class StateView(ResourceRows):
         return None if raw is None else BACKFILLS.decode(raw)
 
     # -- ranges of rows
-
-    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Rows with start <= key < end, in order, with the batch's changes. Write nothing while you iterate."""
-        changed = sorted(k for k in self._changes if start <= k < end)
-        if not changed:
-            yield from self.rows.scan(start, end)
-            return
-        at = 0
-        for key, value in self.rows.scan(start, end):
-            while at < len(changed) and changed[at] < key:
-                if (mine := self._changes[changed[at]]) is not None:
-                    yield changed[at], mine
-                at += 1
-            if at < len(changed) and changed[at] == key:
-                continue
-            yield key, value
-        for mine_key in changed[at:]:
-            if (mine := self._changes[mine_key]) is not None:
-                yield mine_key, mine
-
-    def ready(self, queue: str) -> Iterator[tuple[int, int, str]]:
-        """READY jobs of a queue as (score, order, job id), in the order in which they are served."""
-        line = line_key(queue)
-        start, end = self._heads.get(queue, line), first_key_after(line)
-        if start == end:
-            return
-        first = True
-        for key, job_id in self.scan(start, end):
-            if first:
-                # The next read begins here, so that it does not pass over the deleted keys again.
-                self._heads[queue], first = key, False
-            yield int.from_bytes(key[-16:-8]) - SCORE_ZERO, int.from_bytes(key[-8:]), job_id.decode()
-        if first:
-            self._heads[queue] = end
-
-    def ready_rows(self, start: bytes, queue: str) -> Iterator[tuple[bytes, str]]:
-        """READY jobs in the order of their rows, from the key `start` on: the row's key, and the job's key.
-
-        Args:
-            start: empty to begin with the first.
-            queue: only jobs of this queue; of all queues if it is empty.
-        """
-        line = line_key(queue) if queue else READY
-        for key, job_id in self.scan(max(start, line), first_key_after(line)):
-            name, _, _ = key[1:].partition(b"\0")
-            yield key, job_key(name.decode(), job_id.decode())
 
     def job_keys(self, queue: str, start: str) -> Iterator[str]:
         """Keys of a queue's jobs by their ids, from the id `start` on."""

@@ -26,6 +26,7 @@ class JobTerms(NamedTuple):
     deadline_at: int = 0
     continue_for_ms: int = 0
     concurrency_key: str = ""
+    share_identifier: str = ""
 
     @classmethod
     def of(cls, spec: JobSpec) -> JobTerms:

@@ -115,6 +115,7 @@ class PartitionRules:
             job.must_wait = bool(key) and self._keys.must_wait(event.queue, key)
         job.dead_letter_ms = self._queue_limits.dead_letter_ms(event.queue)
         yield from job.take(self._number, event)
+        self._waiting.shares.take_job_event(name, job, event)
         if job.schedule and had_ended != (job.state in TERMINAL):
             self._schedules.job_moved(name, event)
         if isinstance(event, e.AttemptDispatched):
@@ -171,6 +172,7 @@ class PartitionRules:
                 yield from self._queue_limits.take(event)
                 yield from self._waiting.take(event)
                 yield from self._keys.take(event)
+                self._waiting.shares.take(event)
                 yield from self._bulk.take(event)
                 if isinstance(event, e.BulkBegun):
                     yield from self._carried_out.add(f"{event.queue}/{event.bulk}", event.at)

@@ -1,4 +1,6 @@
-"""The rule of order: a dispatch takes the job of its queue that comes first, of those that wait for a slot.
+"""The rule of order: a dispatch takes the job of its line that comes first, of those that wait for a slot.
+
+From the level of shares on, a dispatch also says which job of the whole queue it went past, if any, and why.
 
 The place of a waiting job is the time since which it is eligible, less its priority times the ageing of its queue; and
 of equal ones, its age. A partition whose level does not know ageing goes by the priority, and then by age. A job keeps
@@ -12,10 +14,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ftjm.core.records import events as e
-from ftjm.core.records.levels import QUEUE_LEVEL
+from ftjm.core.records.levels import QUEUE_LEVEL, SHARING_LEVEL
 from ftjm.core.state.model import JobState, job_key
 from ftjm.lab.checker.job import CheckedJob
 from ftjm.lab.checker.lazy_heap import LazyHeap
+from ftjm.lab.checker.shares import Shares
 from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
 
 MINUTE_MS = 60_000
@@ -43,7 +46,13 @@ class WaitingJobs:
 
     def __init__(self) -> None:
         self._serial = 0
+        self._lines: dict[str, dict[str, LazyHeap[_Waiting]]] = {}
+        """Jobs that wait, by queue and share, without some whose deadline has passed."""
         self._queues: dict[str, LazyHeap[_Waiting]] = {}
+        """Jobs that wait, by queue. Empty before the level of shares."""
+        self._names_passed = False
+        """Whether the partition's level knows shares."""
+        self.shares = Shares()
         self._ageing: dict[str, int] = {}
         self._ages = False
         """Whether the partition's level knows ageing."""
@@ -69,6 +78,11 @@ class WaitingJobs:
                     self._ages = True
                     if self._serial:
                         self._reordering[""] = self._batch_no
+                if event.level >= SHARING_LEVEL and not self._names_passed:
+                    self._names_passed = True
+                    for one in self._waiting.values():
+                        if one.counts():
+                            self._queues.setdefault(one.name[0], LazyHeap(_Waiting.counts)).add(one.place, one)
             case e.QueueApplied():
                 self._declare(event.queue, event.spec.ageing_ms)
             case e.QueueDeleted():
@@ -131,12 +145,12 @@ class WaitingJobs:
     def _add(self, name: JobName, job: CheckedJob) -> None:
         self._serial += 1
         job.queue_entry = self._serial
-        queue = self._queues.get(name[0])
-        if queue is None:
-            queue = self._queues[name[0]] = LazyHeap(_Waiting.counts)
         place = self.place(name, job)
         waiting = _Waiting(name, job, job.queue_entry, place)
-        queue.add(place, waiting)
+        lines = self._lines.setdefault(name[0], {})
+        lines.setdefault(job.terms.share_identifier, LazyHeap(_Waiting.counts)).add(place, waiting)
+        if self._names_passed:
+            self._queues.setdefault(name[0], LazyHeap(_Waiting.counts)).add(place, waiting)
         self._waiting[job_key(*name)] = waiting
         if len(self._waiting) > self._room:
             self._waiting = {key: one for key, one in self._waiting.items() if one.counts()}
@@ -150,16 +164,35 @@ class WaitingJobs:
 
     def check_dispatch(self, name: JobName, job: CheckedJob, event: e.AttemptDispatched) -> Iterator[Violation]:
         """Judge whether the job comes first."""
-        queue = self._queues.get(name[0])
-        while queue and (head := queue.head()) and head.job is not job and 0 < head.job.deadline_at <= event.at:
-            queue.drop_head()  # it is not started any more: its deadline has passed
-        first = queue.head() if queue else None
-        if first is not None and first.job is not job and job.state is JobState.READY:
+        if job.state is not JobState.READY:
+            return
+        lines = self._lines.get(name[0], {})
+        firsts = {share: first for share, line in lines.items() if (first := _first(line, job, event.at)) is not None}
+        for share in [share for share in lines if share not in firsts]:
+            del lines[share]
+        share = job.terms.share_identifier
+        first = firsts.get(share)
+        if first is not None and first.job is not job:
             yield Violation(
                 ViolationKind.ORDER,
                 f"expected {job_key(*first.name)} to be dispatched first ({_described(first.job)}), but found this one "
                 f"({_described(job)})",
             )
+        yield from self._check_passed(name, job, event)
+        yield from self.shares.check_turn(name[0], share, [other for other in firsts if other != share], event)
+
+    def _check_passed(self, name: JobName, job: CheckedJob, event: e.AttemptDispatched) -> Iterator[Violation]:
+        """Judge which job of the queue was gone past, and why."""
+        lowest = queue.head() if (queue := self._queues.get(name[0])) else None
+        if lowest is None:
+            return
+        passed = "" if lowest.job is job else lowest.name[1]
+        if event.passed != passed:
+            text = f"expected it to name {passed or 'no job'} as gone past, by the places of the jobs that wait"
+            yield Violation(ViolationKind.ORDER, f"{text}, but found {event.passed or 'none'}")
+        elif passed and not (event.passed_reason == "Deadline" and _is_overdue(lowest.job, event.at)):
+            shares = job.terms.share_identifier, lowest.job.terms.share_identifier
+            yield from self.shares.check_passed(name[0], shares[0], passed, shares[1], event)
 
     def _reorder(self, event: e.QueueReordered) -> Iterator[Violation]:
         if event.queue not in self._reordering:
@@ -179,7 +212,7 @@ class WaitingJobs:
         if event.next_key:
             return
         self._reordering.pop(event.queue, None)
-        queues = [event.queue] if event.queue else [queue for queue in self._queues if queue not in self._reordering]
+        queues = [event.queue] if event.queue else [queue for queue in self._lines if queue not in self._reordering]
         for one in (each for queue in queues for each in self._of(queue)):
             if one.place != self.place(one.name, one.job):
                 text = f"expected {job_key(*one.name)} to have its new place when all are reordered"
@@ -194,6 +227,17 @@ def _make_eligible(job: CheckedJob, at: int) -> None:
     """Note since when the run is eligible. If it had an attempt before that was noted, its submission counts."""
     if not job.eligible_at:
         job.eligible_at = job.submitted_at if job.attempt else at
+
+
+def _first(line: LazyHeap[_Waiting], job: CheckedJob, at: int) -> _Waiting | None:
+    """The first job of a line that may start."""
+    while (head := line.head()) and head.job is not job and _is_overdue(head.job, at):
+        line.drop_head()  # it is not started any more: its deadline has passed
+    return head
+
+
+def _is_overdue(job: CheckedJob, at: int) -> bool:
+    return 0 < job.deadline_at <= at
 
 
 def _described(job: CheckedJob) -> str:

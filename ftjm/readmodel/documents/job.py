@@ -29,6 +29,7 @@ class JobSummary(Document, frozen=True, kw_only=True):
     concurrency_key: Annotated[
         str | None, Meta(description="Of the queue's jobs with the same key, some only have a worker at a time.")
     ] = None
+    share_identifier: Annotated[str | None, Meta(description="The share of its queue that it belongs to.")] = None
     worker: Annotated[str | None, Meta(description="The worker that the newest attempt was sent to.")] = None
     submitted_at: Moment
     pending_at: Annotated[Moment | None, Meta(description="Since when it is PENDING.")] = None
@@ -181,6 +182,7 @@ def _summary_fields(key: str, job: Job, labels: dict[str, str], worker: str) -> 
         "labels": labels,
         "schedule": f"{queue}/{job.schedule}" if job.schedule else None,
         "concurrency_key": job.concurrency_key or None,
+        "share_identifier": job.share or None,
         "worker": worker or None,
         "submitted_at": format_time(job.submitted_at),
         "pending_at": format_time(job.pending_at) or None,

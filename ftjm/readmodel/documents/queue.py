@@ -37,6 +37,13 @@ class DeadLetterDocument(Document, frozen=True, kw_only=True):
     retention: Annotated[str, Meta(description="So long they are kept at least, such as 30d.")]
 
 
+class ShareSpecDocument(Document, frozen=True, kw_only=True):
+    """A share that a queue lists."""
+
+    identifier: Annotated[str, Meta(description="The share_identifier of its jobs.")]
+    weight: Annotated[int, Meta(description="Shares have slot time in proportion to their weights.")]
+
+
 class QueueSpecDocument(Document, frozen=True, kw_only=True):
     """What a queue is declared to, as in a file of resources."""
 
@@ -52,6 +59,14 @@ class QueueSpecDocument(Document, frozen=True, kw_only=True):
         DeadLetterDocument | None, Meta(description="How long jobs that failed for good are kept.")
     ] = None
     ageing: Annotated[str, Meta(description="So long a wait is worth one point of priority; or off.")]
+    weight: Annotated[int, Meta(description="Queues that share workers have slots in proportion to their weights.")] = 1
+    shares: Annotated[list[ShareSpecDocument], Meta(description="Its shares. Others have the weight 1.")] = field(
+        default_factory=list
+    )
+    half_life: Annotated[str | None, Meta(description="What a share used counts half after this time.")] = None
+    compute_reservation: Annotated[
+        int, Meta(description="Percent of its slots that stay free, to the power of the number of active shares.")
+    ] = 0
 
 
 class DeclarationDocument(Document, frozen=True, kw_only=True):
