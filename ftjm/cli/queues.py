@@ -150,6 +150,11 @@ def _described(row: dict[str, Any]) -> dict[str, Any]:
         "concurrency": spec.get("concurrency", "no limit"),
         "rate": f"{rate['limit']} in {rate['per']}, burst {rate['burst']}" if rate else "no limit",
         "concurrency_keys": f"{keys['limit']} job(s) of a key, then {keys['on_conflict']}" if keys else None,
+        "waiting_limits": ", ".join(
+            f"{one.get('reason', 'any reason')} after {one['after']}: {one['action']}"
+            for one in spec.get("waiting_limits", ())
+        )
+        or None,
         "dead_letter": spec.get("dead_letter", {}).get("retention"),
         "ageing": spec["ageing"],
     }

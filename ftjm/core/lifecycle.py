@@ -34,6 +34,7 @@ LIFECYCLE: dict[type[e.Event], Row] = {
     e.JobStopRequested: _same(*HAS_WORKER),
     e.JobCancelled: _from(*WAITING, S.HELD, to=S.CANCELLED),
     e.JobFailed: _from(*WAITING, S.HELD, to=S.FAILED),
+    **dict.fromkeys((e.JobStuck, e.JobReviewed), _same(S.PENDING, S.READY)),
     e.JobSkipped: _from(S.PENDING, to=S.SKIPPED),
     e.JobRerun: _from(*ENDED, to=(S.PENDING, S.READY)),
     e.JobPrioritized: _same(*WAITING, S.HELD, *HAS_WORKER),

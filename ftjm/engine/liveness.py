@@ -41,6 +41,8 @@ FORGET_MS = 600_000
 """Time since a heartbeat, and since a partition that this process owns last asked for it, after which it may be
 forgotten. An attempt with `continue_for` is waited for by the time of its session's last heartbeat, which must be known
 until then: its loss would look like a silence that began when this process became owner."""
+SERVED_MS = 1_000
+"""Age of what `served` returns, at most."""
 PURGE_EVERY_MS = 10_000
 """Pause between two searches for heartbeats to forget."""
 
@@ -70,6 +72,8 @@ class Liveness:
         self._purged = now
         self._unknown_end = False
         """Whether a partition has a session whose silence ends at a time that only the partition knows."""
+        self._served: frozenset[str] = frozenset()
+        self._served_at = now - SERVED_MS
         self.changed = 0
         """Counter of changes of what is offered, so that partitions need not compare offers."""
 
@@ -154,6 +158,17 @@ class Liveness:
                 for offer in h.offers
                 if offer.partition == partition
             ]
+
+    def served(self, now: int) -> frozenset[str]:
+        """Names of the queues that open sessions serve which were heard within their leases. It is at most
+        `SERVED_MS` old: an owner asks at every step."""
+        with self._lock:
+            if now - self._served_at >= SERVED_MS:
+                heartbeats = (h.heartbeat for h in self._heard.values() if now - h.at <= h.heartbeat.lease_ms)
+                open_ones = (one for one in heartbeats if one.state is SessionState.OPEN)
+                self._served = frozenset(queue for one in open_ones for queue in one.queues)
+                self._served_at = now
+            return self._served
 
     def taken(self, partition: int, now: int) -> dict[str, int]:
         """The number of each session's newest offer to `partition` that was heard."""

@@ -105,6 +105,12 @@ class Owner:
         if reason != partition.policy.overload:
             partition.policy = msgspec.structs.replace(partition.policy, overload=reason)
 
+    def set_served(self, queues: frozenset[str]) -> None:
+        """Workers that take jobs serve these queues, as far as is known."""
+        partition = self._partition
+        if queues != partition.policy.served:
+            partition.policy = msgspec.structs.replace(partition.policy, served=queues)
+
     def step(self) -> BatchResult:
         """Decide and commit one batch of what waits, and do what follows from it.
 

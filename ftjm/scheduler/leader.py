@@ -12,6 +12,7 @@ from ftjm.engine.batch import BatchResult, Lapse
 from ftjm.engine.owner import Owner
 from ftjm.engine.partition import Partition
 from ftjm.runtime import logs
+from ftjm.runtime.clock import boot_ms
 from ftjm.scheduler.context import Context
 from ftjm.scheduler.owner_clock import OwnerClock
 from ftjm.scheduler.snapshot_publisher import SnapshotPublisher
@@ -77,6 +78,7 @@ class Leader:
             self._owner.receive(self._commands.take(room))
         backlog = self._commands.end - self._partition.position.next_command
         self._owner.set_overload(self._context.overload.reason(self._number, backlog))
+        self._owner.set_served(self._context.liveness.served(boot_ms()))
         update_policy(self._context, self._partition)
         began, spent = time.monotonic(), self._writer.spent
         result = self._owner.step()

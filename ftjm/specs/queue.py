@@ -5,6 +5,7 @@
     ageing: 5m                                   so long a wait is worth one point of priority; or off
     concurrency_keys: {limit: 1, on_conflict: wait}    how many of its jobs with one key have a worker at a time
     dead_letter: {retention: 30d}                how long jobs that failed for good are kept at least
+    waiting_limits: [{reason: Resources, after: 1h, action: notify}]   what happens to jobs that wait for long
     defaults: {max_attempts: 3, timeout: 10m}    what its jobs get in fields that their senders leave open
     weight: 2                                    among queues that share workers
     shares: [{identifier: finance, weight: 3}]   its jobs share its slots so
@@ -18,7 +19,8 @@ prints is what `ftjm apply -f` takes.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -31,14 +33,17 @@ from ftjm.core.limits import (
     SHARES_MAX,
     SMALL_MAX,
     TIME_MAX_MS,
+    WAITING_LIMITS_MAX,
+    WAITING_MS_MIN,
     WEIGHT_MAX,
 )
 from ftjm.core.queue_gates import rate_fault
-from ftjm.core.state.queues import AGEING_MS, HALF_LIFE_MS, OnConflict, QueueSpec, Share
+from ftjm.core.state.queues import AGEING_MS, HALF_LIFE_MS, OnConflict, QueueSpec, Share, WaitingAction, WaitingLimit
+from ftjm.core.waiting_limits import REASONS
 from ftjm.runtime.durations import format_duration
 from ftjm.runtime.errors import short
 from ftjm.specs.executors import Fields
-from ftjm.specs.fields import Name, between, duration, number_of, one_of, shown, written_as, wrong_value
+from ftjm.specs.fields import Name, at_most, between, duration, number_of, one_of, shown, written_as, wrong_value
 from ftjm.specs.job_defaults import DefaultsFields, job_defaults
 from ftjm.specs.written_job import written_fields
 
@@ -48,7 +53,7 @@ CONCURRENCY_MAX = SMALL_MAX
 RESERVATION_MAX = 99
 BURST_MS = 100
 """A burst that is left out lets as many attempts start at once as the rate does in this time."""
-TO_COME = ("windows", "waiting_limits", "resources", "gang", "workers", "placement")
+TO_COME = ("windows", "resources", "gang", "workers", "placement")
 """Fields that a later build has. They are refused in words, since their authors have not misspelt anything."""
 
 
@@ -65,6 +70,12 @@ def _concurrency(value: Any) -> int:
 def _per(value: Any) -> int:
     if not 0 < (ms := duration(value)) <= RATE_PER_MS_MAX:
         raise wrong_value(f"more than 0, and at most {format_duration(RATE_PER_MS_MAX)}", value)
+    return ms
+
+
+def _after(value: Any) -> int:
+    if not WAITING_MS_MIN <= (ms := duration(value)) <= TIME_MAX_MS:
+        raise wrong_value(f"at least {format_duration(WAITING_MS_MIN)}", value)
     return ms
 
 
@@ -98,6 +109,9 @@ Concurrency = Annotated[
 Starts = Annotated[int, between(int, 1, RATE_MAX), written_as("integer", minimum=1, maximum=RATE_MAX, examples=[100])]
 ConflictAction = one_of(OnConflict)
 Per = Annotated[int, BeforeValidator(_per), written_as("string", examples=["1s", "1m", "1h"])]
+After = Annotated[int, BeforeValidator(_after), written_as("string", examples=["1h", "90s"])]
+_waiting_reason = one_of(cast("type[StrEnum]", StrEnum("Reason", {name: name for name in REASONS})))
+_waiting_action = one_of(WaitingAction)
 Retention = Annotated[int, BeforeValidator(_retention), written_as("string", examples=["30d", "12h"])]
 Weight = Annotated[int, between(int, 1, WEIGHT_MAX), written_as("integer", minimum=1, maximum=WEIGHT_MAX, examples=[2])]
 HalfLife = Annotated[int, BeforeValidator(_half_life), written_as("string", examples=["10m", "1h", "7d"])]
@@ -161,6 +175,22 @@ class ShareFields(Fields):
     )
 
 
+class WaitingLimitFields(Fields):
+    """How long a job of the queue may wait for one reason, and what happens then."""
+
+    reason: _waiting_reason | None = Field(  # type: ignore[valid-type]
+        None, description="What the job waits for, as `ftjm explain` names it. Left out: whichever it is."
+    )
+    after: After = Field(
+        description=f"The limit acts on a job that has waited for so long, at least {format_duration(WAITING_MS_MIN)}, "
+        "and waits for the reason then. A job is looked at again whenever so much time has passed once more."
+    )
+    action: _waiting_action = Field(  # type: ignore[valid-type]
+        WaitingAction.NOTIFY,
+        description="`fail`: the job fails. `hold`: it is held. `notify`: an event JobStuck tells of it.",
+    )
+
+
 class QueueFields(Fields):
     """What a queue's declaration says. A field that is left out has its default."""
 
@@ -177,6 +207,13 @@ class QueueFields(Fields):
     )
     dead_letter: DeadLetterFields | None = Field(
         None, description="How long jobs that failed for good are kept. Left out: as all others."
+    )
+    waiting_limits: Annotated[list[WaitingLimitFields], at_most(WAITING_LIMITS_MAX, "limits", "leave some out")] = (
+        Field(
+            default=[],
+            description="What happens to jobs that have waited for long.",
+            json_schema_extra={"maxItems": WAITING_LIMITS_MAX},
+        )
     )
     ageing: Ageing | None = Field(
         None,
@@ -242,6 +279,9 @@ def queue_spec(fields: QueueFields) -> QueueSpec:
         given |= {"rate_limit": rate.rate_limit, "rate_per_ms": rate.rate_per_ms, "rate_burst": rate.rate_burst}
     if (keys := fields.concurrency_keys) is not None:
         given |= {"key_concurrency": keys.limit, "on_conflict": keys.on_conflict}
+    given["waiting_limits"] = [
+        WaitingLimit(str(one.reason or ""), one.after, one.action) for one in fields.waiting_limits
+    ]
     if fields.dead_letter is not None:
         given["dead_letter_ms"] = fields.dead_letter.retention
     return QueueSpec(**{name: value for name, value in given.items() if value is not None})
@@ -263,6 +303,12 @@ def written(spec: QueueSpec) -> dict[str, Any]:
         found["concurrency_keys"] = {"limit": keys[0], "on_conflict": str(keys[1])}
     if spec.dead_letter_ms:
         found["dead_letter"] = {"retention": format_duration(spec.dead_letter_ms)}
+    if spec.waiting_limits:
+        found["waiting_limits"] = [
+            ({"reason": one.reason} if one.reason else {})
+            | {"after": format_duration(one.after_ms), "action": one.action.value}
+            for one in spec.waiting_limits
+        ]
     found["ageing"] = OFF if spec.ageing_ms >= AGEING_MS_MAX else format_duration(spec.ageing_ms)
     for one in spec.defaults:
         found["defaults"] = written_fields(one.spec, one.fields)

@@ -51,6 +51,7 @@ from ftjm.core.state.tables import (
 )
 from ftjm.core.state.timers import Timer, TimerKind
 
+OF_JOBS = frozenset({TimerKind.DUE, TimerKind.DEADLINE, TimerKind.RETENTION, TimerKind.WAITING})
 KEY_PLACES = {
     JobState.PENDING: KeyPlace.PARKED,
     JobState.READY: KeyPlace.READY,
@@ -177,6 +178,10 @@ class _Checker:
             queue = key.partition("/")[0]
             if job.state in {JobState.READY, JobState.PENDING} and not under_way & {"", queue}:
                 assert job.score == score(finalized, declared.get(queue), job), f"{key} has the score {job.score}"
+                limits = declared[queue].spec.waiting_limits if queue in declared else []
+                assert bool(job.look_at) == bool(limits), (
+                    f"{key} is looked at at {job.look_at}, and has limits {limits}"
+                )
 
     def _check_keys(self) -> None:
         """Notes and counts of concurrency keys are what the jobs imply, and no job waits for a key that is free."""
@@ -215,6 +220,9 @@ class _Checker:
                 continue
             if job.deadline_at:
                 expected.add(Timer(job.deadline_at, TimerKind.DEADLINE, key, job.run))
+            if job.look_at:
+                assert job.state in {JobState.READY, JobState.PENDING}, f"{key} is {job.state.name} and looked at"
+                expected.add(Timer(job.look_at, TimerKind.WAITING, key))
             if job.state in {JobState.SCHEDULED, JobState.RETRY_WAIT}:
                 assert job.due_at, f"{key} waits, but has no due time"
                 expected.add(Timer(job.due_at, TimerKind.DUE, key, job.attempt))
@@ -223,7 +231,7 @@ class _Checker:
             timer = msgspec.msgpack.decode(self.rows[key_bytes], type=Timer)
             assert timer_key(timer) == key_bytes, f"{timer} is stored elsewhere"
             stored.append(timer)
-        of_jobs = {t for t in stored if t.kind in {TimerKind.DUE, TimerKind.DEADLINE, TimerKind.RETENTION}}
+        of_jobs = {t for t in stored if t.kind in OF_JOBS}
         assert of_jobs == expected, f"timers differ from the jobs: {of_jobs ^ expected}"
         remembered = [key[1:].decode() for key in self._keys(b"c")]
         remembered = sorted(remembered + [name for name, row in self._decoded(b"n").items() if row.ended_at])

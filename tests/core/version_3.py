@@ -76,7 +76,7 @@ def _key(key: bytes) -> bytes:
 def _job(job: Job) -> list[Any]:
     """The content hash was kept as the event had it: from version 2 of the hash on, its version is in front."""
     fields = list(msgspec.structs.astuple(job))
-    del fields[-4:]  # concurrency key, share, charge, since when it is PENDING
+    del fields[-5:]  # concurrency key, share, charge, since when it is PENDING, when its waiting is looked at
     del fields[-3:]  # since when it is eligible, its score, its schedule
     fields.pop()  # the mark of an attempt that was sent ahead
     version = fields.pop()

@@ -22,7 +22,7 @@ from ftjm.core.limits import CONTINUE_FOR_MAX_MS
 from ftjm.core.records import commands as c
 from ftjm.core.records.levels import LEVEL
 from ftjm.core.state.model import LIVE, LOSSES, TERMINAL, FailureReason, Job, JobSpec, JobState, OnWorkerLoss
-from ftjm.core.state.queues import OnConflict, QueueSpec
+from ftjm.core.state.queues import OnConflict, QueueSpec, WaitingAction, WaitingLimit
 from ftjm.engine.batch import Lapse
 from ftjm.engine.partition import Partition
 from ftjm.engine.ports import Fenced, Store
@@ -86,6 +86,15 @@ class Histories(RuleBasedStateMachine):
             key_concurrency=st.integers(1, 2),
             dead_letter_ms=st.sampled_from([0, 10**9]),
             on_conflict=st.sampled_from(OnConflict),
+            waiting_limits=st.lists(
+                st.builds(
+                    WaitingLimit,
+                    st.sampled_from(["", "ConcurrencyLimit", "Resources"]),
+                    st.sampled_from([1_000, 3_000]),
+                    st.sampled_from(WaitingAction),
+                ),
+                max_size=2,
+            ),
         ),
         delete=st.booleans(),
     )

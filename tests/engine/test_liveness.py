@@ -9,7 +9,7 @@ import pytest
 from ftjm.core.records.messages import SessionState, SlotOffer, WorkerHeartbeat
 from ftjm.engine import liveness as liveness_module
 from ftjm.engine.batch import Lapse
-from ftjm.engine.liveness import CONFIRM_EVERY_MS, CONFIRM_SELDOM_MS, FORGET_MS, STALL_MS, Liveness
+from ftjm.engine.liveness import CONFIRM_EVERY_MS, CONFIRM_SELDOM_MS, FORGET_MS, SERVED_MS, STALL_MS, Liveness
 from tests.engine.world import QUEUE, World, offer
 
 LEASE_MS = 5_000
@@ -298,3 +298,13 @@ def test_a_heartbeat_after_a_silence_is_a_change_of_what_is_offered():
     assert liveness.changed == before
     liveness.receive(heartbeat(lease_ms=1_000), 1_201)
     assert liveness.changed == before + 1
+
+
+def test_the_queues_that_workers_serve_are_known_within_a_second():
+    liveness = Liveness(0)
+    assert liveness.served(0) == frozenset()
+    liveness.receive(heartbeat(), 10)
+    liveness.receive(heartbeat("s2", queues=["other"], state=SessionState.DRAINING), 10)
+    assert liveness.served(10) == frozenset(), "it was asked a moment ago"
+    assert liveness.served(SERVED_MS) == {QUEUE}
+    assert liveness.served(LEASE_MS + SERVED_MS) == frozenset()

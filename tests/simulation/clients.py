@@ -13,7 +13,7 @@ from ftjm.core.state.backfills import Reprocess
 from ftjm.core.state.calendars import CalendarSpec
 from ftjm.core.state.model import JobSpec, OnWorkerLoss
 from ftjm.core.state.processes import BulkAction, JobFilter
-from ftjm.core.state.queues import JobDefaults, OnConflict, QueueSpec, Share
+from ftjm.core.state.queues import JobDefaults, OnConflict, QueueSpec, Share, WaitingAction, WaitingLimit
 from ftjm.core.state.resources import CordonSpec, ResourceKind, ResourceSpec
 from ftjm.core.state.schedules import CatchUp, Overlap, ScheduleSpec
 from ftjm.core.state.windows import WindowEffect, WindowSpec
@@ -220,7 +220,18 @@ def _plan_keys(client: Client, queues: tuple[str, ...], until: float) -> None:
     for wave in range(draw.randint(1, 3)):
         at, queue = draw.uniform(0, until * 0.7), draw.choice(queues)
         if draw.random() < 0.6:
-            declared = QueueSpec(key_concurrency=draw.choice((1, 1, 2, 3)), on_conflict=draw.choice(list(OnConflict)))
+            declared = QueueSpec(
+                key_concurrency=draw.choice((1, 1, 2, 3)),
+                on_conflict=draw.choice(list(OnConflict)),
+                waiting_limits=[
+                    WaitingLimit(
+                        draw.choice(("ConcurrencyLimit", "ConcurrencyLimit", "Resources", "QueueLimit", "")),
+                        draw.choice((1_000, 1_500, 4_000)),
+                        draw.choice(list(WaitingAction)),
+                    )
+                    for _ in range(draw.randint(0, 2))
+                ],
+            )
             client.ask(c.ApplyQueue(queue=queue, spec=declared), at + draw.uniform(-500, 2_000))
         for number in range(draw.randint(3, 10)):
             job_id, then = f"{client.name}-key{wave}-{number}", at + draw.uniform(0, 1_500)

@@ -5,8 +5,8 @@ from unittest.mock import patch
 
 import msgspec
 
-from ftjm.core import ageing, job_defaults, job_gates, placement, queue_gates
-from ftjm.core.decide import attempts, bulk, keys, processes, sessions, submissions
+from ftjm.core import ageing, job_defaults, job_gates, placement, queue_gates, waiting_limits
+from ftjm.core.decide import attempts, bulk, keys, processes, sessions, submissions, waiting
 from ftjm.core.decide import handlers as decide
 from ftjm.core.decide.timers import decide_timer
 from ftjm.core.evolve import attempts as evolve_attempts
@@ -91,6 +91,15 @@ def a_queue_gives_its_jobs_no_defaults() -> list[Patch]:
 def a_queues_defaults_win_over_what_a_job_gives() -> list[Patch]:
     real = job_defaults.filled
     return [patch.object(submissions, "filled", lambda spec, _explicit, defaults: real(spec, [], defaults))]
+
+
+@planted
+def a_limit_of_waiting_acts_whatever_a_job_waits_for() -> list[Patch]:
+    def acting(limits: Any, since: int, due_at: int, now: int, _reason: str) -> Any:
+        return next((one for limit in limits if (one := real([limit], since, due_at, now, limit.reason))), None)
+
+    real = waiting_limits.acting_limit
+    return [patch.object(waiting, "acting_limit", acting)]
 
 
 @planted

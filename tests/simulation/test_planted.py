@@ -32,6 +32,7 @@ KNOWN = {
     "a concurrency key that is free is left free": 2,
     "a queue gives its jobs no defaults": 2,
     "a queues defaults win over what a job gives": 2,
+    "a limit of waiting acts whatever a job waits for": 8,
     "waiting makes no difference": 2,
     "a changed ageing leaves waiting jobs where they are": 2,
     "a bulk request is about jobs that come later too": 52,

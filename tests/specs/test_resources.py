@@ -18,6 +18,7 @@ from ftjm.core.names import NAME_TEXT
 from ftjm.core.queue_gates import rate_fault
 from ftjm.core.state.model import JobSpec, OnWorkerLoss
 from ftjm.core.state.queues import JobDefaults, QueueSpec
+from ftjm.core.waiting_limits import REASONS
 from ftjm.runtime.errors import UsageError
 from ftjm.specs import resource_files
 from ftjm.specs.json_text import decode_item
@@ -207,6 +208,15 @@ def test_what_is_shown_is_read_back(spec):
         (
             "concurrency_keys: {on_conflict: queue}",
             'spec.concurrency_keys.on_conflict: expected wait, replace, drop, but found "queue"',
+        ),
+        (
+            "waiting_limits: [{reason: Held, after: 1h}]",
+            f'spec.waiting_limits.0.reason: expected {", ".join(REASONS)}, but found "Held"',
+        ),
+        ("waiting_limits: [{after: 10ms}]", 'spec.waiting_limits.0.after: expected at least 1s, but found "10ms"'),
+        (
+            "waiting_limits: [{after: 1h, action: kill}]",
+            'spec.waiting_limits.0.action: expected fail, hold, notify, but found "kill"',
         ),
         ("dead_letter: {}", "spec.dead_letter.retention: expected a value, but it is missing"),
         ("dead_letter: {retention: 0s}", 'spec.dead_letter.retention: expected more than 0, but found "0s"'),

@@ -36,6 +36,8 @@ class Policy(msgspec.Struct, frozen=True):
     members: Members = Members()
     finalize: str | None = None
     """The person who requests that the upgrade to this build is final; None where there is no request."""
+    served: frozenset[str] | None = None
+    """Names of the queues that workers serve which take jobs; None where that is not known."""
     calendar: Calendar | None = None
     """Time zones and cron expressions. Who only folds a log needs none."""
 

@@ -16,6 +16,7 @@ same state, command and time give the same events in every process. `evolve` is 
 | a window opens or closes | `windows` |
 | a worker reports about an attempt | `attempts` |
 | a timer is due | `timers` |
+| a job has waited for as long as its queue allows | `waiting` |
 | a worker's session ends | `sessions` |
 | a command needs what the cluster does not know yet, or an upgrade is finalised | `upgrades` |
 | a concurrency key is free, or a job finds it taken | `keys` |

@@ -11,6 +11,7 @@ from ftjm.core.decide.decision import Events, Policy
 from ftjm.core.records import events as e
 from ftjm.core.state.processes import BackfillTurn, Bulk, Keys, ProcessKind, Reconcile, Tell
 from ftjm.core.state.view import StateView
+from ftjm.core.waiting_limits import limits_of, next_look, waits_since
 
 CHANGED_MAX = 100
 """Jobs that a slice changes: less than a third of a batch, so that commands and free slots have their part."""
@@ -41,11 +42,11 @@ def next_slice(state: StateView, kind: ProcessKind, name: str, rows: int, now: i
         return resources.next_told(state, name, process, rows)
     if isinstance(process, Reconcile):
         return resources.next_reconciled(state, name, process, rows)
-    return [_reorder(state, name, process.next_key, min(CHANGED_MAX, rows // ROWS_OF_A_CHANGE))]
+    return [_reorder(state, name, process.next_key, min(CHANGED_MAX, rows // ROWS_OF_A_CHANGE), now)]
 
 
-def _reorder(state: StateView, queue: str, start: bytes, most: int) -> e.QueueReordered:
-    """Name the jobs whose score is not what it would be if they came now.
+def _reorder(state: StateView, queue: str, start: bytes, most: int, now: int) -> e.QueueReordered:
+    """Name the jobs whose score is not what it would be if they came now, or that are looked at at another time.
 
     A job that is moved to a place behind the slice is met again, and has the right score then.
     """
@@ -59,6 +60,8 @@ def _reorder(state: StateView, queue: str, start: bytes, most: int) -> e.QueueRe
         job = state.job(key)
         assert job is not None
         declaration = state.declaration(key.partition("/")[0])
-        if not job.eligible_at or job.score != ageing.score(state.finalized, declaration, job):
+        look_at = next_look(limits_of(declaration), waits_since(job), now)
+        is_watched = bool(job.look_at) == bool(look_at) and (job.look_at <= now or job.look_at == look_at)
+        if not job.eligible_at or job.score != ageing.score(state.finalized, declaration, job) or not is_watched:
             wrong.append(key)
     return e.QueueReordered(queue=queue, jobs=wrong, next_key=b"")

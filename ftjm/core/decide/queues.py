@@ -11,6 +11,7 @@ from ftjm.core.queue_gates import rate_fault
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.view import StateView
+from ftjm.core.waiting_limits import reason_fault
 
 
 def pause(state: StateView, command: c.PauseQueue, now: int, policy: Policy) -> Events:
@@ -31,6 +32,8 @@ def apply(state: StateView, command: c.ApplyQueue, now: int, policy: Policy) -> 
         return Rejected("INVALID", f"rate_burst: {fault}")
     if fault := defaults_fault(command.spec.defaults):
         return Rejected("INVALID", fault)
+    if fault := reason_fault(command.spec.waiting_limits):
+        return Rejected("INVALID", f"waiting_limits.reason: {fault}")
     declared = state.declaration(command.queue)
     if declared is not None and (declared.spec, declared.labels) == (command.spec, command.labels):
         return [e.QueueUnchanged(queue=command.queue, revision=declared.revision)]

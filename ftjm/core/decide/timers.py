@@ -1,9 +1,11 @@
 """Decisions when a timer is due: a job's start time, backoff, deadline or retention has passed, an instant of a
-schedule has come, a window turns, partitions lag, or the partition forgets a command id or a lost session."""
+schedule has come, a window turns, partitions lag, a job has waited for long, or the partition forgets a command id or a
+lost session."""
 
 from ftjm.core.decide import resources, windows
 from ftjm.core.decide.decision import Events, Policy, about
 from ftjm.core.decide.firings import decide_instant
+from ftjm.core.decide.waiting import decide_waiting
 from ftjm.core.records import events as e
 from ftjm.core.state.model import (
     LIVE,
@@ -29,6 +31,8 @@ def decide_timer(state: StateView, timer: Timer, now: int, policy: Policy) -> Ev
         return windows.turn(state, timer.key, now, policy)
     if timer.kind is TimerKind.ADOPTION:
         return resources.tell_again(state, timer.key) if timer.key else resources.ask_again(policy)
+    if timer.kind is TimerKind.WAITING:
+        return decide_waiting(state, timer, now, policy)
     key = timer.key
     job = state.job(key)
     assert job is not None, f"a timer of {key}, which does not exist"

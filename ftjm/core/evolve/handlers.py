@@ -60,6 +60,8 @@ _HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
     e.JobStopRequested: jobs.stop_requested,
     e.JobCancelled: jobs.cancelled,
     e.JobFailed: jobs.failed,
+    e.JobStuck: jobs.reviewed,
+    e.JobReviewed: jobs.reviewed,
     e.JobSkipped: jobs.skipped,
     e.JobRerun: jobs.rerun,
     e.JobPrioritized: jobs.prioritized,

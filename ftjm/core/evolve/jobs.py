@@ -9,6 +9,7 @@ from ftjm.core.evolve.transitions import (
     drop_checkpoint,
     enter,
     existing_job,
+    look_next,
     move,
     next_number,
     push_outcome,
@@ -30,6 +31,7 @@ from ftjm.core.state.outbox import StopMessage
 from ftjm.core.state.processes import ProcessKind, Reorder
 from ftjm.core.state.state import State
 from ftjm.core.state.timers import Timer, TimerKind
+from ftjm.core.waiting_limits import limits_of, next_look, waits_since
 
 COMMAND_ID_MEMORY_MS = 86_400_000
 """How long the id of a command is remembered, so that the command is carried out only once."""
@@ -153,6 +155,14 @@ def failed(state: State, event: e.JobFailed, key: str) -> None:
     move(state, event, key, job, JobState.FAILED)
 
 
+def reviewed(state: State, event: e.JobStuck | e.JobReviewed, key: str) -> None:
+    """The job waits on, and is looked at again."""
+    job = existing_job(state, event, key)
+    assert job.state in LIFECYCLE[type(event)]
+    look_next(state, key, job, event.next_at)
+    state.save_job(key, job)
+
+
 def skipped(state: State, event: e.JobSkipped, key: str) -> None:
     """The job is SKIPPED."""
     job = existing_job(state, event, key)
@@ -212,13 +222,17 @@ def forgotten(state: State, event: e.JobForgotten, key: str) -> None:
 
 
 def reordered(state: State, event: e.QueueReordered, _key: str) -> None:
-    """Waiting jobs have the place that they would get if they became eligible again: see `ftjm.core.ageing`."""
+    """Waiting jobs have the place that they would get if they became eligible again (see `ftjm.core.ageing`), and are
+    looked at when the limits of their queue say so."""
     for key in event.jobs:
         job = state.job(key)
         assert job is not None
         assert job.state in IN_LINE, f"{key} has no place in its queue"
         job.eligible_at = ageing.eligible_since(job, job.ready_at)
         _place(state, key, job)
+        limits = limits_of(state.declaration(key.partition("/")[0]))
+        if not 0 < job.look_at <= event.at:  # else it is about to be looked at
+            look_next(state, key, job, next_look(limits, waits_since(job), event.at))
         state.save_job(key, job)
     assert state.process(ProcessKind.REORDER, event.queue) is not None
     if event.next_key:

@@ -8,6 +8,7 @@ from ftjm.core.state.model import JobState
 from ftjm.core.state.processes import ProcessKind, Reorder
 from ftjm.core.state.queues import QueueDeclaration, QueueStatus
 from ftjm.core.state.state import State
+from ftjm.core.waiting_limits import limits_of
 
 
 def paused(state: State, event: e.QueuePaused, _key: str) -> None:
@@ -31,7 +32,7 @@ def applied(state: State, event: e.QueueApplied, _key: str) -> None:
     before = state.declaration(event.queue)
     declaration = QueueDeclaration(event.revision, event.spec, event.labels, event.at, event.actor)
     state.save_declaration(event.queue, declaration)
-    _reorder(state, event.queue, ageing_of(before))
+    _reorder(state, event.queue, before)
     keys.declared(state, event.queue, before, declaration)
     rate = state.queue_rate(event.queue)
     if rate is not None and before is not None and event.spec.rate_limit:
@@ -49,7 +50,7 @@ def deleted(state: State, event: e.QueueDeleted, _key: str) -> None:
     declared = state.declaration(event.queue)
     assert declared is not None
     state.drop_declaration(event.queue)
-    _reorder(state, event.queue, ageing_of(declared))
+    _reorder(state, event.queue, declared)
     keys.declared(state, event.queue, declared, None)
     _forget_rate(state, event.queue)
 
@@ -59,10 +60,13 @@ def _forget_rate(state: State, queue: str) -> None:
         state.drop_queue_rate(queue)
 
 
-def _reorder(state: State, queue: str, ageing_before: int) -> None:
-    """If the queue's ageing has changed, begin to give those that wait their new places."""
+def _reorder(state: State, queue: str, before: QueueDeclaration | None) -> None:
+    """If the queue's ageing or its limits of waiting have changed, begin to give those that wait their new places, and
+    the times at which they are looked at."""
     row = state.queue(queue)
     waits = row is not None and (row.counts[JobState.READY] > 0 or row.counts[JobState.PENDING] > 0)
     running = state.process(ProcessKind.REORDER, queue) is not None
-    if ageing_of(state.declaration(queue)) != ageing_before and (waits or running):
+    now = state.declaration(queue)
+    changed = ageing_of(now) != ageing_of(before) or list(limits_of(now)) != list(limits_of(before))
+    if changed and (waits or running):
         state.save_process(ProcessKind.REORDER, queue, Reorder(b""))

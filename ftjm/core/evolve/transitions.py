@@ -6,6 +6,7 @@ Each state implies rows besides the job's own. `move` removes those of the old s
 |---|---|
 | SCHEDULED, RETRY_WAIT | a DUE timer |
 | READY | an entry in the ready queue |
+| PENDING, READY | a WAITING timer, if the queue has limits of waiting |
 | PENDING, READY, DISPATCHED, RUNNING | a note at its concurrency key, if it has one: see `keys.py` |
 | DISPATCHED, RUNNING | a slot of the session, and an entry in the list of its attempts |
 | an end (`TERMINAL`) | a RETENTION timer, and an outcome message for each client that waits |
@@ -29,6 +30,7 @@ from ftjm.core.state.outbox import OutcomeMessage
 from ftjm.core.state.queues import Queue
 from ftjm.core.state.state import State
 from ftjm.core.state.timers import Timer, TimerKind
+from ftjm.core.waiting_limits import next_look
 
 READY, PENDING = JobState.READY, JobState.PENDING
 """Looked up once: on Python 3.11, reading a member of an enumeration is a call."""
@@ -71,10 +73,11 @@ def _leave(state: State, event: e.Event, key: str, job: Job) -> None:
         _release_slot(state, key, job)
         if job.charged:
             shares.ended(state, event, job)
-    elif job.state is READY:
-        state.remove_ready(event.queue, job.score, job.order, job.share)
-        job.score = 0
-    elif job.state is PENDING:
+    elif job.state in IN_LINE:
+        if job.state is READY:
+            state.remove_ready(event.queue, job.score, job.order, job.share)
+        if job.look_at:
+            look_next(state, key, job, 0)
         job.score = job.pending_at = 0
     elif job.due_at and job.state in DELAYED:
         state.clear_timer(due_timer(key, job))
@@ -88,12 +91,15 @@ def enter(state: State, event: e.Event, key: str, job: Job) -> None:
         job.due_at = 0
         if ageing.is_known(state.finalized):
             job.eligible_at = ageing.eligible_since(job, event.at)
-        job.score = ageing.score(state.finalized, state.declaration(event.queue), job)
+        declaration = state.declaration(event.queue)
+        job.score = ageing.score(state.finalized, declaration, job)
         if job.state is READY:
             job.ready_at = event.at
             state.add_ready(event.queue, event.job_id, job.score, job.order, job.share)
         else:
             job.pending_at = event.at
+        if declaration is not None and declaration.spec.waiting_limits:
+            look_next(state, key, job, next_look(declaration.spec.waiting_limits, event.at, event.at))
     elif job.state in TERMINAL:
         _end(state, event, key, job)
     elif job.due_at and job.state in DELAYED:
@@ -108,6 +114,15 @@ def due_timer(key: str, job: Job) -> Timer:
 def deadline_timer(key: str, job: Job) -> Timer:
     """Timer of the job's deadline. Its key names the run, so that it never ends a later run."""
     return Timer(job.deadline_at, TimerKind.DEADLINE, key, job.run)
+
+
+def look_next(state: State, key: str, job: Job, at: int) -> None:
+    """The limits of waiting are looked at for the job then, ms; never if that is 0."""
+    if job.look_at:
+        state.clear_timer(Timer(job.look_at, TimerKind.WAITING, key))
+    if at:
+        state.set_timer(Timer(at, TimerKind.WAITING, key))
+    job.look_at = at
 
 
 def retention_timer(key: str, job: Job) -> Timer:

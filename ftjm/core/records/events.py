@@ -23,9 +23,6 @@ from ftjm.core.records.backfill_events import BackfillEvent as BackfillEvent  # 
 from ftjm.core.records.backfill_events import BackfillStopped as BackfillStopped  # noqa: PLC0414
 from ftjm.core.records.event import Cause as Cause  # noqa: PLC0414  (other files find them with the events)
 from ftjm.core.records.event import Event as Event  # noqa: PLC0414
-from ftjm.core.records.key_events import JobParked as JobParked  # noqa: PLC0414
-from ftjm.core.records.key_events import JobSkipped as JobSkipped  # noqa: PLC0414
-from ftjm.core.records.key_events import KeysSettled as KeysSettled  # noqa: PLC0414
 from ftjm.core.records.queue_events import BulkAdvanced as BulkAdvanced  # noqa: PLC0414
 from ftjm.core.records.queue_events import BulkBegun as BulkBegun  # noqa: PLC0414
 from ftjm.core.records.queue_events import BulkStopped as BulkStopped  # noqa: PLC0414
@@ -61,6 +58,11 @@ from ftjm.core.records.schedule_events import ScheduleReckoned as ScheduleReckon
 from ftjm.core.records.schedule_events import ScheduleResumed as ScheduleResumed  # noqa: PLC0414
 from ftjm.core.records.schedule_events import ScheduleSkipped as ScheduleSkipped  # noqa: PLC0414
 from ftjm.core.records.schedule_events import ScheduleUnchanged as ScheduleUnchanged  # noqa: PLC0414
+from ftjm.core.records.waiting_events import JobParked as JobParked  # noqa: PLC0414
+from ftjm.core.records.waiting_events import JobReviewed as JobReviewed  # noqa: PLC0414
+from ftjm.core.records.waiting_events import JobSkipped as JobSkipped  # noqa: PLC0414
+from ftjm.core.records.waiting_events import JobStuck as JobStuck  # noqa: PLC0414
+from ftjm.core.records.waiting_events import KeysSettled as KeysSettled  # noqa: PLC0414
 from ftjm.core.state.model import JobSpec, StopReason
 
 
@@ -245,6 +247,8 @@ EVENTS: tuple[type[Event], ...] = (
     SubmissionRepeated,
     JobQueued,
     JobParked,
+    JobStuck,
+    JobReviewed,
     JobHeld,
     JobReleased,
     JobStopRequested,

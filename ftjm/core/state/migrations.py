@@ -142,8 +142,8 @@ def _ready_6(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _job_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Concurrency key, share, charge, and since when it is PENDING stand last."""
-    yield key, _encode([*_decode(value), "", "", 0, 0])
+    """Concurrency key, share, charge, since when it is PENDING, and when its waiting is looked at stand last."""
+    yield key, _encode([*_decode(value), "", "", 0, 0, 0])
 
 
 def _spec_7(key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:

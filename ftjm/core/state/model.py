@@ -211,6 +211,9 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     """How much of its share's usage its current attempt was charged with at its dispatch; 0 if nothing is charged."""
     pending_at: int = 0
     """Since when it is PENDING, ms; 0 in other states."""
+    look_at: int = 0
+    """When the waiting limits of its queue are looked at next, ms; 0 if there are none, or if it is neither READY nor
+    PENDING."""
 
 
 class Session(msgspec.Struct, array_like=True, gc=False):

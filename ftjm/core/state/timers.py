@@ -25,6 +25,8 @@ class TimerKind(IntEnum):
     more for all resources."""
     WINDOW = 8
     """A window opens or closes."""
+    WAITING = 9
+    """A job has waited in its queue for as long as a limit of the queue says."""
 
 
 class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False):

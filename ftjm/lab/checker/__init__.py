@@ -15,6 +15,7 @@ open batches and remembered names.
 | `causes.py` | the cause that an event may have: a command, a timer, an offer, a lapsed session |
 | `partition_rules.py` | order of dispatches, limits of slots, and timers of a partition |
 | `concurrency_keys.py` | who has a concurrency key, and what becomes of a job that finds it taken |
+| `waiting_limits.py` | what happens to jobs that have waited for as long as their queue allows |
 | `queue_limits.py` | what queues are declared to, and paused |
 | `schedules.py` | the instants of schedules: each once, at its time |
 | `schedule_terms.py` | what follows from a schedule's declaration: its instants and its jobs |

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ftjm.core.records import events as e
+from ftjm.core.state.queues import WaitingAction
 from ftjm.lab.checker.verdict import Violation, ViolationKind
 
 COMMAND, TIMER = frozenset({e.Cause.COMMAND}), frozenset({e.Cause.TIMER})
@@ -22,11 +23,14 @@ ANOTHER_JOB = COMMAND | TIMER | CONTINUATION | LOSS
 REPLACED = "replaced at its concurrency key by "
 """How the reason of a job begins that a newer job of its key has replaced. The newer one's key follows."""
 
+WAITING_LIMIT = "WAITING_LIMIT"
+"""The reason of a job that has waited for longer than its queue allows, or how that begins."""
+
 CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
     **dict.fromkeys(e.EVENTS, COMMAND),
     **dict.fromkeys((e.ScheduleReckoned, e.ScheduleDelayed, e.ScheduleSkipped), TIMER),
     **dict.fromkeys((e.JobQueued, e.JobParked, e.JobSkipped), ANOTHER_JOB),
-    **dict.fromkeys((e.WorkerForgotten, e.CommandIdForgotten), TIMER),
+    **dict.fromkeys((e.JobStuck, e.JobReviewed, e.WorkerForgotten, e.CommandIdForgotten), TIMER),
     e.SchedulePaused: COMMAND | TIMER,
     **dict.fromkeys((e.JobSubmitted, e.ScheduleFired), COMMAND | TIMER | CONTINUATION),
     **dict.fromkeys((e.JobReleased, e.JobRerun, e.JobPrioritized), COMMAND | CONTINUATION),
@@ -36,7 +40,7 @@ CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
     e.ResourceToldAgain: TIMER | CONTINUATION,
     e.ResourcesTold: CONTINUATION,
     e.AttemptLost: LOSS,
-    e.JobHeld: LOSS | CONTINUATION,
+    e.JobHeld: LOSS | CONTINUATION | TIMER,
     e.JobCancelled: LOSS | TIMER | CONTINUATION,
     e.JobFailed: LOSS | TIMER,
     e.JobForgotten: TIMER | CONTINUATION,
@@ -66,3 +70,16 @@ def is_replacement(event: e.Event) -> bool:
 def follows_from_key(event: e.Event) -> bool:
     """Whether the event tells what becomes of a job at its concurrency key. `concurrency_keys.py` judges it."""
     return isinstance(event, e.JobQueued | e.JobParked | e.JobSkipped) or is_replacement(event)
+
+
+def action_of(event: e.Event) -> WaitingAction | None:
+    """The action of the limit that has led to the event; None if none has."""
+    match event:
+        case e.JobStuck():
+            return WaitingAction.NOTIFY
+        case e.JobFailed(reason=reason) if reason == WAITING_LIMIT:
+            return WaitingAction.FAIL
+        case e.JobHeld(reason=reason) if event.cause is e.Cause.TIMER and reason.startswith(WAITING_LIMIT):
+            return WaitingAction.HOLD
+        case _:
+            return None

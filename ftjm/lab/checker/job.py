@@ -40,6 +40,7 @@ class CheckedJob:
         "failures",
         "forget_at",
         "forgotten",
+        "look_at",
         "losses",
         "must_wait",
         "never_ahead",
@@ -57,6 +58,7 @@ class CheckedJob:
         "terms",
         "unsettled",
         "unstarted",
+        "waits_since",
     )  # fmt: skip
 
     def __init__(self, partition: int) -> None:
@@ -78,6 +80,8 @@ class CheckedJob:
         """The run of the newest attempt."""
         self.dead_letter_ms = 0
         """How long its queue keeps a job that fails now."""
+        self.look_at = self.waits_since = 0
+        """When the limits of its queue's waiting are looked at next, and since when it waits."""
         self.must_wait = False
         """Whether its concurrency key is taken, so that an event that brings it to that gate makes it PENDING."""
         self.failures = 0

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ftjm.core.records import events as e
 from ftjm.core.state.model import FailureReason, OnWorkerLoss, StopReason
-from ftjm.lab.checker.causes import is_replacement
+from ftjm.lab.checker.causes import action_of, is_replacement
 from ftjm.lab.checker.job_terms import JobTerms
 from ftjm.lab.checker.verdict import Violation, ViolationKind
 
@@ -99,7 +99,7 @@ def check_unprompted(event: e.Event) -> Iterator[Violation]:
             )
         case e.JobCancelled() if event.cause not in (*PERSONS, e.Cause.TIMER):  # `schedules.py` judges timers
             yield Violation(ViolationKind.END, f"expected a command to cancel it, but found the cause {event.cause}")
-        case e.JobHeld() if event.cause not in PERSONS:
+        case e.JobHeld() if event.cause not in PERSONS and action_of(event) is None:
             yield Violation(ViolationKind.CAUSE, f"expected a command to hold it, but found the cause {event.cause}")
         case e.JobStopRequested():
             if event.reason == StopReason.CANCELLED and event.cause not in (*PERSONS, e.Cause.TIMER):

@@ -22,7 +22,7 @@ from ftjm.core.records import events as e
 from ftjm.core.records.levels import AHEAD_LEVEL, FIRST_LEVEL
 from ftjm.core.state.model import TERMINAL, JobState, StopReason, job_key
 from ftjm.lab.checker.bulk_requests import BulkRequests
-from ftjm.lab.checker.causes import follows_from_key
+from ftjm.lab.checker.causes import action_of, follows_from_key
 from ftjm.lab.checker.closures import Closures
 from ftjm.lab.checker.concurrency_keys import ARRIVALS, ConcurrencyKeys
 from ftjm.lab.checker.evidence import Evidence
@@ -35,10 +35,11 @@ from ftjm.lab.checker.schedules import Schedules
 from ftjm.lab.checker.submissions import Submissions
 from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
 from ftjm.lab.checker.waiting_jobs import WaitingJobs
+from ftjm.lab.checker.waiting_limits import WaitingLimits
 
 TIMERS_MAX = 100
 """A batch fires at most so many timers, and may leave others to the next batch."""
-TIMERS = ("waits_until", "deadline_at", "forget_at")
+TIMERS = ("waits_until", "deadline_at", "forget_at", "look_at")
 """Attributes of a `CheckedJob` that hold the time at which something is due."""
 
 
@@ -60,6 +61,7 @@ class PartitionRules:
     def __init__(self, number: int, evidence: Evidence, jobs: Mapping[JobName, CheckedJob]) -> None:
         """`number` is that of the partition; `jobs` holds all jobs of the history as of now, by their names."""
         self._number = number
+        self._jobs = jobs
         self._evidence = evidence
         self._batch_no = 1
         self._waiting = WaitingJobs()
@@ -80,6 +82,7 @@ class PartitionRules:
         self._closures = Closures()
         self._submissions = Submissions((evidence.commands or {}).get(number, {}))
         self._schedules = Schedules(jobs, self._carried_out.add, self._submissions)
+        self._waiting_limits = WaitingLimits(self._queue_limits)
         self._level = FIRST_LEVEL
         """The record level that was made final."""
         self.timers_judged = 0
@@ -113,7 +116,8 @@ class PartitionRules:
         if isinstance(event, ARRIVALS):
             key = event.spec.concurrency_key if isinstance(event, e.JobSubmitted) else job.terms.concurrency_key
             job.must_wait = bool(key) and self._keys.must_wait(event.queue, key)
-        job.dead_letter_ms = self._queue_limits.dead_letter_ms(event.queue)
+        job.dead_letter_ms = self._queue_limits.spec(event.queue).dead_letter_ms
+        yield from self._waiting_limits.check(job, event)
         yield from job.take(self._number, event)
         self._waiting.shares.take_job_event(name, job, event)
         if job.schedule and had_ended != (job.state in TERMINAL):
@@ -135,9 +139,9 @@ class PartitionRules:
             self._waiting.add(name, job, job.ready_at if isinstance(event, e.JobPrioritized) else event.at)
         if job.terms.concurrency_key:
             yield from self._take_key_event(name, job, state, event)
+        self._waiting_limits.job_moved(job, state, event)
         for what, old in zip(TIMERS, before, strict=True):
-            if (due_at := getattr(job, what)) and due_at != old:
-                self._timers.add(due_at, _Timer(name, job, what, due_at, self._batch_no))
+            self._note_timer(name, job, what, old)
         if job.unsettled:
             self._unsettled[name] = job
 
@@ -148,6 +152,18 @@ class PartitionRules:
             self._waiting.add_parked(name, job, event.at)
         if job.state is not before or isinstance(event, e.JobParked | e.JobPrioritized | e.JobStopRequested):
             yield from self._keys.job_moved(name, job, before, event)
+
+    def _note_timer(self, name: JobName, job: CheckedJob, what: str, before: int) -> None:
+        if (due_at := getattr(job, what)) and due_at != before:
+            self._timers.add(due_at, _Timer(name, job, what, due_at, self._batch_no))
+
+    def _take_reordered(self, event: e.QueueReordered) -> None:
+        for key in event.jobs:
+            queue, _, job_id = key.partition("/")
+            if (job := self._jobs.get((queue, job_id))) is not None:
+                before = job.look_at
+                self._waiting_limits.reordered(queue, job, event.at)
+                self._note_timer((queue, job_id), job, "look_at", before)
 
     def take_other_event(self, event: e.Event) -> Iterator[Violation]:
         """Judge and apply an event that belongs to no job."""
@@ -174,6 +190,8 @@ class PartitionRules:
                 yield from self._keys.take(event)
                 self._waiting.shares.take(event)
                 yield from self._bulk.take(event)
+                if isinstance(event, e.QueueReordered):
+                    self._take_reordered(event)
                 if isinstance(event, e.BulkBegun):
                     yield from self._carried_out.add(f"{event.queue}/{event.bulk}", event.at)
 
@@ -241,6 +259,10 @@ class PartitionRules:
                 due_at = job.forget_at
             case e.JobStopRequested(reason=StopReason.DEADLINE):
                 due_at = job.deadline_at
+            case e.JobStuck() | e.JobReviewed():
+                due_at = job.look_at
+            case e.JobFailed() | e.JobHeld() if action_of(event) is not None:
+                due_at = job.look_at
             case e.JobFailed() if event.cause is e.Cause.TIMER and not job.unsettled:
                 due_at = job.deadline_at
             case _:

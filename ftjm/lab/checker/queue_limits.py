@@ -14,6 +14,8 @@ from ftjm.core.records import events as e
 from ftjm.core.state.queues import QueueSpec
 from ftjm.lab.checker.verdict import Violation, ViolationKind
 
+UNDECLARED = QueueSpec()
+
 
 class _Bucket:
     """What has started of a queue's rate, and has not leaked out."""
@@ -66,10 +68,13 @@ class QueueLimits:
         if queue not in self._buckets or self._buckets[queue].rate != bucket.rate:
             self._buckets[queue] = bucket
 
-    def dead_letter_ms(self, queue: str) -> int:
-        """How long the queue keeps a job that fails now, ms."""
-        spec = self._declared.get(queue)
-        return spec.dead_letter_ms if spec else 0
+    def spec(self, queue: str) -> QueueSpec:
+        """What the queue is declared to; the defaults if it is not declared."""
+        return self._declared.get(queue) or UNDECLARED
+
+    def is_paused(self, queue: str) -> bool:
+        """Whether the queue is paused."""
+        return queue in self._paused
 
     def attempt_started(self, event: e.AttemptDispatched) -> Iterator[Violation]:
         """Judge a dispatch, and count it."""

@@ -10,12 +10,13 @@ have another place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import QUEUE_LEVEL, SHARING_LEVEL
 from ftjm.core.state.model import JobState, job_key
+from ftjm.core.state.queues import WaitingLimit
 from ftjm.lab.checker.job import CheckedJob
 from ftjm.lab.checker.lazy_heap import LazyHeap
 from ftjm.lab.checker.shares import Shares
@@ -54,6 +55,7 @@ class WaitingJobs:
         """Whether the partition's level knows shares."""
         self.shares = Shares()
         self._ageing: dict[str, int] = {}
+        self._limits: dict[str, Sequence[WaitingLimit]] = {}
         self._ages = False
         """Whether the partition's level knows ageing."""
         self._reordering: dict[str, int] = {}
@@ -84,18 +86,18 @@ class WaitingJobs:
                         if one.counts():
                             self._queues.setdefault(one.name[0], LazyHeap(_Waiting.counts)).add(one.place, one)
             case e.QueueApplied():
-                self._declare(event.queue, event.spec.ageing_ms)
+                self._declare(event.queue, event.spec.ageing_ms, event.spec.waiting_limits)
             case e.QueueDeleted():
-                self._declare(event.queue, MINUTE_MS)
+                self._declare(event.queue, MINUTE_MS, [])
             case e.QueueReordered():
                 yield from self._reorder(event)
             case _:
                 pass
 
-    def _declare(self, queue: str, ageing_ms: int) -> None:
-        if self._ageing.get(queue, MINUTE_MS) == ageing_ms:
+    def _declare(self, queue: str, ageing_ms: int, limits: Sequence[WaitingLimit]) -> None:
+        if (self._ageing.get(queue, MINUTE_MS), self._limits.get(queue, [])) == (ageing_ms, limits):
             return
-        self._ageing[queue] = ageing_ms
+        self._ageing[queue], self._limits[queue] = ageing_ms, limits
         parked = (job.state is JobState.PENDING for key, job in self._parked.items() if key.startswith(f"{queue}/"))
         if any(self._of(queue)) or any(parked):
             self._reordering[queue] = self._batch_no

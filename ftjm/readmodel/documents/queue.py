@@ -44,6 +44,14 @@ class ShareSpecDocument(Document, frozen=True, kw_only=True):
     weight: Annotated[int, Meta(description="Shares have slot time in proportion to their weights.")]
 
 
+class WaitingLimitDocument(Document, frozen=True, kw_only=True):
+    """How long a job may wait for one reason."""
+
+    reason: Annotated[str | None, Meta(description="The reason; left out: whichever it is.")] = None
+    after: Annotated[str, Meta(description="The time, such as 1h.")]
+    action: Annotated[str, Meta(description="What happens then: fail, hold or notify.")]
+
+
 class QueueSpecDocument(Document, frozen=True, kw_only=True):
     """What a queue is declared to, as in a file of resources."""
 
@@ -58,6 +66,9 @@ class QueueSpecDocument(Document, frozen=True, kw_only=True):
     dead_letter: Annotated[
         DeadLetterDocument | None, Meta(description="How long jobs that failed for good are kept.")
     ] = None
+    waiting_limits: Annotated[
+        list[WaitingLimitDocument], Meta(description="What happens to jobs that have waited for long.")
+    ] = field(default_factory=list)
     ageing: Annotated[str, Meta(description="So long a wait is worth one point of priority; or off.")]
     weight: Annotated[int, Meta(description="Queues that share workers have slots in proportion to their weights.")] = 1
     shares: Annotated[list[ShareSpecDocument], Meta(description="Its shares. Others have the weight 1.")] = field(

@@ -1,4 +1,4 @@
-"""Events of concurrency keys: a job gives its key up, is skipped, a slice of a process. `events.py` lists them."""
+"""Events of jobs that wait for their concurrency key, or for longer than their queue allows. `events.py` lists them."""
 
 from ftjm.core.records.event import Event
 
@@ -24,3 +24,26 @@ class KeysSettled(Event, kw_only=True):
 
     next_key: str
     """The concurrency key with which the next slice begins; empty after the last slice."""
+
+
+class JobStuck(Event, kw_only=True):
+    """The job has waited for one reason for as long as its queue allows, which tells so. Its state does not change."""
+
+    reason: str
+    """What it waits for, as `explain` gives it."""
+    waited_ms: int
+    """How long it has been READY or PENDING without a pause."""
+    after_ms: int
+    """The limit."""
+    next_at: int
+    """When it is looked at next, ms; 0 if it is not."""
+
+
+class JobReviewed(Event, kw_only=True):
+    """The job has waited for as long as a limit of its queue says, but not for that limit's reason. Nothing follows."""
+
+    reason: str
+    """What it waits for."""
+    waited_ms: int
+    next_at: int
+    """When it is looked at next, ms; 0 if it is not."""
