@@ -15,6 +15,7 @@ from ftjm.runtime import logs
 from ftjm.runtime.clock import boot_ms
 from ftjm.scheduler.context import Context
 from ftjm.scheduler.owner_clock import OwnerClock
+from ftjm.scheduler.queue_starts import QueueStarts
 from ftjm.scheduler.snapshot_publisher import SnapshotPublisher
 from ftjm.scheduler.upgrades import readable, update_policy
 
@@ -32,7 +33,14 @@ so no slot waits for an answer; and a transaction costs the owner and the broker
 class Leader:
     """Decides for one partition, until another instance fences this one. Only the thread of its runner uses it."""
 
-    def __init__(self, context: Context, partition: Partition, writer: KafkaWriter, commands: CommandBuffer) -> None:
+    def __init__(
+        self,
+        context: Context,
+        partition: Partition,
+        writer: KafkaWriter,
+        commands: CommandBuffer,
+        starts: QueueStarts,
+    ) -> None:
         """Start to decide.
 
         Args:
@@ -40,6 +48,7 @@ class Leader:
             partition: it is folded to the end that its log had after the fence.
             writer: it has fenced the previous owner.
             commands: receives all commands that were not decided by then, and perhaps some that were.
+            starts: counts the attempts that are dispatched.
         """
         self._context = context
         self._partition = partition
@@ -47,6 +56,7 @@ class Leader:
         self._number = partition.policy.partition
         self._log = logs.get(__name__, partition=self._number)
         self._commands = commands
+        self._starts = starts
         self._began = 0.0
         """When the newest batch that was written began, monotonic seconds."""
         self._sends_ahead = False
@@ -90,8 +100,9 @@ class Leader:
             self._context.metrics.messages_skipped.inc()
         if result.written:
             self._began = began
-            if ahead := [event.ahead for event in result.events if isinstance(event, AttemptDispatched)]:
-                self._sends_ahead = any(ahead)
+            if dispatches := [event for event in result.events if isinstance(event, AttemptDispatched)]:
+                self._sends_ahead = any(event.ahead for event in dispatches)
+                self._starts.note(dispatches, boot_ms())
             self._measure(result)
         self._snapshots.step()
         self._context.metrics.step_seconds.observe(time.monotonic() - began - (self._writer.spent - spent))

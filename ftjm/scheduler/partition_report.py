@@ -17,13 +17,15 @@ from itertools import chain, islice
 
 import msgspec
 
-from ftjm.core.queue_gates import QueueRows, is_limited, queue_rows
+from ftjm.core.queue_gates import QueueRows, is_limited, queue_rows, weight_of
+from ftjm.core.records.levels import SHARING_LEVEL
 from ftjm.core.records.messages import OfferTaken, PartitionReport, QueueDemand
 from ftjm.core.state.model import JobState, Position, job_key
 from ftjm.core.state.resources import KnownResource
 from ftjm.core.state.view import StateView
 from ftjm.engine.liveness import Liveness
 from ftjm.scheduler.ownership import Role
+from ftjm.scheduler.queue_starts import QueueStarts
 
 READY = JobState.READY
 NO_JOBS = [0] * (max(JobState) + 1)
@@ -65,8 +67,18 @@ class QueueStatistics(msgspec.Struct, frozen=True):
 class QueueStatisticsReader:
     """Follows one partition's queues. Only the partition's thread uses it."""
 
-    def __init__(self, partitions: int) -> None:
-        """`partitions` is the number of partitions of the cluster, which share the room in heartbeats."""
+    def __init__(self, partitions: int, starts: QueueStarts | None = None) -> None:
+        """Begin with nothing.
+
+        Args:
+            partitions: how many the cluster has: they share the room in heartbeats.
+            starts: the attempts that the partition's owner has dispatched lately.
+        """
+        self._starts = starts or QueueStarts()
+        self._tells_starts = False
+        """Whether all who read heartbeats can read how many attempts were dispatched."""
+        self._weights: dict[str, int] = {}
+        """The weights of queues that have another one than 1."""
         self._waiting_max = min(WAITING_QUEUES_MAX, ALL_WAITING_QUEUES_MAX // partitions)
         self._others_max = max(1, ALL_OTHER_QUEUES_MAX // partitions)
         self._counts: dict[str, list[int]] = {}
@@ -123,7 +135,9 @@ class QueueStatisticsReader:
             names = islice(chain(self._waiting, self._limited, self._paused), OLDEST_QUEUES_MAX)
             oldest_at = {name: _oldest_at(state, name) for name in names}
         paused = frozenset(self._paused)
-        self._statistics = QueueStatistics(counts, oldest_at, self._demand(oldest_at), self._waiting_jobs, paused)
+        self._tells_starts = state.finalized.level >= SHARING_LEVEL
+        demand = self._demand(oldest_at, now)
+        self._statistics = QueueStatistics(counts, oldest_at, demand, self._waiting_jobs, paused)
         return self._statistics
 
     def _note(self, name: str, rows: QueueRows, time_ms: int) -> None:
@@ -136,6 +150,7 @@ class QueueStatisticsReader:
         _keep(self._waiting, name, ready if not is_paused and not limited else 0)
         _keep(self._limited, name, ready if limited else 0)
         _keep(self._paused, name, is_paused)
+        _keep(self._weights, name, weight if (weight := weight_of(rows.declaration)) > 1 else 0)
         self._waiting_jobs += self._waiting.get(name, 0)
         if row is None:
             self._counts.pop(name, None)
@@ -146,7 +161,7 @@ class QueueStatisticsReader:
     def _is_listed(self, name: str) -> bool:
         return name in self._waiting or name in self._limited or name in self._paused
 
-    def _demand(self, oldest_at: dict[str, int]) -> list[QueueDemand]:
+    def _demand(self, oldest_at: dict[str, int], now: int) -> list[QueueDemand]:
         listed = list(islice(self._waiting, self._waiting_max))
         limited = list(islice(self._limited, self._waiting_max - len(listed)))
         paused = list(islice(self._paused, self._others_max))
@@ -160,6 +175,8 @@ class QueueStatisticsReader:
                 oldest_at=oldest_at.get(name, 0),
                 paused=name in self._paused,
                 limited=name in self._limited,
+                weight=self._weights.get(name, 1),
+                starts_per_minute=self._starts.per_minute(name, now) if self._tells_starts else 0,
             )
             for name in (*listed, *limited, *paused, *others)
             for counts in (self._counts.get(name, NO_JOBS),)
@@ -179,7 +196,9 @@ def _keep(values: dict[str, int], name: str, value: int) -> None:
 
 
 def _oldest_at(state: StateView, queue: str) -> int:
-    first = next(state.ready(queue), None)
+    counts = state.queue(queue)
+    shared = counts is not None and counts.shared
+    first = min(state.first_jobs(queue).values(), default=None) if shared else next(state.ready(queue), None)
     job = None if first is None else state.job(job_key(queue, first[2]))
     return 0 if job is None else job.ready_at
 
@@ -217,11 +236,12 @@ def partition_report(
 class Reporter:
     """Makes the reports on one partition that is followed or owned here. Only the partition's thread uses it."""
 
-    def __init__(self, partition: int, partitions: int, liveness: Liveness) -> None:
-        """`partitions` is the number of partitions of the cluster; `liveness` knows the sessions of workers."""
+    def __init__(self, partition: int, partitions: int, liveness: Liveness, starts: QueueStarts | None = None) -> None:
+        """`partitions` is the number of partitions of the cluster; `liveness` knows the sessions of workers; `starts`
+        counts what the partition's owner dispatches."""
         self._partition = partition
         self._liveness = liveness
-        self._reader = QueueStatisticsReader(partitions)
+        self._reader = QueueStatisticsReader(partitions, starts)
         self._role: Role | None = None
         self._position: Position | None = None
         self._position_at = 0

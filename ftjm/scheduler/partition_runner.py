@@ -20,6 +20,7 @@ from ftjm.scheduler.follower import Follower
 from ftjm.scheduler.leader import TICK_SECONDS, Leader
 from ftjm.scheduler.ownership import Action, Claim, Ownership, Role
 from ftjm.scheduler.partition_report import QueueStatistics, Reporter, must_report_soon, role_report
+from ftjm.scheduler.queue_starts import QueueStarts
 from ftjm.scheduler.store_recovery import open_store
 
 REST_SECONDS = 5.0
@@ -52,7 +53,8 @@ class Runner:
         self._faults = FaultHandler(self._path, self._log, context)
         self._commands = CommandReader(context, number, self.wake, self._log)
         self._store: RocksStore | None = None
-        self._reporter = Reporter(number, context.partitions, context.liveness)
+        self._starts = QueueStarts()
+        self._reporter = Reporter(number, context.partitions, context.liveness, self._starts)
         self.queues = QueueStatistics()
         """The statistics of its queues; empty unless it is owned here."""
         self._alive_at = time.monotonic()
@@ -291,7 +293,7 @@ class Runner:
         context = self._context
         self._follower.stop()
         self._commands.position_confirmed()
-        leader = Leader(context, self._partition, writer, self._waiting)
+        leader = Leader(context, self._partition, writer, self._waiting, self._starts)
         self.ownership.started_to_lead()
         try:
             while not context.stopping.is_set():

@@ -12,6 +12,7 @@ from ftjm.core.placement import Offer, match
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import AHEAD_LEVEL
 from ftjm.core.state.model import STATE_VERSION
+from ftjm.core.state.queues import QueueSpec
 from tests.core.story import NOW, Story, dispatched, given, held, submitted, worker_lost
 
 
@@ -58,6 +59,20 @@ def test_queues_that_share_workers_take_turns_and_priority_counts_within_each():
     assert [job for job, _ in matched(story, both)] == ["high-1", "other-1", "high-2", "other-2", "low"]
     story.evolve(dispatched(job_id="high-1"), dispatched(job_id="high-2")).written()
     assert [job for job, _ in matched(story, both)] == ["other-1", "other-2", "low"], "those that have workers count"
+
+
+def test_queues_have_slots_in_proportion_to_their_weights():
+    jobs = []
+    for queue, name in (("q", "q"), ("other", "o")):
+        for number in range(9):
+            jobs.append(submitted(job_id=f"{name}{number}"))
+            jobs[-1].queue = queue
+    heavy = e.QueueApplied(queue="other", revision=19, spec=QueueSpec(weight=3), labels={})
+    story = given(*jobs, heavy)
+    found = [job[0] for job, _ in matched(story, offer(slots=8, queues=("q", "other")))]
+    assert (found.count("q"), found.count("o")) == (2, 6)
+    found = [job[0] for job, _ in matched(story, offer(slots=16, queues=("q", "other")))]
+    assert (found.count("q"), found.count("o")) == (7, 9), "what one leaves, the other takes"
 
 
 def test_a_session_gets_jobs_of_its_queues_only():

@@ -26,6 +26,7 @@ from ftjm.scheduler.partition_report import (
     must_report_soon,
     partition_report,
 )
+from ftjm.scheduler.queue_starts import QueueStarts
 from tests.core.consistency import check_state
 from tests.engine.world import NOW, QUEUE, World, offer
 
@@ -310,3 +311,39 @@ def test_a_new_state_is_looked_at_as_a_whole():
     world.work_all()
     found = reader.read(world.owner.state, world.now + 1, world.now + 1)
     assert [demand.queue for demand in found.demand if demand.ready] == ["tenant-000000", "tenant-000002"]
+
+
+def test_a_report_has_the_weight_of_a_queue_and_its_starts_of_the_last_minute():
+    world, starts = World(), QueueStarts()
+    for name in ("a", "b", "c"):
+        world.submit(name)
+    world.work()
+    happened(world, declared(4, weight=3))
+    reader = QueueStatisticsReader(1, starts)
+
+    def told(at: int) -> list[tuple[int, int]]:
+        state = world.owner.state
+        return [(demand.weight, demand.starts_per_minute) for demand in reader.read(state, at, at).demand]
+
+    assert told(world.now) == [(3, 0)]
+    dispatch = e.AttemptDispatched(
+        queue=QUEUE, job_id="a", run=1, attempt=1, session="s", worker="w", lane=0, lease_ms=1, offer=1
+    )
+    starts.note([dispatch, dispatch], world.now)
+    starts.note([dispatch], world.now + 10)
+    starts.note([dispatch], world.now + 30_000)
+    assert told(world.now + 31_000) == [(3, 4)]
+    assert told(world.now + 70_000) == [(3, 1)]
+    assert told(world.now + 99_000) == [(3, 0)]
+    happened(world, e.QueueDeleted(queue=QUEUE))
+    assert told(world.now + 99_500) == [(1, 0)]
+
+
+def test_the_oldest_of_a_queue_with_shares_is_the_one_with_the_lowest_score():
+    world = World()
+    for number, share in enumerate(("x", "y", "x")):
+        world.now += 1_000
+        world.submit(f"job-{number}", share_identifier=share, priority=90 if number == 1 else 10)
+        world.work()
+    found = QueueStatisticsReader(1).read(world.owner.state, world.now, world.now)
+    assert found.oldest_at == {QUEUE: NOW + 2_000}

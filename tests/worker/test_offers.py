@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftjm.core.records.messages import SlotOffer
-from ftjm.worker.rules.slot_offers import TURN_MS, Offers
+from ftjm.worker.rules.slot_offers import Offers
+from ftjm.worker.rules.weighted_slots import TURN_MS
 
 
 def sizes(offers: Offers) -> dict[int, int]:

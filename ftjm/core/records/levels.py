@@ -140,6 +140,8 @@ ADDITIONS: tuple[Addition, ...] = (
     *(Addition(SHARING_LEVEL, record) for record in (*RESOURCE_COMMANDS, *RESOURCE_EVENTS)),
     Addition(SHARING_LEVEL, SubmitJob, "explicit"),
     Addition(SHARING_LEVEL, AwaitJob, "explicit"),
+    Addition(SHARING_LEVEL, QueueDemand, "weight"),
+    Addition(SHARING_LEVEL, QueueDemand, "starts_per_minute"),
     Addition(SHARING_LEVEL, AttemptDispatched, "passed"),
     Addition(SHARING_LEVEL, AttemptDispatched, "passed_reason"),
 )

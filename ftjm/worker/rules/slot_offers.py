@@ -15,17 +15,15 @@ until they start, so they need no such care: what cannot be started goes back.
 Offers move to where jobs wait. Raising one is safe at once if slots are spare. A lowered one counts at its old size
 until the owner has published that it has read it (`OfferTaken`), since the owner may be using it at this moment. The
 sum of what owners may act on never exceeds the slots. Where fewer slots than waiting partitions exist, partitions take
-turns. A partition whose waiting jobs are kept back by the limits of their queues keeps the slots that it uses, and
-leaves the others to partitions that can use them.
+turns. Where the weights of waiting partitions differ, slots are divided in proportion to them, and what is left of a
+slot goes round (`weighted_slots.py`). A partition whose waiting jobs are kept back by the limits of their queues keeps
+the slots that it uses, and leaves the others to partitions that can use them.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from ftjm.core.records.messages import SlotOffer
-
-TURN_MS = 1_000
-"""How long a partition keeps its slot while others wait for a turn: long enough that not every short job costs a round
-trip."""
+from ftjm.worker.rules.weighted_slots import TURN_MS, OddSlots, exact_parts, whole_slots
 
 
 class Offers:
@@ -33,9 +31,10 @@ class Offers:
 
     def __init__(self, partitions: Iterable[int]) -> None:
         self._credits = {partition: _Credit(partition) for partition in sorted(set(partitions))}
-        self._settled: tuple[int, Collection[int], Collection[int]] | None = None
-        """Slots, demand and limited partitions for which no offer moves, whatever the time is; None if they are not
-        known."""
+        self._odd_slots = OddSlots()
+        self._settled: tuple[int, Collection[int], Collection[int], Mapping[int, int]] | None = None
+        """Slots, demand, limited partitions and weights for which no offer moves, whatever the time is; None if they
+        are not known."""
 
     def update(
         self,
@@ -45,6 +44,7 @@ class Offers:
         now_ms: int,
         ahead: Callable[[int, int], int] = lambda _partition, _slots: 0,
         limited: Collection[int] = frozenset(),
+        weights: Mapping[int, int] | None = None,
     ) -> bool:
         """Move offers to where jobs wait.
 
@@ -55,13 +55,16 @@ class Offers:
             now_ms: The time.
             ahead: Tells how many attempts of a partition are wanted at hand while it has so many slots.
             limited: The partitions in which jobs wait, and none may start but for one that ends.
+            weights: In proportion to which partitions with demand have slots; 1 where it is left out.
 
         Returns:
             Whether an offer changed, so that a heartbeat is due.
         """
         for partition, credit in self._credits.items():
             credit.note_live(live.get(partition, 0), now_ms)
-        changed = self._settled != (slots, demand, limited) and self._move(slots, demand, limited, now_ms)
+        weights = weights or {}
+        known = self._settled == (slots, demand, limited, weights)
+        changed = not known and self._move(slots, demand, limited, weights, now_ms)
         for credit in self._credits.values():
             if (wanted_ahead := ahead(credit.partition, credit.slots)) != credit.ahead:
                 credit.ahead = wanted_ahead
@@ -69,16 +72,25 @@ class Offers:
                 changed = True
         return changed
 
-    def _move(self, slots: int, demand: Collection[int], limited: Collection[int], now_ms: int) -> bool:
+    def _move(
+        self, slots: int, demand: Collection[int], limited: Collection[int], weights: Mapping[int, int], now_ms: int
+    ) -> bool:
         """Lower and raise offers, as far as slots are spare. Returns whether one changed."""
         order = self._turn_order(now_ms)
         kept: dict[int, int] = {}
         if demand and limited:  # without demand, no other partition could use slots: they stay for the next start
             # A limited partition has its share like any other, but gives away what it does not use of it.
-            shares = allocate(slots, order, {*demand, *limited})
+            shares = allocate(slots, order, {*demand, *limited}, weights)
             kept = {p: min(self._credits[p].in_use, shares[p]) for p in limited if p in order and p not in demand}
         rest = {p: place for p, place in order.items() if p not in kept}
-        wanted = allocate(slots - sum(kept.values()), rest, demand or limited) | kept
+        left = slots - sum(kept.values())
+        sharing = {p: weights.get(p, 1) for p in rest if p in (demand or limited)}
+        if len({*sharing.values()}) > 1:
+            committed = {p: self._credits[p].committed for p in sharing}
+            wanted = dict.fromkeys(rest, 0) | self._odd_slots.divide(left, sharing, committed, now_ms) | kept
+        else:
+            self._odd_slots.forget()
+            wanted = allocate(left, rest, demand or limited) | kept
         changed = False
         for partition, credit in self._credits.items():
             if wanted[partition] < credit.slots:
@@ -96,7 +108,8 @@ class Offers:
         # Where every partition has what it should, nothing moves until slots or demand change. Turns, which time ends,
         # are taken only where partitions outnumber slots.
         is_settled = slots >= len(wanted) and all(wanted[p] == credit.slots for p, credit in self._credits.items())
-        self._settled = (slots, frozenset(demand), frozenset(limited)) if is_settled and not kept else None
+        is_settled = is_settled and not kept and not self._odd_slots.go_round
+        self._settled = (slots, frozenset(demand), frozenset(limited), dict(weights)) if is_settled else None
         return changed
 
     def granted(self, partition: int) -> int:
@@ -138,21 +151,30 @@ TurnOrder = tuple[int, int, int]
 """A partition's place in the line for a slot (the first two numbers, lower first), and how many slots it has now."""
 
 
-def allocate(slots: int, order: Mapping[int, TurnOrder], demand: Collection[int]) -> dict[int, int]:
+def allocate(
+    slots: int, order: Mapping[int, TurnOrder], demand: Collection[int], weights: Mapping[int, int] | None = None
+) -> dict[int, int]:
     """How many slots each partition should have once all owners have read their offers.
 
     Slots are spread evenly over the partitions with demand, or over all if none has demand. Where there are fewer slots
-    than such partitions, those that are first in line get one each.
+    than such partitions, those that are first in line get one each. Where their weights differ, they have slots in
+    proportion to them, and odd slots go to the largest remainders.
 
     Args:
         slots: How many there are.
         order: The place of every partition in the line.
         demand: The partitions in which jobs wait.
+        weights: Their weights; 1 where it is left out.
     """
     sharing = [partition for partition in order if partition in demand] or list(order)
     shares = dict.fromkeys(order, 0)
     if not sharing:
         return shares
+    weighted = {partition: (weights or {}).get(partition, 1) for partition in sharing}
+    if len({*weighted.values()}) > 1:
+        parts = exact_parts(slots, weighted)
+        odd = sorted(sharing, key=lambda partition: (-parts[partition].remainder, partition))
+        return shares | whole_slots(parts, odd, slots)
     each, rest = divmod(slots, len(sharing))
     if each:
         # A partition that has more than its even share keeps the odd slot: moving it would gain nothing.

@@ -327,8 +327,9 @@ class WorkerRules:
                 return 0  # its owner could not read the heartbeat
             return self._prefetch.wanted(partition, slots, slots - slow.get(partition, 0), now)
 
-        limited = self._demand.limited(now)
-        return current.offers.update(self.identity.slots - elsewhere, current.held.live, demand, now, ahead, limited)
+        slots, live = self.identity.slots - elsewhere, current.held.live
+        limited, weights = self._demand.limited(now), self._demand.weights()
+        return current.offers.update(slots, live, demand, now, ahead, limited, weights)
 
     def _send_heartbeat(self, session: WorkerSession, now: int, state: SessionState) -> SendHeartbeat:
         token, heartbeat = session.heartbeat(now, state)
