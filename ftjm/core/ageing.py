@@ -43,6 +43,6 @@ def eligible_since(job: Job, at: int) -> int:
 
 def score(finalized: Finalized, declaration: QueueDeclaration | None, job: Job) -> int:
     """The place of a READY job in its queue, lower first."""
-    if not is_known(finalized):
+    if finalized.level < QUEUE_LEVEL:
         return -job.priority * AGEING_MS_MAX
-    return job.eligible_at - job.priority * ageing_of(declaration)
+    return job.eligible_at - job.priority * (AGEING_MS if declaration is None else declaration.spec.ageing_ms)

@@ -11,7 +11,6 @@ from msgspec.structs import astuple
 
 from ftjm.core.names import NAME_TEXT, is_name
 from ftjm.core.records.command import Command
-from ftjm.core.records.resource_commands import ClusterCommand
 from ftjm.core.state.model import JobSpec
 from ftjm.core.state.resources import CLUSTER_KEY
 
@@ -59,8 +58,9 @@ def murmur2(data: bytes) -> int:
 
 
 def key_of(command: Command) -> str:
-    """The key of the partition that decides about a command which a client sends."""
-    return CLUSTER_KEY if isinstance(command, ClusterCommand) else command.shard_key or command.queue
+    """The key of the partition that decides about a command which a client sends. One that names no queue is about
+    what the whole cluster shares."""
+    return command.shard_key or command.queue or CLUSTER_KEY
 
 
 @lru_cache(maxsize=1_024)

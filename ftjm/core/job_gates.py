@@ -21,40 +21,28 @@ free.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from ftjm.core.state.model import Job, JobState, job_key
 from ftjm.core.state.queues import ConcurrencyKey, OnConflict, QueueDeclaration
 from ftjm.core.state.view import StateView
 
-
-class Arrival(NamedTuple):
-    """A job that could become READY."""
-
-    queue: str
-    job: Job
-    at: int
-    """The time, ms."""
-    held: bool
-    """Whether it waits for a release."""
+Gate = Callable[[StateView, str, Job, int, bool], JobState | None]
+"""Takes the state, the queue, the job, the time (ms), and whether the job waits for a release. Gives the state in which
+the job waits at the gate; None if it passes."""
 
 
-Gate = Callable[[StateView, Arrival], JobState | None]
-"""The state in which the job waits at the gate; None if it passes."""
+def _hold(_state: StateView, _queue: str, _job: Job, _at: int, held: bool) -> JobState | None:
+    return JobState.HELD if held else None
 
 
-def _hold(_state: StateView, arrival: Arrival) -> JobState | None:
-    return JobState.HELD if arrival.held else None
-
-
-def _start_time(_state: StateView, arrival: Arrival) -> JobState | None:
-    if arrival.job.due_at <= arrival.at:
+def _start_time(_state: StateView, _queue: str, job: Job, at: int, _held: bool) -> JobState | None:
+    if job.due_at <= at:
         return None
-    return JobState.RETRY_WAIT if arrival.job.attempt else JobState.SCHEDULED
+    return JobState.RETRY_WAIT if job.attempt else JobState.SCHEDULED
 
 
-def _concurrency_key(state: StateView, arrival: Arrival) -> JobState | None:
-    queue, key = arrival.queue, arrival.job.concurrency_key
+def _concurrency_key(state: StateView, queue: str, job: Job, _at: int, _held: bool) -> JobState | None:
+    key = job.concurrency_key
     if not key or (row := state.concurrency_key(job_key(queue, key))) is None:
         return None
     return JobState.PENDING if row.parked or not free_places(state.declaration(queue), row) else None
@@ -66,9 +54,8 @@ GATES: Mapping[str, Gate] = {"Held": _hold, "StartTime": _start_time, "Concurren
 
 def state_at_gates(state: StateView, queue: str, job: Job, at: int, *, held: bool = False) -> JobState:
     """The state of a job that could become READY: that of the first gate at which it waits, or READY."""
-    arrival = Arrival(queue, job, at, held)
     for gate in GATES.values():
-        if (waits := gate(state, arrival)) is not None:
+        if (waits := gate(state, queue, job, at, held)) is not None:
             return waits
     return JobState.READY
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ftjm.core.decide.decision import Events, Policy, Rejected
-from ftjm.core.decide.handlers import decide, home_partition
+from ftjm.core.decide.handlers import TOLD, decide, home_partition
 from ftjm.core.decide.keys import follow_up
 from ftjm.core.decide.processes import next_slice
 from ftjm.core.decide.resources import after_loss
@@ -282,7 +282,7 @@ class Batch:
         """Decide a readable command here, or forward it to the partition of its queue."""
         policy = self._policy
         decided: Events | Rejected
-        if isinstance(command, c.ToldCommand) and record.source < 0:
+        if record.source < 0 and type(command) in TOLD:
             told = f"expected a command of a client, but a {type(command).__name__} is sent by partitions only"
             decided = Rejected("NOT_ALLOWED", told)
         elif (text := self._broken.get(record.offset)) is not None:
@@ -306,7 +306,7 @@ class Batch:
         The first event that answers a command carries the answer to the command's sender.
         """
         for event in events:
-            if isinstance(event, e.AttemptDeclined) and self._was_for_a_free_slot(event):
+            if type(event) is e.AttemptDeclined and self._was_for_a_free_slot(event):
                 self.declined.add(event.session)
             event.at = self.now
             event.cause = cause
@@ -343,6 +343,7 @@ def _answers(event: e.Event) -> bool:
     A command that came too early comes again in its turn, and is answered then. One that came twice was answered the
     first time, perhaps with a refusal: to answer "repeated" could be taken for a yes.
     """
-    if isinstance(event, e.CommandRejected):
-        return event.code not in (OUT_OF_TURN, ALREADY_RECEIVED) or bool(event.kind)
-    return not isinstance(event, e.CommandForwarded | e.ForwardReceived)
+    kind = type(event)
+    if kind is e.CommandRejected:
+        return event.code not in (OUT_OF_TURN, ALREADY_RECEIVED) or bool(event.kind)  # type: ignore[attr-defined]
+    return kind is not e.CommandForwarded and kind is not e.ForwardReceived

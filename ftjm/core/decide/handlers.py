@@ -60,6 +60,10 @@ def decide(state: StateView, command: c.Command, now: int, policy: Policy) -> Ev
     return _HANDLERS[type(command)](state, command, now, policy)
 
 
+TOLD = frozenset(kind for kind in c.COMMANDS if issubclass(kind, c.ToldCommand))
+"""Commands that only partitions send."""
+
+
 def home_partition(command: c.Command, policy: Policy) -> int:
     """The number of the partition that decides about `command`. What a partition tells another is decided where it
     arrives.
@@ -67,7 +71,7 @@ def home_partition(command: c.Command, policy: Policy) -> int:
     A key that is longer than any valid one is not hashed, since that would take long: the command is refused where it
     lies.
     """
-    if isinstance(command, c.ToldCommand):
+    if type(command) in TOLD:
         return policy.partition
     key = key_of(command)
     return policy.partition if len(key) > TITLE_CHARACTERS_MAX else partition_for(key, policy.partitions)

@@ -1,12 +1,13 @@
 """Decisions about submissions: whether a job is valid, and whether it is known already."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
 
 from ftjm.core.decide.decision import Events, Policy, Rejected, named, unknown
-from ftjm.core.identity import CONTENT_STATE_VERSIONS, CONTENT_VERSION, content_hash, pack_content
+from ftjm.core.identity import CONTENT_STATE_VERSIONS, content_hash, pack_content
 from ftjm.core.job_defaults import canonical, explicit_fault, filled
 from ftjm.core.names import is_name
 from ftjm.core.records import commands as c
@@ -22,7 +23,7 @@ RETRY_SECONDS = 15
 def submit(state: StateView, command: c.SubmitJob, now: int, policy: Policy) -> Events | Rejected:
     """`JobSubmitted` for a new job; `SubmissionRepeated` if the same job exists."""
     spec, explicit = command.spec, command.explicit
-    if fault := fault_of(spec, policy) or explicit_fault(explicit):
+    if fault := fault_of(spec, policy) or (explicit and explicit_fault(explicit)):
         return Rejected("INVALID", fault)
     job = state.job(job_key(command.queue, command.job_id))
     if job is not None:
@@ -97,13 +98,19 @@ def _content(state: StateView, spec: JobSpec, explicit: Sequence[str]) -> bytes:
     the job's next submission. So the newest version is used that rows of the final version know. Version 1 cannot
     express every job.
     """
-    final = state.finalized.state_version
-    for version in range(CONTENT_VERSION, 1, -1):
-        if final >= CONTENT_STATE_VERSIONS[version]:
-            return pack_content(version, content_hash(spec, version, explicit))
+    version = _content_version(state.finalized.state_version)
+    if version > 1:
+        return pack_content(version, content_hash(spec, version, explicit))
     if content := content_hash(spec, 1):
         return pack_content(1, content)
     return pack_content(2, content_hash(spec, 2))
+
+
+@cache
+def _content_version(state_version: int) -> int:
+    """The newest version of the content hash that rows of this version know."""
+    known = [version for version, rows in CONTENT_STATE_VERSIONS.items() if rows <= state_version]
+    return max(known, default=1)
 
 
 def fault_of(spec: JobSpec, policy: Policy) -> str | None:

@@ -89,7 +89,7 @@ def enter(state: State, event: e.Event, key: str, job: Job) -> None:
         _take_slot(state, key, job)
     elif job.state in IN_LINE:
         job.due_at = 0
-        if ageing.is_known(state.finalized):
+        if not job.eligible_at and ageing.is_known(state.finalized):
             job.eligible_at = ageing.eligible_since(job, event.at)
         declaration = state.declaration(event.queue)
         job.score = ageing.score(state.finalized, declaration, job)

@@ -41,6 +41,7 @@ To add a kind of row: declare its table here with a prefix that was never used, 
 
 from collections.abc import Callable
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -225,6 +226,7 @@ def lines_key(queue: str) -> bytes:
     return b"%b%b\0" % (_READY, queue.encode())
 
 
+@lru_cache(maxsize=1_024)
 def line_key(queue: str, share: str = "") -> bytes:
     """The first part of the keys of a line: the READY jobs of a queue that belong to one share, and are of one shape.
     All jobs are of shape number 0."""
