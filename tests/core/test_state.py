@@ -22,12 +22,15 @@ from ftjm.core.state.state import State
 from ftjm.core.state.tables import (
     HELD_ATTEMPTS,
     JOBS,
+    KEY_JOBS,
     OUTBOX,
     PROCESSES,
     READY_JOBS,
     TABLES,
     TIMERS,
+    KeyPlace,
     Table,
+    key_job_key,
     load_position,
     outbox_key,
     process_key,
@@ -389,6 +392,7 @@ def test_keys_of_every_kind_of_row_are_shown_as_text():
     shown: dict[Table[Any], tuple[bytes, str]] = {
         JOBS: (b"jq/a", "q/a"),
         READY_JOBS: (ready_key("q", -90, 7), "q score -90 order 7"),
+        KEY_JOBS: (key_job_key("q", "k", KeyPlace.READY, -90, 7), "q k READY order 7"),
         PROCESSES: (process_key(ProcessKind.REORDER, "q"), "REORDER q"),
         TIMERS: (timer_key(timer), "1700000000000 DEADLINE q/a attempt 3"),
         OUTBOX: (outbox_key(12), "12"),

@@ -94,9 +94,15 @@ def _ready(key: bytes) -> str:
     return f"{line} score {int.from_bytes(key[-16:-8]) - SCORE_ZERO} order {int.from_bytes(key[-8:])}"
 
 
+def _inverted(number: int) -> int:
+    """The number of 64 bits that sorts the other way round."""
+    return (1 << 64) - 1 - number
+
+
 def _key_job(key: bytes) -> str:
     queue, name, rest = key.split(b"\0", 2)
-    return f"{_text(queue)} {_text(name)} {KeyPlace(rest[0]).name} order {int.from_bytes(rest[-8:])}"
+    place, order = KeyPlace(rest[0]), int.from_bytes(rest[-8:])
+    return f"{_text(queue)} {_text(name)} {place.name} order {_inverted(order) if place is KeyPlace.READY else order}"
 
 
 def _process(key: bytes) -> str:
@@ -251,10 +257,10 @@ def key_line(queue: str, key: str, place: KeyPlace) -> bytes:
 def key_job_key(queue: str, key: str, place: KeyPlace, score: int, order: int) -> bytes:
     """The key of a job's row at its concurrency key. PARKED ones sort as they get the key, and READY ones as they give
     it up: the last of the queue first."""
-    rank = (score + SCORE_ZERO).to_bytes(8) + order.to_bytes(8)
+    rank = score + SCORE_ZERO, order
     if place is KeyPlace.READY:
-        rank = bytes(255 - byte for byte in rank)
-    return key_line(queue, key, place) + rank
+        rank = _inverted(rank[0]), _inverted(order)
+    return b"%b%b%b" % (key_line(queue, key, place), rank[0].to_bytes(8), rank[1].to_bytes(8))
 
 
 def process_key(kind: ProcessKind, name: str) -> bytes:
