@@ -10,11 +10,11 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 from typer.core import TyperCommand
 
 from ftjm.cli import answers, api_client
+from ftjm.cli.declared import KIND_PATHS, declared_by_api, declared_by_log, jobs_by_api, jobs_by_log
 from ftjm.cli.options import PATIENCE, ApiSource, Connection, OutputFormat, Patience
 from ftjm.cli.output import Output, echo, emit
 from ftjm.cli.verbs import add_verb
@@ -22,14 +22,9 @@ from ftjm.runtime.errors import FtjmError, UsageError
 
 if TYPE_CHECKING:
     from ftjm.client.ticket import Ticket
-    from ftjm.ops.apply import Change, Declared
+    from ftjm.ops.apply import Change
     from ftjm.runtime.config import Settings
 
-KIND_PATHS: Mapping[str, tuple[str, api_client.Params]] = {
-    "Queue": ("/queues", [("declared", "true")]),
-    "Schedule": ("/schedules", []),
-}
-"""Where an API lists what is declared of each kind, with the parameters of the query."""
 DIFFERENCE_STATUS = 2
 """Exit status of `ftjm plan` where there is a difference, as that of `terraform plan -detailed-exitcode`."""
 
@@ -49,28 +44,6 @@ Labels = Annotated[
     list[str] | None,
     typer.Option("-l", "--label", metavar="NAME=VALUE[,...]", help="Labels of what --prune deletes; may be repeated."),
 ]
-
-
-class _Declaration(msgspec.Struct):
-    revision: int
-    spec: dict[str, Any]
-    labels: dict[str, str] = {}
-
-
-class _Listed(msgspec.Struct):
-    declaration: _Declaration
-    queue: str
-    schedule: str = ""
-    """`queue/name`; empty for a queue."""
-
-
-class _ResourcePage(msgspec.Struct):
-    """The fields of a page of the API that these verbs read."""
-
-    freshness: api_client.PageFreshness
-    queues: list[_Listed] = []
-    schedules: list[_Listed] = []
-    next: str = ""
 
 
 class _PlanCommand(TyperCommand):
@@ -147,7 +120,7 @@ def apply(
     patience: Patience = PATIENCE,
     output: OutputFormat = Output.table,
 ) -> None:
-    """Declare the resources in files: create and change what differs. It may be repeated.
+    """Declare the resources in files, and submit their jobs: create and change what differs. It may be repeated.
 
     All files are checked first. A resource that somebody has changed since it was read here is refused with CONFLICT,
     and the others are applied; the exit status is then 1. What the files do not name stays, but for --prune.
@@ -188,6 +161,7 @@ def delete(
     """Delete the declarations of the resources in files, whatever they say now.
 
     A queue has the defaults again; its jobs stay, and so does its pause. A schedule fires no more, and its jobs stay.
+    Files with jobs are refused: a job is cancelled.
 
     \b
     Examples:
@@ -196,8 +170,12 @@ def delete(
     from ftjm.core.records.commands import ANY_REVISION
     from ftjm.ops.apply import Change, ChangeKind
     from ftjm.specs.resource_files import read_resources
+    from ftjm.specs.resources import JOB
 
     named = [(one, one.resource) for one in read_resources(files).resources]
+    if jobs := [one for one, found in named if found.kind == JOB]:
+        todo = f"cancel it with `ftjm cancel {jobs[0].resource.name}`, and leave it out; nothing was deleted"
+        raise UsageError("declarations", f"the job {jobs[0].resource.name} ({jobs[0].place})", todo)
     changes = [Change(ChangeKind.DELETE, found.kind, found.name, ANY_REVISION, [], one) for one, found in named]
     _print(changes, _carried_out(connection.settings(), patience, changes), output)
 
@@ -224,53 +202,19 @@ def _planned(settings: Settings, source: ApiSource, files: list[str], prune: Map
     """The changes that the files ask for."""
     from ftjm.ops import apply as rules
     from ftjm.specs.resource_files import read_resources
-    from ftjm.specs.resources import QUEUE
+    from ftjm.specs.resources import JOB, QUEUE
 
     wanted = read_resources(files).resources
     if source.from_log or not settings.api:
         # A schedule may be declared in another queue than the file names, which `plan` tells.
         alone = len(wanted) == 1 and wanted[0].resource.kind == QUEUE and prune is None
-        declared = _declared_by_log(settings, wanted[0].resource.name if alone else "")
+        declared = declared_by_log(settings, wanted[0].resource.name if alone else "")
     else:
-        kinds = KIND_PATHS if prune is not None else {one.resource.kind for one in wanted}
-        declared = (one for kind in kinds for one in _declared_by_api(settings, kind))
-    return rules.plan(wanted, declared, prune)
-
-
-def _declared_by_api(settings: Settings, kind: str) -> Iterator[Declared]:
-    from ftjm.ops.apply import Declared
-    from ftjm.specs.resources import InvalidResourceError, document, parse_resource
-
-    path, filters = KIND_PATHS[kind]
-    for page in api_client.pages(settings, path, filters, _ResourcePage):
-        for one in page.queues + page.schedules:
-            name, found = one.schedule or one.queue, one.declaration
-            try:
-                spec = parse_resource(document(kind, name, found.labels, found.spec)).spec
-            except InvalidResourceError as error:
-                what = f"a declaration of {kind} {name} that this version of ftjm knows"
-                raise FtjmError(what, str(error), "use the version of the API") from None
-            yield Declared(kind, name, found.revision, found.labels, spec)
-
-
-def _declared_by_log(settings: Settings, queue: str) -> Iterator[Declared]:
-    """What the log declares: of the partition of this queue, or of all if it is empty."""
-    from ftjm.ops.apply import Declared
-    from ftjm.readmodel import one_shot
-    from ftjm.specs.resources import QUEUE, SCHEDULE
-
-    with one_shot.folded_log(settings, queue) as (reader, _):
-        behind = ""
-        while found := reader.queues(behind, api_client.PAGE, declared=True):
-            for name, rows in found:
-                if (row := rows.declaration) is not None:
-                    yield Declared(QUEUE, name, row.revision, row.labels, row.spec)
-            behind = found[-1][0]
-        behind, more = "", True
-        while more:
-            schedules, more = reader.schedules(behind, api_client.PAGE)
-            for behind, schedule in schedules:
-                yield Declared(SCHEDULE, behind, schedule.revision, schedule.labels, schedule.spec)
+        kinds = KIND_PATHS.keys() if prune is not None else {one.resource.kind for one in wanted}
+        declared = (one for kind in KIND_PATHS.keys() & kinds for one in declared_by_api(settings, kind))
+    jobs = [one.resource.name for one in wanted if one.resource.kind == JOB]
+    read = jobs_by_log if source.from_log or not settings.api else jobs_by_api
+    return rules.plan(wanted, declared, prune, read(settings, jobs) if jobs else {})
 
 
 # ---- changing
@@ -279,12 +223,15 @@ def _declared_by_log(settings: Settings, queue: str) -> Iterator[Declared]:
 def _carried_out(settings: Settings, patience: str, changes: list[Change]) -> dict[tuple[str, str], Ticket]:
     """Send the commands of the changes, and wait for the decisions. Returns tickets by kind and name."""
     from ftjm.ops.apply import command
+    from ftjm.specs.resources import JOB
 
     commands = {(change.kind, change.name): sent for change in changes if (sent := command(change)) is not None}
     if not commands:
         return {}
     with answers.connect(settings, patience) as client:
-        tickets = {name: client.send(sent) for name, sent in commands.items()}
+        # Jobs come last: they take the defaults of their queues.
+        in_order = sorted(commands, key=lambda name: name[0] == JOB)
+        tickets = {name: client.send(commands[name]) for name in in_order}
         answers.await_decisions(client, list(tickets.values()))
     return tickets
 

@@ -4,6 +4,7 @@ the log; `pause` and `resume`, which send a command.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
@@ -157,8 +158,18 @@ def _described(row: dict[str, Any]) -> dict[str, Any]:
         or None,
         "dead_letter": spec.get("dead_letter", {}).get("retention"),
         "ageing": spec["ageing"],
+        "defaults": ", ".join(_flat(spec.get("defaults", {}))) or None,
     }
     return place | present(shown) | row
+
+
+def _flat(fields: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Each field as `NAME VALUE`, with a dotted name where it is part of another."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name} {value}"
 
 
 def pause(

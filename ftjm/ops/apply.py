@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from ftjm.core.records.commands import ApplyQueue, ApplySchedule, DeleteQueue, DeleteSchedule, QueueCommand
+from ftjm.core.records.commands import ApplyQueue, ApplySchedule, Command, DeleteQueue, DeleteSchedule, SubmitJob
 from ftjm.core.state.queues import QueueSpec
+from ftjm.specs.job import JobRequest
+from ftjm.specs.job_resource import SubmittedContent
 from ftjm.specs.resource_files import PlacedResource
 from ftjm.specs.resources import KINDS, SCHEDULE, Spec
 from ftjm.specs.written import DATA
@@ -36,14 +38,23 @@ class ChangeKind(StrEnum):
     CREATE = "create"
     CHANGE = "change"
     DELETE = "delete"
+    REPLACE = "replace"
+    """It is a job with another content than the one of its name, and a job cannot be changed."""
     NONE = "unchanged"
 
 
-SIGNS = {ChangeKind.CREATE: "+", ChangeKind.CHANGE: "~", ChangeKind.DELETE: "-", ChangeKind.NONE: "="}
+SIGNS = {
+    ChangeKind.CREATE: "+",
+    ChangeKind.CHANGE: "~",
+    ChangeKind.DELETE: "-",
+    ChangeKind.REPLACE: "!",
+    ChangeKind.NONE: "=",
+}
 DONE = {
     ChangeKind.CREATE: "created",
     ChangeKind.CHANGE: "changed",
     ChangeKind.DELETE: "deleted",
+    ChangeKind.REPLACE: "replaced",
     ChangeKind.NONE: "unchanged",
 }
 """What is told of a change that was carried out."""
@@ -73,20 +84,29 @@ class Change(NamedTuple):
 
 
 def plan(
-    wanted: Iterable[PlacedResource], declared: Iterable[Declared], prune: Mapping[str, str] | None = None
+    wanted: Iterable[PlacedResource],
+    declared: Iterable[Declared],
+    prune: Mapping[str, str] | None = None,
+    jobs: Mapping[str, SubmittedContent] | None = None,
 ) -> list[Change]:
     """Compare resources with what is declared.
 
     Args:
         wanted: The resources as they are written.
         declared: The resources that are declared. Those that nobody names may be left out.
-        prune: Delete what has all of these labels and is not wanted; None to delete nothing.
+        prune: Delete what has all of these labels and is not wanted; None to delete nothing. Jobs stay.
+        jobs: What the wanted jobs that exist were submitted with, by their names.
 
     Returns:
         A change for each wanted resource, in their order, and then those that delete, by kind and name.
     """
     there = {(one.kind, one.name): one for one in declared}
-    changes = [_compared(one, there.pop((one.resource.kind, one.resource.name), None)) for one in wanted]
+    changes = [
+        _compared_job(one, one.resource.spec, (jobs or {}).get(one.resource.name))
+        if isinstance(one.resource.spec, JobRequest)
+        else _compared(one, there.pop((one.resource.kind, one.resource.name), None))
+        for one in wanted
+    ]
     changes = [_with_note(change, there.values()) for change in changes]
     if prune is not None:
         changes += [
@@ -97,8 +117,9 @@ def plan(
     return changes
 
 
-def command(change: Change) -> QueueCommand | None:
-    """The command that carries out a change; None if there is nothing to do."""
+def command(change: Change) -> Command | None:
+    """The command that carries out a change; None if there is nothing to do. That of a job which must be replaced is
+    refused, with the reason."""
     match change.action:
         case ChangeKind.NONE:
             return None
@@ -109,6 +130,9 @@ def command(change: Change) -> QueueCommand | None:
         case _:
             assert change.wanted is not None
             resource = change.wanted.resource
+            if isinstance(resource.spec, JobRequest):
+                job = resource.spec
+                return SubmitJob(queue=job.queue, job_id=job.job_id, spec=job.spec, explicit=[*job.explicit])
             expected: dict[str, Any] = {"labels": resource.labels, "expected_revision": change.revision}
             if isinstance(resource.spec, QueueSpec):
                 return ApplyQueue(queue=change.name, spec=resource.spec, **expected)
@@ -150,7 +174,9 @@ def text(change: Change) -> str:
 def summary(changes: Iterable[Change]) -> str:
     """How many changes there are of each kind, for people."""
     actions = [change.action for change in changes]
-    counts = [f"{actions.count(action)} to {action}" for action in SIGNS if action is not ChangeKind.NONE]
+    shown = [ChangeKind.CREATE, ChangeKind.CHANGE, ChangeKind.DELETE]
+    shown += [ChangeKind.REPLACE] if ChangeKind.REPLACE in actions else []
+    counts = [f"{actions.count(action)} to {action}" for action in shown]
     return f"{', '.join(counts)}, {actions.count(ChangeKind.NONE)} unchanged"
 
 
@@ -181,6 +207,17 @@ def _with_note(change: Change, others: Iterable[Declared]) -> Change:
     return change
 
 
+def _compared_job(one: PlacedResource, job: JobRequest, there: SubmittedContent | None) -> Change:
+    resource = one.resource
+    if there is None:
+        differences = _differences({}, _fields(resource.kind, resource.labels, job))
+        return Change(ChangeKind.CREATE, resource.kind, resource.name, 0, differences, one)
+    if there.is_same(job):
+        return Change(ChangeKind.NONE, resource.kind, resource.name, 0, [], one)
+    note = "must be replaced: there is a job of this name with other content; use another name, or purge that one first"
+    return Change(ChangeKind.REPLACE, resource.kind, resource.name, 0, [], one, note)
+
+
 def _fields(kind: str, labels: Mapping[str, str], spec: Spec) -> dict[str, Any]:
     """All fields by their paths, as errors in files name them. Data of a job is one field, as JSON: it may be null, and
     1 is not 1.0 in it."""
@@ -191,7 +228,7 @@ def _fields(kind: str, labels: Mapping[str, str], spec: Spec) -> dict[str, Any]:
 def _flat(path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in fields.items():
-        if path == "spec.job" and name in DATA:
+        if path in ("spec", "spec.job") and name in DATA:
             found[f"{path}.{name}"] = json.dumps(value, ensure_ascii=False, sort_keys=True)
         else:
             found |= _flat(f"{path}.{name}", value) if isinstance(value, Mapping) else {f"{path}.{name}": value}

@@ -34,8 +34,8 @@ class Fields(BaseModel):
 class IdentityFields(Fields):
     """The fields that name a job. They are the first in every list of a job's fields."""
 
-    queue: Name = DEFAULT_QUEUE
-    job_id: Name | None = None
+    queue: Name = Field(DEFAULT_QUEUE, description="Its queue.")
+    job_id: Name | None = Field(None, description="Its id in the queue. Left out: one is made.")
 
 
 class ArgumentError(Exception):
@@ -91,7 +91,7 @@ class CommandFields(IdentityFields):
     """A program to run."""
 
     command: Command | None = None
-    payload: Any = Field(None, description="JSON, on the command's standard input.")
+    payload: Any = Field(None, description="JSON, on the command's standard input.", examples=[{"width": 200}])
 
 
 class CommandSchema(ExecutorSchema):
@@ -126,8 +126,12 @@ class TaskFields(IdentityFields):
     """A Python task to call."""
 
     task: TaskName | None = Field(None, description="The name of a Python task, instead of a command.")
-    args: Arguments | None = Field(None, description="What the task is called with; as is `kwargs`.")
-    kwargs: dict[Text, Any] | None = None
+    args: Arguments | None = Field(
+        None, description="What the task is called with; as is `kwargs`.", examples=[["a.png"]]
+    )
+    kwargs: dict[Text, Any] | None = Field(
+        None, description="Named arguments of the task, of any JSON.", examples=[{"width": 200}]
+    )
 
 
 class TaskSchema(ExecutorSchema):

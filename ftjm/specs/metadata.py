@@ -53,16 +53,23 @@ ScheduleName = Annotated[
 ]
 
 
+Labels = Annotated[dict[LabelName, LabelValue], at_most(LABELS_MAX, "labels", "leave some out")]
+_OF_LABELS: dict[str, Any] = {
+    "additionalProperties": False,
+    "propertyNames": {"not": {"enum": [*RESERVED_LABELS]}},
+}
+
+
 class Metadata(Fields):
     """What a resource is called."""
 
     name: Name = Field(description="The resource's name. It is its identity: another name is another resource.")
-    labels: Annotated[dict[LabelName, LabelValue], at_most(LABELS_MAX, "labels", "leave some out")] | None = Field(
+    labels: Labels | None = Field(
         None,
         description="Names with values of your choice, by which `ftjm apply --prune -l NAME=VALUE` finds what your "
         f"files no longer have. At most {LABELS_MAX}. `tenant` is reserved.",
         examples=[{"team": "web"}],
-        json_schema_extra={"additionalProperties": False, "propertyNames": {"not": {"enum": [*RESERVED_LABELS]}}},
+        json_schema_extra=_OF_LABELS,
     )
 
 
@@ -72,4 +79,16 @@ class ScheduleMetadata(Metadata):
     name: ScheduleName = Field(
         description="The schedule's name in its queue. Both are its identity, `QUEUE/NAME`: another queue or name is "
         "another schedule. The ids of its jobs begin with it."
+    )
+
+
+class JobMetadata(Metadata):
+    """What a job is called."""
+
+    name: Name = Field(description="The job's id in its queue. Both are its identity: another name is another job.")
+    labels: Labels | None = Field(
+        None,
+        description=f"Its labels, by which jobs are found. At most {LABELS_MAX}. `tenant` is reserved.",
+        examples=[{"team": "data"}],
+        json_schema_extra=_OF_LABELS,
     )

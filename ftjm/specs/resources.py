@@ -19,17 +19,21 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
+from ftjm.core.state.model import job_key
 from ftjm.core.state.queues import QueueSpec
 from ftjm.core.state.schedules import ScheduleSpec, schedule_key
-from ftjm.specs import queue, schedule
+from ftjm.specs import job_resource, queue, schedule
 from ftjm.specs.executors import SCHEMAS, Fields
 from ftjm.specs.fields import shown
+from ftjm.specs.job import JobRequest
 from ftjm.specs.job_defaults import defaults_problems
+from ftjm.specs.job_resource import JobResource
 from ftjm.specs.metadata import API_VERSION, ApiVersion, Metadata, ScheduleMetadata
 from ftjm.specs.problems import FieldProblem, close_name, problems_of
 
 QUEUE = "Queue"
 SCHEDULE = "Schedule"
+JOB = "Job"
 KINDS_TO_COME = ("Calendar", "Window", "Semaphore", "Workflow")
 """Kinds that a later build has."""
 JOB_FIELDS = frozenset({"jobs", *(schema.field for schema in SCHEMAS)})
@@ -37,8 +41,8 @@ JOB_FIELDS = frozenset({"jobs", *(schema.field for schema in SCHEMAS)})
 NAMES_MAX = 200
 """Names in a mapping of a resource, but for labels. Most may be unknown, and each costs time to word."""
 
-Spec = QueueSpec | ScheduleSpec
-"""What the declaration of a resource says, as the log has it."""
+Spec = QueueSpec | ScheduleSpec | JobRequest
+"""What the declaration of a resource says, as the log has it; of a job, the job to submit."""
 
 
 class Resource(NamedTuple):
@@ -46,7 +50,7 @@ class Resource(NamedTuple):
 
     kind: str
     name: str
-    """What it is known by: the name of a queue; of a schedule, `queue/name`."""
+    """What it is known by: the name of a queue; of a schedule and of a job, `queue/name`."""
     labels: dict[str, str]
     spec: Spec
 
@@ -86,7 +90,7 @@ class ScheduleResource(Fields):
 class Kind(NamedTuple):
     """A kind of resources."""
 
-    model: type[QueueResource] | type[ScheduleResource]
+    model: type[QueueResource | ScheduleResource | JobResource]
     resource: Callable[[Any], Resource]
     """Makes the resource from the validated model. Raises InvalidResourceError."""
     problems: Callable[[Any], list[FieldProblem]]
@@ -110,6 +114,11 @@ def _schedule(parsed: ScheduleResource) -> Resource:
     if fault := schedule.never_fires(key, spec):
         raise InvalidResourceError([FieldProblem(("spec",), fault)])
     return Resource(SCHEDULE, key, metadata.labels or {}, spec)
+
+
+def _job(parsed: JobResource) -> Resource:
+    job = job_resource.job_request(parsed)
+    return Resource(JOB, job_key(job.queue, job.job_id), job.spec.labels, job)
 
 
 def _made(kind: str, metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,6 +174,23 @@ KINDS: Mapping[str, Kind] = {
                     "jitter": "1m",
                     "job": {"task": "mail.digest", "kwargs": {"size": 20}},
                 },
+            ),
+        ),
+    ),
+    JOB: Kind(
+        JobResource,
+        _job,
+        job_resource.job_problems,
+        job_resource.written,
+        (),
+        (
+            _made(
+                JOB,
+                {"name": "load-2026", "labels": {"team": "data"}},
+                {"queue": "etl", "command": ["./load", "2026"], "timeout": "2h", "max_attempts": 3},
+            ),
+            _made(
+                JOB, {"name": "resize-a"}, {"task": "thumbnails.resize", "args": ["a.png"], "kwargs": {"width": 200}}
             ),
         ),
     ),
@@ -249,9 +275,7 @@ def _kind(fields: Mapping[str, Any]) -> Kind:
     if isinstance(named, str) and named in KINDS:
         return KINDS[named]
     known = " or ".join(KINDS)
-    if named == "Job":
-        text = f"expected {known}, which stay, but found Job, which runs once; submit it: ftjm submit -f FILE"
-    elif named in KINDS_TO_COME:
+    if named in KINDS_TO_COME:
         text = f"{named} is not supported yet; this build takes {', '.join(KINDS)}"
     elif named is None and not JOB_FIELDS.isdisjoint(fields):
         found = "a resource with apiVersion and kind, but found what looks like a job"

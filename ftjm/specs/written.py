@@ -20,8 +20,8 @@ from ftjm.runtime.errors import short
 FieldPath = tuple[str | int, ...]
 DATA = frozenset({"payload", "args", "kwargs"})
 """Fields of a job whose values are data, with types."""
-JOB_OF_RESOURCE = ("spec", "job")
-"""Where a resource has a job, such as the template of a schedule."""
+JOBS_OF_RESOURCES = (("spec", "job"), ("spec",))
+"""Where a resource has a job: the template of a schedule, and the spec of a job."""
 DIGITS_MAX = 20
 """Digits of the largest whole number of 64 bits. A longer one is not converted, since that takes quadratic time."""
 DOCUMENT_DEPTH_MAX = DEPTH_MAX + 3
@@ -82,8 +82,10 @@ def decode_utf8(data: bytes) -> str:
 
 def is_data(path: FieldPath) -> bool:
     """Whether the value at this path of a job or a resource has a type. All others are text as written."""
-    if path[:2] == JOB_OF_RESOURCE:
-        path = path[2:]
+    for around in JOBS_OF_RESOURCES:
+        if path[: len(around)] == around:
+            path = path[len(around) :]
+            break
     return not DATA.isdisjoint(path[:1])
 
 

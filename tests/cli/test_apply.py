@@ -11,11 +11,14 @@ import yaml
 
 from ftjm import cli
 from ftjm.adapters.avro import codec
-from ftjm.cli import answers
+from ftjm.cli import answers, api_client
+from ftjm.cli.declared import jobs_by_api
 from ftjm.core.identity import partition_for
 from ftjm.core.records.commands import ApplyQueue
 from ftjm.core.state.queues import QueueSpec
+from ftjm.runtime import config
 from ftjm.runtime.errors import FtjmError, UsageError
+from ftjm.specs.job_resource import SubmittedContent
 from ftjm.specs.resource_files import InvalidResourcesError
 from tests.cli.cluster import PARTITIONS, Cluster
 
@@ -135,6 +138,16 @@ def test_what_a_queue_is_declared_to_is_a_file_again(ftjm, ftjm_json, cluster):
     assert ftjm_json("queue", "describe", "etl")["paused"], "no file resumes a queue"
 
 
+def test_the_defaults_of_a_queue_are_shown_and_are_a_file_again(ftjm):
+    given = {"max_attempts": 3, "backoff": {"initial": "5s"}, "timeout": "0s"}
+    file = {"apiVersion": "ftjm.io/v1", "kind": "Queue", "metadata": {"name": "etl"}, "spec": {"defaults": given}}
+    ftjm("apply", "-f", "-", stdin=json.dumps(file))
+    described = ftjm("queue", "describe", "etl", "-o", "yaml").stdout
+    assert yaml.safe_load(described)["spec"]["defaults"] == given
+    assert ftjm("apply", "-f", "-", stdin=described).stdout == "Queue etl unchanged\n"
+    assert "timeout 0s, max_attempts 3, backoff.initial 5s" in ftjm("queue", "describe", "etl").stdout
+
+
 def test_a_queue_that_is_not_declared_has_no_file(ftjm):
     ftjm("submit", "--queue", "plain", "--job-id", "a", "--", "x")
     assert "declared" in ftjm("queue", "describe", "plain").stdout
@@ -182,3 +195,65 @@ def test_prune_needs_labels(ftjm, cluster, verb, options):
 def test_the_status_2_of_a_plan_means_a_difference_and_no_error(cluster, capsys, arguments, status):
     write("etl")
     assert cli.run(arguments) == status
+
+
+JOB = """
+apiVersion: ftjm.io/v1
+kind: Job
+metadata: {{name: load, labels: {{app: etl}}}}
+spec: {{queue: etl, command: [load], timeout: {timeout}}}
+"""
+
+
+def write_job(timeout: str = "1h") -> None:
+    Path("queues").mkdir(exist_ok=True)
+    # Its queue is declared behind it, and is applied before it.
+    given = "\n---\napiVersion: ftjm.io/v1\nkind: Queue\nmetadata: {name: etl}\nspec: {defaults: {max_attempts: 4}}\n"
+    Path("queues/job.yaml").write_text(JOB.format(timeout=timeout) + given)
+
+
+def test_a_job_of_a_file_is_submitted_once(ftjm, cluster):
+    write_job()
+    plan = ftjm("plan", "-f", "queues")
+    assert plan.exit_code == 2
+    assert "+ Job etl/load (queues/job.yaml:2)" in plan.stdout
+    assert "    spec.timeout: 1h" in plan.stdout
+    applied = ftjm("apply", "-f", "queues")
+    assert (applied.exit_code, applied.stdout) == (0, "Job etl/load created\nQueue etl created\n")
+    spec = cluster.partitions[partition_for("etl", PARTITIONS)].state.spec("etl/load")
+    assert (spec.max_attempts, spec.timeout_ms, spec.labels) == (4, 3_600_000, {"app": "etl"})
+    assert ftjm("plan", "-f", "queues").exit_code == 0
+    assert ftjm("apply", "-f", "queues").stdout == "Job etl/load unchanged\nQueue etl unchanged\n"
+    assert ftjm("plan", "-f", "queues", "--prune", "-l", "app=etl").exit_code == 0, "jobs are not pruned"
+
+
+def test_a_job_is_not_changed_and_not_deleted(ftjm, cluster):
+    write_job()
+    ftjm("apply", "-f", "queues")
+    write_job("2h")
+    plan = ftjm("plan", "-f", "queues")
+    assert plan.exit_code == 2
+    assert "! Job etl/load (queues/job.yaml:2)\n    must be replaced: there is a job" in plan.stdout
+    assert plan.stdout.splitlines()[-1] == "0 to create, 0 to change, 0 to delete, 1 to replace, 1 unchanged"
+    applied = ftjm("apply", "-f", "queues")
+    assert applied.exit_code == 1
+    assert "IDENTITY_TAKEN" in applied.stderr
+    assert applied.stdout == "Queue etl unchanged\n"
+    refused = ftjm("delete", "-f", "queues")
+    assert isinstance(refused.exception, UsageError)
+    assert "found the job etl/load (queues/job.yaml:2)" in str(refused.exception)
+    assert "ftjm cancel etl/load" in str(refused.exception)
+    assert ftjm("plan", "-f", "queues").exit_code == 2, "nothing was deleted"
+
+
+def test_an_api_tells_what_a_job_was_submitted_with(monkeypatch):
+    asked: list[str] = []
+
+    def get(_settings: Any, path: str, *_: Any) -> dict[str, Any] | None:
+        asked.append(path)
+        return {"content": "3:00ff"} if path.endswith("load") else None
+
+    monkeypatch.setattr(api_client, "get", get)
+    found = jobs_by_api(config.load(bootstrap="127.0.0.1:1"), ["etl/load", "etl/other"])
+    assert asked == ["/jobs/etl/load", "/jobs/etl/other"]
+    assert found == {"etl/load": SubmittedContent(3, b"\0\xff")}

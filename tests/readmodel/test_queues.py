@@ -14,11 +14,13 @@ from ftjm.core.state.queues import QueueSpec
 from ftjm.readmodel.cluster import queue_renderer
 from ftjm.readmodel.documents.event import event_document
 from ftjm.readmodel.documents.fields import plain_document
+from ftjm.readmodel.documents.queue import QueueSpecDocument
 from ftjm.readmodel.presence import Presence
 from ftjm.readmodel.projection import Projection
 from ftjm.readmodel.queries import Reader
 from ftjm.readmodel.tables import Tables
 from ftjm.runtime.durations import format_time
+from ftjm.specs.queue import QueueFields
 from tests.cli.cluster import PARTITIONS, Cluster
 from tests.readmodel.test_documents import Arrived
 from tests.readmodel.test_projection import feed, send, submit
@@ -73,6 +75,11 @@ def test_the_document_of_a_queue_has_its_declaration_and_its_pause() -> None:
     assert (paused["paused"], paused["paused_by"], paused["pause_reason"]) == (True, "ann@host", "the disk is full")
     assert "declaration" not in paused
     assert "paused_at" not in documents["busy"]
+
+
+def test_the_document_of_a_declaration_has_every_field_that_users_write() -> None:
+    """A field that it lacks would be lost by `ftjm queue describe -o yaml | ftjm apply -f -`."""
+    assert QueueFields.model_fields.keys() <= {*QueueSpecDocument.__struct_fields__}
 
 
 def test_events_of_declarations_are_told_as_users_write_them_and_followed_by_their_queue() -> None:

@@ -14,7 +14,10 @@ from tests.tidy.source import PACKAGE, ROOT
 
 SCHEMAS = PACKAGE / "specs" / "schemas"
 PAGES = ROOT / "docs" / "kinds"
-GUIDES = {"Schedule": "What they mean: [Schedules](../schedules.md). "}
+GUIDES = {
+    "Schedule": "What they mean: [Schedules](../schedules.md). ",
+    "Job": "`ftjm apply` submits it once; the same file again is the same job, as long as it is kept. ",
+}
 """The beginning of a page's last paragraph."""
 COMMAND = "python -m tests.specs.kinds"
 
@@ -72,15 +75,17 @@ def form(field: Mapping[str, Any]) -> str:
         return f"`{field['const']}`"
     if "enum" in field:
         return ", ".join(f"`{one}`" for one in field["enum"])
-    if field["type"] == "object":
+    if field.get("type") == "object":
         return "names with values"
-    if field["type"] == "array":
+    if field.get("type") == "array" and "maxItems" in field:
         return f"a list of at most {field['maxItems']}"
-    if field["type"] in ("integer", "number"):
+    if field.get("type") in ("integer", "number"):
         return f"{field['minimum']} to {field['maximum']}"
     if "pattern" in field:
         return f"`{field['pattern'].strip('^$')}`"
-    return "such as " + ", ".join(f"`{one}`" for one in field["examples"])
+    return "such as " + ", ".join(
+        f"`{json.dumps(one) if isinstance(one, list | dict) else one}`" for one in field["examples"]
+    )
 
 
 if __name__ == "__main__":

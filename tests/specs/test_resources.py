@@ -297,11 +297,10 @@ def test_a_mistake_in_the_spec_is_reported_with_its_line(write, spec, problem):
         ),
         (QUEUE + "spec: 5\n", '4: spec: expected names with values, but found "5"'),
         (
-            QUEUE.replace("Queue", "Job"),
-            "2: kind: expected Queue or Schedule, which stay, but found Job, which runs once; submit it: ftjm",
+            QUEUE.replace("Queue", "Queu"),
+            '2: kind: expected Queue or Schedule or Job, but found "Queu"; did you mean Queue?',
         ),
-        (QUEUE.replace("Queue", "Queu"), '2: kind: expected Queue or Schedule, but found "Queu"; did you mean Queue?'),
-        ("metadata: {name: a}\n", "1: kind: expected Queue or Schedule, but it is missing"),
+        ("metadata: {name: a}\n", "1: kind: expected Queue or Schedule or Job, but it is missing"),
         (
             "jobs:\n- command: 'true'\n",
             "1: expected a resource with apiVersion and kind, but found what looks like a job; submit it: ftjm submit",
@@ -318,7 +317,7 @@ def test_a_mistake_around_the_spec_is_reported_with_its_line(write, text, proble
 
 @pytest.mark.parametrize("kind", KINDS_TO_COME)
 def test_a_kind_to_come_is_refused_in_words(kind):
-    assert refused({"kind": kind}) == f"kind: {kind} is not supported yet; this build takes Queue, Schedule"
+    assert refused({"kind": kind}) == f"kind: {kind} is not supported yet; this build takes Queue, Schedule, Job"
 
 
 @pytest.mark.parametrize("field", TO_COME)

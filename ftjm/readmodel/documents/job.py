@@ -62,6 +62,10 @@ class JobDocument(JobSummary, frozen=True, kw_only=True):
     env: dict[str, str] = field(default_factory=dict)
     cwd: str | None = None
     timeout: Annotated[str | None, Meta(description="Time limit of each attempt, such as 90s.")] = None
+    content: Annotated[
+        str | None,
+        Meta(description="Version and hash of what was submitted, by which the same submission is recognised."),
+    ] = None
     stopping: Annotated[str | None, Meta(description="Why the running attempt is being stopped.")] = None
     session: Annotated[str | None, Meta(description="The worker session that runs the job.")] = None
     progress: Annotated[float | None, Meta(description="0 to 1, as the run's attempts reported it.")] = None
@@ -131,6 +135,7 @@ def job_fields(
         "env": spec.environment,
         "cwd": spec.working_directory or None,
         "timeout": format_duration(spec.timeout_ms) if spec.timeout_ms else None,
+        "content": f"{job.content_version}:{job.content.hex()}",
         "stopping": job.stopping or None,
         "session": job.session or None,
         "progress": checkpoint.progress if checkpoint.progress >= 0 else None,

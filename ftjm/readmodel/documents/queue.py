@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, field
@@ -78,6 +78,10 @@ class QueueSpecDocument(Document, frozen=True, kw_only=True):
     compute_reservation: Annotated[
         int, Meta(description="Percent of its slots that stay free, to the power of the number of active shares.")
     ] = 0
+    defaults: Annotated[
+        dict[str, Any],
+        Meta(description="What its jobs get in fields that they leave open."),
+    ] = field(default_factory=dict)
 
 
 class DeclarationDocument(Document, frozen=True, kw_only=True):
