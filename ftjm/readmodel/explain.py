@@ -18,12 +18,15 @@ from ftjm.core.records.messages import SessionState, WorkerHeartbeat
 from ftjm.core.state.model import LIVE, TERMINAL, Job, JobState
 from ftjm.core.state.resources import ResourceKind
 from ftjm.core.windows import closing, may_start_on
-from ftjm.readmodel.documents.explanation import ExplanationDocument, Reason
+from ftjm.readmodel.documents.explanation import ExplanationDocument, Reason, ShareDocument
 from ftjm.readmodel.presence import Presence
 from ftjm.readmodel.queries import AHEAD_MAX, AtKey, ListedJob, Reader, StoredJob
+from ftjm.readmodel.share_standing import ShareStanding, behind_shares, share_standing
 from ftjm.readmodel.tables import submission_place
 from ftjm.runtime.clock import wall_ms
 from ftjm.runtime.durations import format_duration, format_time
+
+MINUTE_MS = 60_000
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -35,6 +38,8 @@ class Server(msgspec.Struct, frozen=True):
     busy: int
     draining: bool
     cordoned: bool = False
+    offered: int = 0
+    """Slots that it offers to the job's partition."""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -57,6 +62,12 @@ class Facts(msgspec.Struct, frozen=True):
     """Name of the worker that the newest attempt was sent to; empty if there is none."""
     rows: QueueRows = QueueRows(None, None, None, None)
     """What is stored of the queue."""
+    share: ShareStanding | None = None
+    """How its share stands, if it is READY in a queue with shares. Then `ahead` counts jobs of its share alone."""
+    starts_per_minute: int = 0
+    """Attempts of the queue that its owner has dispatched in the last minute, by its newest report."""
+    report_age_ms: int = 0
+    """Age of that report."""
     having_key: Sequence[str] = ()
     """The first of the jobs that have the concurrency key for which this one waits, in words."""
 
@@ -72,6 +83,8 @@ class Standing(NamedTuple):
     """How a job stands that waits for its concurrency key."""
     cordoned: frozenset[str] = frozenset()
     """Names of the workers that are cordoned."""
+    share: ShareStanding | None = None
+    """How the share of a READY job stands; None in a queue without shares."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -88,31 +101,43 @@ def standing_of(reader: Reader, found: StoredJob) -> Standing:
     if job.state is JobState.PENDING:
         at_key = reader.at_key(queue, job)
         return Standing(at_key.ahead, reader.queue_rows(queue), at_key)
-    ahead = reader.ahead(queue, job) if job.state is JobState.READY else None
-    return Standing(ahead, reader.queue_rows(queue), cordoned=frozenset(reader.resources(ResourceKind.CORDON)))
+    rows, ahead, share = reader.queue_rows(queue), None, None
+    if job.state is JobState.READY:
+        share = share_standing(reader, queue, job, rows, wall_ms())
+        ahead = reader.ahead(queue, job, job.share if share else None)
+    return Standing(ahead, rows, cordoned=frozenset(reader.resources(ResourceKind.CORDON)), share=share)
 
 
 def gather_facts(found: StoredJob, standing: Standing, presence: Presence) -> Facts:
     """Collect what explains the state of a job now."""
     partition, _ = submission_place(found.listed.id)
+    owner = presence.owners().get(partition)
+    reported = [one for one in owner.demand if one.queue == found.listed.queue] if owner else []
     return Facts(
         queue=found.listed.queue,
         job=found.listed.job,
         now=wall_ms(),
         ahead=standing.ahead or 0,
         ahead_max=AHEAD_MAX,
-        owned=partition in presence.owners(),
+        owned=owner is not None,
         partition=partition,
-        servers=[_server(one.heartbeat, standing.cordoned) for one in presence.workers() if one.within_lease],
+        servers=[
+            _server(one.heartbeat, standing.cordoned, partition) for one in presence.workers() if one.within_lease
+        ],
         worker=found.listed.worker,
         rows=standing.rows,
+        share=standing.share,
+        starts_per_minute=reported[0].starts_per_minute if reported else 0,
+        report_age_ms=owner.silent_ms if owner else 0,
         having_key=[_having(one) for one in standing.at_key.having] if standing.at_key else (),
     )
 
 
 def explanation_document(found: StoredJob, standing: Standing, presence: Presence) -> ExplanationDocument:
     """Explain a job, as the document that users see."""
-    explanation = explain(gather_facts(found, standing, presence))
+    facts = gather_facts(found, standing, presence)
+    explanation = explain(facts)
+    own = facts.share.own if facts.share else None
     return ExplanationDocument(
         job=found.listed.key,
         state=found.listed.job.state.name,
@@ -120,12 +145,32 @@ def explanation_document(found: StoredJob, standing: Standing, presence: Presenc
         text=explanation.text,
         todo=explanation.todo or None,
         ahead=standing.ahead,
+        share=ShareDocument(identifier=own.identifier, weight=own.weight, usage=round(own.seconds, 3), running=own.live)
+        if own
+        else None,
+        may_start_at=format_time(may_start_at(facts)) or None,
+        starts_per_minute=facts.starts_per_minute or None,
     )
 
 
-def _server(heartbeat: WorkerHeartbeat, cordoned: Collection[str]) -> Server:
+def may_start_at(facts: Facts) -> int:
+    """An estimate of when a READY job may start, ms; 0 if nothing tells.
+
+    It is made of the job's place and of the starts of its queue in the last minute. Of these, its share has a part by
+    its weight.
+    """
+    if facts.job.state is not JobState.READY or not facts.starts_per_minute or facts.ahead >= facts.ahead_max:
+        return 0
+    place = facts.ahead + 1
+    if facts.share:
+        place = place * facts.share.weights // facts.share.own.weight
+    return facts.now - facts.report_age_ms + place * MINUTE_MS // facts.starts_per_minute
+
+
+def _server(heartbeat: WorkerHeartbeat, cordoned: Collection[str], partition: int) -> Server:
     draining, name = heartbeat.state is not SessionState.OPEN, heartbeat.worker
-    return Server(name, heartbeat.queues, heartbeat.slots, heartbeat.busy, draining, name in cordoned)
+    offered = sum(offer.slots for offer in heartbeat.offers if offer.partition == partition)
+    return Server(name, heartbeat.queues, heartbeat.slots, heartbeat.busy, draining, name in cordoned, offered)
 
 
 def explain(facts: Facts) -> Explanation:
@@ -258,19 +303,34 @@ def _ready(facts: Facts) -> Explanation:
             text = f"no worker serves queue {facts.queue}; {others}"
         return Explanation(Reason.NO_WORKER, text, f"start one: ftjm worker --queue {facts.queue}")
     slots, busy = sum(server.slots for server in taking), sum(min(server.busy, server.slots) for server in taking)
+    if facts.share is not None:
+        offered = sum(server.offered for server in taking)
+        if (behind := behind_shares(facts.share, facts.queue, facts.rows, offered)) is not None:
+            reason, text, todo = behind
+            text = f"{text}; {facts.ahead} job(s) of its share are before it{_estimate(facts)}"
+            return Explanation(reason, text, todo)
     if facts.ahead:
         count = f"at least {facts.ahead}" if facts.ahead >= facts.ahead_max else str(facts.ahead)
-        text = f"{count} job(s) of queue {facts.queue} are served first: of a higher priority, or older"
+        of = f"share {facts.job.share or 'without a name'} of queue" if facts.share else "queue"
+        text = f"{count} job(s) of {of} {facts.queue} are served first: of a higher priority, or older"
         return Explanation(
             Reason.PRIORITY,
-            f"{text}; {busy} of {slots} slot(s) of {len(taking)} worker(s) are busy",
+            f"{text}; {busy} of {slots} slot(s) of {len(taking)} worker(s) are busy{_estimate(facts)}",
             "wait, add workers or slots, or submit with a higher --priority",
         )
     if busy >= slots:
         text = f"it is next, but all {slots} slot(s) of the {len(taking)} worker(s) that serve its queue are busy"
-        return Explanation(Reason.RESOURCES, text, "wait, or add workers or slots")
+        return Explanation(Reason.RESOURCES, f"{text}{_estimate(facts)}", "wait, or add workers or slots")
     text = f"it is next; {slots - busy} slot(s) are free, and one is about to be offered to its partition"
     return Explanation(Reason.RESOURCES, text)
+
+
+def _estimate(facts: Facts) -> str:
+    """When a READY job may start, in words; empty if nothing tells."""
+    if not (at := may_start_at(facts)):
+        return ""
+    starts = f"{facts.starts_per_minute} start(s) of the queue in the last minute"
+    return f"; it may start at about {_at(at, facts.now)} (estimated by {starts}, {facts.report_age_ms} ms ago)"
 
 
 def _at(due: int, now: int) -> str:

@@ -86,6 +86,8 @@ class OwnerReport(NamedTuple):
 
     scheduler: str
     demand: list[QueueDemand]
+    silent_ms: int = 0
+    """Age of the report, ms."""
 
 
 Heartbeat = TypeVar("Heartbeat", WorkerHeartbeat, SchedulerHeartbeat)
@@ -149,7 +151,7 @@ class Presence:
         for scheduler in self.live_schedulers():
             for report in scheduler.heartbeat.partitions:
                 if report.role == OWNER and report.owner_epoch >= found.get(report.partition, (0,))[0]:
-                    owner = OwnerReport(scheduler.heartbeat.instance, report.demand)
+                    owner = OwnerReport(scheduler.heartbeat.instance, report.demand, scheduler.silent_ms)
                     found[report.partition] = (report.owner_epoch, owner)
         return {partition: owner for partition, (_, owner) in found.items()}
 

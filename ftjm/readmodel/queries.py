@@ -258,15 +258,29 @@ class Reader(RowReader):
         query = "SELECT offset FROM events WHERE job = ? AND kind = ? ORDER BY offset DESC LIMIT ?"
         return [row[0] for row in self._db.execute(query, (job, OUTPUT, limit))][::-1]
 
-    def ahead(self, queue: str, job: Job) -> int:
-        """How many READY jobs of the queue are served before this one, counted up to `AHEAD_MAX`."""
+    def ahead(self, queue: str, job: Job, share: str | None = None) -> int:
+        """How many READY jobs are served before this one, counted up to `AHEAD_MAX`.
+
+        Args:
+            queue: the job's queue.
+            job: the job.
+            share: count only jobs of this share; None for all of the queue.
+        """
         line = f"queue = ? AND state = {JobState.READY.value}"
+        of: tuple[str, ...] = (queue,)
+        if share is not None:
+            line, of = f"{line} AND share {'!=' if share else '='} '' AND share = ?", (queue, share)
         query = (
             f"SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {line} AND score < ? UNION ALL "
             f"SELECT 1 FROM jobs WHERE {line} AND score = ? AND place < ? LIMIT ?)"
         )
-        values = (queue, job.score, queue, job.score, job.order, AHEAD_MAX)
+        values = (*of, job.score, *of, job.score, job.order, AHEAD_MAX)
         return int(self._db.execute(query, values).fetchone()[0])
+
+    def waits_in_share(self, queue: str, share: str) -> bool:
+        """Whether a job of the share is READY."""
+        line = f"queue = ? AND state = {JobState.READY.value} AND share {'!=' if share else '='} '' AND share = ?"
+        return self._db.execute(f"SELECT 1 FROM jobs WHERE {line} LIMIT 1", (queue, share)).fetchone() is not None
 
     def at_key(self, queue: str, job: Job) -> AtKey:
         """The jobs that have the concurrency key of a job, and those that get it before this one."""

@@ -6,6 +6,7 @@ import sqlite3
 
 from ftjm.core.queue_gates import QueueRows
 from ftjm.core.state.model import Position
+from ftjm.core.state.queues import ShareUsage
 from ftjm.core.state.resources import Adoption, KnownResource, ResourceKind, resource_key
 from ftjm.core.state.rows import first_key_after
 from ftjm.core.state.schedules import Schedule
@@ -18,11 +19,15 @@ from ftjm.core.state.tables import (
     QUEUES,
     RESOURCES,
     SCHEDULES,
+    SHARES,
     Row,
     Table,
+    share_name,
 )
 from ftjm.core.windows import windows_of
 
+SHARES_MAX = 10_000
+"""Shares of a queue that are looked at."""
 PAGE_BYTES_MAX = 4 * 1024 * 1024
 """A page ends with the entry that makes it this large: a job's labels, an event's payload may have 256 KiB and more."""
 
@@ -62,6 +67,12 @@ class RowReader:
             self._row(QUEUE_RATES, queue),
             windows_of(self.resources(ResourceKind.WINDOW), queue),
         )
+
+    def shares(self, queue: str) -> dict[str, ShareUsage]:
+        """What the shares of a queue have used, by their names."""
+        start = SHARES.prefix + share_name(queue, "").encode()
+        found = self.rows(SHARES, start, first_key_after(start), SHARES_MAX)
+        return {key[len(start) :].decode(): row for key, row in found}
 
     def resources(self, kind: ResourceKind) -> dict[str, KnownResource]:
         """The resources of a kind that every partition must know, by name, as their home has them."""

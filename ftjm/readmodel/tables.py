@@ -20,7 +20,7 @@ from ftjm.core.state.model import STATE_VERSION, JobState
 from ftjm.core.state.tables import JOBS, OUTCOMES, SPECS
 from ftjm.runtime import private_files
 
-LAYOUT_VERSION = STATE_VERSION * 1_000 + 3
+LAYOUT_VERSION = STATE_VERSION * 1_000 + 4
 IDS_MAX = 200_000
 """Ids of jobs that are cached, so that their events need no query."""
 BUSY_SECONDS = 10.0
@@ -36,11 +36,14 @@ CREATE TABLE rows (key BLOB, partition INTEGER, value BLOB NOT NULL, PRIMARY KEY
 CREATE TABLE jobs (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, queue TEXT NOT NULL, state INTEGER NOT NULL,
   submitted_at INTEGER NOT NULL, score INTEGER NOT NULL, place INTEGER NOT NULL, worker TEXT NOT NULL,
-  signal INTEGER NOT NULL, labels TEXT NOT NULL, row BLOB NOT NULL, concurrency_key TEXT
+  signal INTEGER NOT NULL, labels TEXT NOT NULL, row BLOB NOT NULL, concurrency_key TEXT,
+  share TEXT NOT NULL
 );
 CREATE INDEX jobs_by_state ON jobs (state, submitted_at, id);
 CREATE INDEX jobs_by_queue ON jobs (queue, state, submitted_at, id);
 CREATE INDEX jobs_in_line ON jobs (queue, score, place) WHERE state = {JobState.READY.value};
+CREATE INDEX jobs_in_share ON jobs (queue, share, score, place)
+  WHERE state = {JobState.READY.value} AND share != '';
 CREATE INDEX jobs_at_key ON jobs (queue, concurrency_key, state, score, place)
   WHERE state IN ({", ".join(str(state.value) for state in AT_KEY)}) AND concurrency_key IS NOT NULL;
 CREATE TABLE labels (
@@ -269,11 +272,11 @@ class Tables:
             worker, signal = changes.workers.get(key, ""), changes.signals.get(key, 0)
             label_text = json.dumps(spec.labels, ensure_ascii=False) if spec.labels else "{}"
             fields = (job.state.value, job.submitted_at, job.score, job.order, worker, signal, label_text, row)
-            jobs.append((job_id, key, queue, *fields, job.concurrency_key or None))
+            jobs.append((job_id, key, queue, *fields, job.concurrency_key or None, job.share))
             specs.append((job_id, raw))
             labels += [(name, value, job.submitted_at, job_id) for name, value in spec.labels.items()]
             self._remember(key, job_id)
-        self._db.executemany("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", jobs)
+        self._db.executemany("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", jobs)
         self._db.executemany("INSERT INTO specs VALUES (?, ?)", specs)
         self._db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?)", labels)
 

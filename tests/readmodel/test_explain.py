@@ -11,10 +11,13 @@ from ftjm.core.state.windows import WindowEffect, WindowSpec
 from ftjm.core.windows import QueueWindow
 from ftjm.readmodel.documents.explanation import Reason
 from ftjm.readmodel.explain import CLOSED_GATES, Facts, Server, explain
+from ftjm.readmodel.share_standing import ShareFacts, ShareStanding
 
 NOW = 1_900_000_000_000
 FREE = Server("w1", ["q"], 4, 1, draining=False)
 FULL = Server("w2", ["q", "other"], 2, 2, draining=False)
+OFFERING = Server("w6", ["q"], 4, 4, draining=False, offered=4)
+OURS, THEIRS = ShareFacts("web", 2, 90_000_000, 1), ShareFacts("", 1, 7_000_000, 0)
 LEAVING = Server("w3", ["q"], 4, 0, draining=True)
 OTHER = Server("w4", ["other"], 4, 0, draining=False)
 
@@ -40,15 +43,24 @@ def explanation(
     used_ms=0,
     having_key=(),
     windows=(),
+    share=None,
+    starts=0,
+    active=0,
     **job,
 ):
     counts = [0] * (max(JobState) + 1)
     counts[JobState.RUNNING] = live
     rate = QueueRate((NOW + used_ms) * 1_000_000)
     rows = QueueRows(
-        status, QueueDeclaration(1, spec) if spec else None, Queue(counts), rate if spec else None, windows
+        status,
+        QueueDeclaration(1, spec) if spec else None,
+        Queue(counts, active_shares=active),
+        rate if spec else None,
+        windows,
     )
-    return explain(Facts("q", Job(state, **job), NOW, ahead, 1_000, owned, 3, servers, "w9", rows, having_key))
+    return explain(
+        Facts("q", Job(state, **job), NOW, ahead, 1_000, owned, 3, servers, "w9", rows, share, starts, 400, having_key)
+    )
 
 
 def test_every_gate_of_a_queue_is_explained() -> None:
@@ -62,6 +74,48 @@ def test_every_gate_of_a_queue_is_explained() -> None:
         (explanation(JobState.READY, ahead=1_000), Reason.PRIORITY, "at least 1000 job(s)"),
         (explanation(JobState.READY, [FULL]), Reason.RESOURCES, "all 2 slot(s) of the 1 worker(s)"),
         (explanation(JobState.READY, [FULL, FREE]), Reason.RESOURCES, "3 slot(s) are free"),
+        (
+            explanation(JobState.READY, ahead=3, share=ShareStanding(OURS, THEIRS, 3), starts=60),
+            Reason.SHARE,
+            "web has used 1m30s for a weight of 2; the share without a name has used 7s for a weight of 1, which is",
+        ),
+        (
+            explanation(JobState.READY, ahead=3, share=ShareStanding(OURS, THEIRS, 3), starts=60),
+            Reason.SHARE,
+            "and goes first; 3 job(s) of its share are before it; it may start at about",
+        ),
+        (
+            explanation(JobState.READY, ahead=3, share=ShareStanding(OURS, None, 3)),
+            Reason.PRIORITY,
+            "3 job(s) of share without a name of queue q are served first",
+        ),
+        (
+            explanation(JobState.READY, [OFFERING], share=ShareStanding(OURS, None, 3)),
+            Reason.RESOURCES,
+            "it is next, but all 4 slot(s)",
+        ),
+        (
+            explanation(
+                JobState.READY,
+                [OFFERING],
+                live=2,
+                active=1,
+                spec=QueueSpec(compute_reservation=50),
+                share=ShareStanding(OURS, THEIRS, 3),
+            ),
+            Reason.COMPUTE_RESERVATION,
+            "may use 2 of 4 slot(s), by its compute_reservation of 50, and all are taken",
+        ),
+        (
+            explanation(JobState.READY, spec=QueueSpec(compute_reservation=50), share=ShareStanding(OURS, None, 3)),
+            Reason.RESOURCES,
+            "it is next; 3 slot(s) are free",
+        ),
+        (
+            explanation(JobState.READY, [FULL], starts=30, ahead=4),
+            Reason.PRIORITY,
+            "in 9s (estimated by 30 start(s) of the queue in the last minute, 400 ms ago)",
+        ),
         (
             explanation(JobState.READY, [OTHER]),
             Reason.NO_WORKER,

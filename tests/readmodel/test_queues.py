@@ -8,16 +8,20 @@ from ftjm.adapters.avro import codec
 from ftjm.adapters.kafka.partition_buffer import EventBuffer
 from ftjm.api.routes.events import _Stream, _take
 from ftjm.core.limits import AGEING_MS_MAX
+from ftjm.core.queue_gates import QueueRows
 from ftjm.core.records import commands as c
 from ftjm.core.records.events import BatchClosed
-from ftjm.core.state.queues import QueueSpec
+from ftjm.core.state.model import JobSpec
+from ftjm.core.state.queues import QueueSpec, Share
 from ftjm.readmodel.cluster import queue_renderer
 from ftjm.readmodel.documents.event import event_document
 from ftjm.readmodel.documents.fields import plain_document
 from ftjm.readmodel.documents.queue import QueueSpecDocument
+from ftjm.readmodel.explain import explanation_document, standing_of
 from ftjm.readmodel.presence import Presence
 from ftjm.readmodel.projection import Projection
 from ftjm.readmodel.queries import Reader
+from ftjm.readmodel.share_standing import ShareFacts, share_standing
 from ftjm.readmodel.tables import Tables
 from ftjm.runtime.durations import format_time
 from ftjm.specs.queue import QueueFields
@@ -104,3 +108,28 @@ def test_events_of_declarations_are_told_as_users_write_them_and_followed_by_the
         buffers: dict[int, EventBuffer] = {w.partition: Arrived(w.records) for w in cluster.writers}  # type: ignore[misc]
         texts = _take(_Stream(buffers, frozenset({f"{queue}/".encode()}), [0] * PARTITIONS))
         assert len(texts) == events, queue
+
+
+def test_jobs_of_a_share_are_counted_apart_and_shares_tell_what_they_have_used() -> None:
+    cluster = Cluster()
+    send(cluster, c.ApplyQueue(queue="q", spec=QueueSpec(shares=[Share("x", 3)])))
+    for number, share in enumerate(("x", "y", "x", "", "x")):
+        spec = JobSpec(command=["true"], share_identifier=share)
+        send(cluster, c.SubmitJob(queue="q", job_id=f"j{number}", spec=spec))
+    found = reader(cluster)
+    jobs = {f"j{number}": found.job("q", f"j{number}") for number in range(5)}
+    last = jobs["j4"]
+    assert last is not None
+    job = last.listed.job
+    assert [found.ahead("q", job, share) for share in (None, "x", "y", "")] == [4, 2, 1, 1]
+    assert [found.waits_in_share("q", share) for share in ("x", "y", "z", "")] == [True, True, False, True]
+    assert {name: row.jobs for name, row in found.shares("q").items()} == {"x": 3, "y": 1}
+    standing = standing_of(found, last)
+    assert standing.ahead == 2
+    assert standing.share is not None
+    assert standing.share.own == ShareFacts("x", 3, 0, 0)
+    assert (standing.share.first, standing.share.weights) == (None, 4)
+    document = explanation_document(last, standing, Presence())
+    assert document.share is not None
+    assert (document.share.identifier, document.share.weight, document.ahead) == ("x", 3, 2)
+    assert share_standing(found, "q", job, QueueRows(None, None, None, None), 0) is None
