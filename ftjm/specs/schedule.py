@@ -41,7 +41,7 @@ from ftjm.specs.job import InvalidJobError, TemplateFields, parse_template
 from ftjm.specs.problems import FieldProblem
 from ftjm.specs.written_job import written_job
 
-TO_COME = ("calendar", "calendars", "exclude")
+TO_COME = ("workflow",)
 """Fields that a later build has."""
 SECOND_MS = 1_000
 _DEFAULT = ScheduleSpec(JobSpec())
@@ -164,6 +164,11 @@ class ScheduleFields(Fields):
         "first pass, `skip` not in a gap and in the first pass, `both` at the gap's end and in both passes.",
         json_schema_extra={"default": _DEFAULT.dst.value},
     )
+    calendar: Name | None = Field(
+        None,
+        description="The name of a calendar: it fires only on days of it, by the calendar's own clock. Left out: on "
+        "all days.",
+    )
     start: Limit | None = Field(None, description="It does not fire before this time.")
     end: Limit | None = Field(None, description="It does not fire after this time.")
     starting_deadline: StartingDeadline | None = Field(
@@ -243,6 +248,7 @@ def schedule_spec(fields: ScheduleFields) -> ScheduleSpec:
         "end_at": fields.end,
         "time_zone": fields.time_zone,
         "dst": fields.dst,
+        "calendar": fields.calendar,
         "starting_deadline_ms": fields.starting_deadline,
         "catch_up": fields.catch_up,
         "overlap": fields.overlap,
@@ -269,6 +275,8 @@ def written(spec: ScheduleSpec) -> dict[str, Any]:
     found: dict[str, Any] = {"cron": spec.cron} if spec.cron else {"interval": format_duration(spec.every_ms)}
     if spec.cron or (spec.time_zone, spec.dst) != (_DEFAULT.time_zone, _DEFAULT.dst):
         found |= {"time_zone": spec.time_zone, "dst": spec.dst.value}
+    if spec.calendar:
+        found["calendar"] = spec.calendar
     found |= {name: iso_time(at) for name, at in (("start", spec.start_at), ("end", spec.end_at)) if at}
     return found | {
         "starting_deadline": format_duration(spec.starting_deadline_ms),

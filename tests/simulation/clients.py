@@ -18,7 +18,7 @@ from ftjm.core.state.resources import CordonSpec, ResourceKind, ResourceSpec
 from ftjm.core.state.schedules import CatchUp, Overlap, ScheduleSpec
 from ftjm.core.state.windows import WindowEffect, WindowSpec
 from tests.simulation.network import Broker
-from tests.simulation.world import EPOCH_MS, Host, Process, World
+from tests.simulation.world import EPOCH_MS, Host, Process, World, utc_date
 
 ENDLESS = "endless"
 """Label of jobs whose attempts end only if they are stopped."""
@@ -308,6 +308,10 @@ def _plan_schedules(client: Client, queues: tuple[str, ...], until: float) -> No
             jitter_ms=draw.choice((0, 0, 400)),
             explicit=["priority"] if client.world.defaults.random() < 0.5 else [],
         )
+        if client.world.calendars.random() < 0.4:
+            spec = msgspec.structs.replace(spec, calendar=f"days-{name}")
+            _plan_calendar(client, spec.calendar, at, until)
+            at += 1_000
         client.ask(c.ApplySchedule(queue=queue, name=name, spec=spec), at)
         if draw.random() < 0.5:
             then = at + draw.uniform(500, 5_000)
@@ -323,6 +327,23 @@ def _plan_schedules(client: Client, queues: tuple[str, ...], until: float) -> No
             client.ask(c.DeleteSchedule(queue=queue, name=name), at + draw.uniform(1_000, 6_000))
         if client.world.backfills.random() < 0.6:
             _plan_backfill(client, queue, name, at, until)
+
+
+def _plan_calendar(client: Client, name: str, at: float, until: float) -> None:
+    """A calendar that excludes today and does not, in turns; some are deleted, and perhaps declared once more."""
+    draw, today = client.world.calendars, utc_date(EPOCH_MS)
+    client.ask(_calendar(name, []), at)
+    for _ in range(draw.randint(0, 3)):
+        then = draw.uniform(at, until)
+        if draw.random() < 0.25:
+            client.ask(c.DeleteResource(kind=ResourceKind.CALENDAR, name=name), then)
+        else:
+            client.ask(_calendar(name, draw.choice(([today], []))), then)
+
+
+def _calendar(name: str, excluded: list[str]) -> c.ApplyResource:
+    spec = ResourceSpec(calendar=[CalendarSpec(excluded=excluded)])
+    return c.ApplyResource(kind=ResourceKind.CALENDAR, name=name, spec=spec)
 
 
 def _plan_backfill(client: Client, queue: str, name: str, at: float, until: float) -> None:

@@ -6,7 +6,7 @@ from unittest.mock import patch
 import msgspec
 
 from ftjm.core.calendar import next_instant
-from ftjm.core.decide import backfills, firings, schedules
+from ftjm.core.decide import backfills, calendars, firings, schedules
 from ftjm.core.decide import handlers as decide
 from ftjm.core.decide.backfills import _Slice
 from ftjm.core.decide.firings import _Firing
@@ -17,7 +17,7 @@ from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.backfills import Reprocess
 from ftjm.core.state.model import TERMINAL
-from ftjm.core.state.schedules import FiredBy
+from ftjm.core.state.schedules import FiredBy, ScheduleSpec
 from ftjm.core.state.state import State
 from ftjm.engine.partition import Partition
 from tests.simulation.planted import Patch, planted
@@ -111,9 +111,9 @@ def a_job_that_is_replaced_goes_on() -> list[Patch]:
 
 @planted
 def a_backfill_begins_more_runs_than_it_may() -> list[Patch]:
-    def decide(self: _Slice, rows: int) -> Any:
+    def decide(self: _Slice, *arguments: Any) -> Any:
         self._backfill = msgspec.structs.replace(self._backfill, max_active=BACKFILL_ACTIVE_MAX)
-        return real(self, rows)
+        return real(self, *arguments)
 
     real = _Slice.decide
     return [patch.object(_Slice, "decide", decide)]
@@ -122,3 +122,11 @@ def a_backfill_begins_more_runs_than_it_may() -> list[Patch]:
 @planted
 def a_backfill_runs_jobs_again_that_it_should_leave_alone() -> list[Patch]:
     return [patch.dict(backfills.REPROCESSED, dict.fromkeys(Reprocess, TERMINAL))]
+
+
+@planted
+def a_calendar_that_changes_is_not_noticed() -> list[Patch]:
+    def always_one(_state: State, spec: ScheduleSpec) -> int:
+        return 1 if spec.calendar else 0
+
+    return [patch.object(module, "calendar_revision", always_one) for module in (firings, calendars, evolve_schedules)]

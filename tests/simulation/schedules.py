@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ftjm.core.records import events as e
+from ftjm.core.state.resources import ResourceKind
 from ftjm.core.state.schedules import CatchUp, FiredBy, Overlap, ScheduleSpec, SkipReason
-from tests.simulation.world import expect
+from tests.simulation.world import EPOCH_MS, expect, utc_date
 
 if TYPE_CHECKING:
     from tests.simulation.checker import Told
@@ -24,12 +25,18 @@ class ToldSchedule:
         self.decided_to = at
         """Every instant up to here is decided, and none behind."""
         self.paused = False
+        self.today = True
+        """Whether its calendar, if it has one, does not exclude the day of this history."""
         self.waiting = 0
         self.last_job = ""
 
     def decide(self, event: e.Event, first: int, last: int) -> None:
         following = self.decided_to + self.spec.every_ms - self.decided_to % self.spec.every_ms
-        expect(first == following, "an instant is left out, or repeated:", event, "expected", following)
+        if self.spec.calendar:
+            aligned = first > self.decided_to and not first % self.spec.every_ms
+            expect(aligned and self.today, "an instant on a day that does not count, or again:", event)
+        else:
+            expect(first == following, "an instant is left out, or repeated:", event, "expected", following)
         expect(last <= self.spec.end_at, "an instant beyond its end:", event)
         expect(not self.paused, "an instant of a paused schedule:", event)
         expect(last <= event.at, "an instant before its time:", event)
@@ -81,12 +88,15 @@ class Schedules:
         self._replaced: set[Name] = set()
         """Jobs that must be asked to stop in this batch."""
         self.backfills = Backfills(jobs)
+        self._excluded: dict[str, list[str]] = {}
+        """The excluded dates of each calendar."""
 
     def take(self, event: e.Event) -> None:
         if isinstance(event, e.JobSubmitted) and event.cause in (e.Cause.TIMER, e.Cause.CONTINUATION):
             self._submitted.add(event.job_id)
         if isinstance(event, e.JobStopRequested | e.JobCancelled):
             self._replaced.discard((event.queue, event.job_id))
+        self._take_calendar(event)
         if isinstance(event, e.BackfillEvent):
             self.backfills.take(event)
         if not isinstance(event, e.ScheduleEvent) or isinstance(event, e.ScheduleUnchanged | e.BackfillEvent):
@@ -120,6 +130,24 @@ class Schedules:
             case e.ScheduleSkipped():
                 self._take_skip(told, event)
 
+    def _take_calendar(self, event: e.Event) -> None:
+        if isinstance(event, e.ResourceApplied | e.ResourceAdopted):
+            self._pop(event.name, event.kind is ResourceKind.CALENDAR)
+            self._excluded.update((event.name, spec.excluded) for spec in event.spec.calendar)
+        elif isinstance(event, e.ResourceDeleted):
+            self._pop(event.name, event.kind is ResourceKind.CALENDAR)
+        elif isinstance(event, e.ResourcesReconciled):
+            for key in event.dropped:
+                kind, _, name = key.partition("/")
+                self._pop(name, kind == ResourceKind.CALENDAR)
+        for told in self._told.values():
+            excluded = self._excluded.get(told.spec.calendar)
+            told.today = excluded is not None and utc_date(EPOCH_MS) not in excluded
+
+    def _pop(self, name: str, is_gone: bool) -> None:
+        if is_gone:
+            self._excluded.pop(name, None)
+
     def _take_firing(self, told: ToldSchedule, event: e.ScheduleFired) -> None:
         if event.by is FiredBy.BACKFILL:
             self._submitted.discard(event.job_id)
@@ -145,7 +173,9 @@ class Schedules:
         if event.reason is SkipReason.MISSED:
             missed = event.at - event.until > told.spec.starting_deadline_ms
             expect(missed and told.spec.catch_up is not CatchUp.ALL, "was not missed:", event)
-            expect(event.count == (event.until - event.instant) // told.spec.every_ms + 1, "counted wrongly:", event)
+            if not told.spec.calendar:
+                count = (event.until - event.instant) // told.spec.every_ms + 1
+                expect(event.count == count, "counted wrongly:", event)
         elif event.reason is not SkipReason.EXISTS:
             expect(self._runs(event.queue, told), "could have fired:", event)
         if event.instant == told.waiting:

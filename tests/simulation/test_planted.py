@@ -72,6 +72,7 @@ KNOWN = {
     "a job that is replaced goes on": 2,
     "a backfill begins more runs than it may": 3,
     "a backfill runs jobs again that it should leave alone": 8,
+    "a calendar that changes is not noticed": 2,
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime
 from heapq import heappop, heappush
 from random import Random
 from typing import Any
@@ -11,6 +12,11 @@ TRANSCRIPT_STEPS = 400
 STEPS_MAX = 500_000
 
 Act = Callable[[], None]
+
+
+def utc_date(at: int) -> str:
+    """The date of a time in ms since the Unix epoch, in UTC."""
+    return datetime.fromtimestamp(at / 1_000, UTC).date().isoformat()
 
 
 class Violation(Exception):
@@ -65,6 +71,7 @@ class World:
         self.scheduled = self.crowded and self.schedules.random() < 0.7
         """Whether schedules fire in this history."""
         self.backfills = Random(f"backfills {seed}")
+        self.calendars = Random(f"calendars {seed}")
         self.steps = 0
         self.transcript: deque[tuple[float, str, str, tuple[Any, ...]]] = deque(maxlen=TRANSCRIPT_STEPS)
         self._queue: list[tuple[float, int, Act]] = []

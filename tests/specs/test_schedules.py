@@ -204,7 +204,8 @@ TIME = "a time with its offset from UTC, such as 2030-01-31T18:00:00Z or 2030-01
         ("end: 2030-01-31T18:00:00.5Z", 'spec.end: expected whole seconds, but found "2030-01-31T18:00:00.5Z"'),
         ("starting_deadline: 1ms", 'spec.starting_deadline: expected 1s to 3650d, but found "1ms"'),
         ("jitter: 2d", 'spec.jitter: expected at most 1d, but found "2d"'),
-        ("exclude: [holidays]", "spec.exclude: exclude is not supported yet; leave it out"),
+        ("workflow: load", "spec.workflow: workflow is not supported yet; leave it out"),
+        ("calendar: [work]", "spec.calendar: "),
     ],
 )
 def test_a_mistake_in_the_spec_is_reported_with_its_line(tmp_path, spec, problem):

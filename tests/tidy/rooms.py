@@ -164,7 +164,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "worker.executors.python",
     ),
     "__init__": ("runtime", "specs", "client", "sdk", "testing"),
-    "lab.checker": ("core.state", "core.records", "core"),
+    "lab.checker": ("core.state", "core.records", "core", "adapters.calendar"),
     "lab.demo": (
         "runtime",
         "core.records",

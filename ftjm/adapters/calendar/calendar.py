@@ -6,7 +6,7 @@ expression.
 """
 
 from ftjm.adapters.calendar.cron import next_of_cron, parse_cron
-from ftjm.adapters.calendar.days import calendar_fault
+from ftjm.adapters.calendar.days import calendar_fault, days_of
 from ftjm.adapters.calendar.interval import next_of_interval
 from ftjm.adapters.calendar.time_zone import TZDATA_VERSION, load_time_zone
 from ftjm.adapters.calendar.windows import window_at, window_fault
@@ -48,6 +48,18 @@ class LocalCalendar:
         if spec.every_ms:
             return next_of_interval(spec.every_ms, spec.start_at, after)
         return next_of_cron(spec.cron, key, spec.time_zone, spec.dst, after)
+
+    def counts(self, days: CalendarSpec, at: int) -> bool:
+        """Whether the day of a time, ms since the Unix epoch, is one of a calendar without fault."""
+        return days_of(days).counts(at)
+
+    def day_after(self, days: CalendarSpec, at: int) -> int | None:
+        """When the first day of a calendar begins that is later than the day of a time; None if none comes."""
+        return days_of(days).day_after(at)
+
+    def day_before(self, days: CalendarSpec, at: int) -> int | None:
+        """When the last day of a calendar ends that is earlier than the day of a time; None if there was none."""
+        return days_of(days).day_before(at)
 
     def calendar_fault(self, spec: CalendarSpec) -> str:
         """Return the fault of a calendar, as `field: …`; empty if it is valid."""

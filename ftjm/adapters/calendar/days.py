@@ -27,15 +27,50 @@ class Days:
 
     def counts(self, instant: int) -> bool:
         """Whether the day of an instant, ms since the Unix epoch, is one of the calendar."""
-        day = read_clock(instant, self._zone).local.date()
+        return self._is_in(read_clock(instant, self._zone).local.date())
+
+    def _is_in(self, day: date) -> bool:
         text = day.isoformat()
         return text in self._included or (day.weekday() in self._weekdays and text not in self._excluded)
 
-    def next_day(self, instant: int) -> int:
-        """When the day after that of an instant begins, both in ms since the Unix epoch."""
-        day = read_clock(instant, self._zone).local.date() + DAY
+    def day_after(self, instant: int) -> int | None:
+        """When the first day begins that counts and is later than that of an instant, both in ms since the Unix epoch.
+
+        None if there is none before the year 10000.
+        """
+        return self._begin_of(self._search(instant, DAY))
+
+    def day_before(self, instant: int) -> int | None:
+        """When the last day ends that counts and is earlier than that of an instant, both in ms since the Unix epoch.
+
+        None if there is none after the year 1.
+        """
+        found = self._search(instant, -DAY)
+        return None if found is None else self._begin_of(found + DAY)
+
+    def _search(self, instant: int, step: timedelta) -> date | None:
+        """The first date behind that of an instant that counts. Each excluded date costs a week at most."""
+        day = read_clock(instant, self._zone).local.date()
+        try:
+            for _ in range(WEEKDAYS * (len(self._excluded) + 1)):
+                day += step
+                if self._is_in(day):
+                    return day
+        except OverflowError:  # Python has no dates there
+            pass
+        return None
+
+    def _begin_of(self, day: date | None) -> int | None:
+        if day is None:
+            return None
         midnight = instants_of(datetime(day.year, day.month, day.day), self._zone)  # noqa: DTZ001 - a local time
         return change_of_clock(midnight, self._zone) if midnight.are_in_gap else midnight.first
+
+    def next_day(self, instant: int) -> int:
+        """When the day after that of an instant begins, both in ms since the Unix epoch."""
+        found = self._begin_of(read_clock(instant, self._zone).local.date() + DAY)
+        assert found is not None
+        return found
 
 
 def days_of(spec: CalendarSpec) -> Days:

@@ -23,10 +23,10 @@ from typing import Any
 import msgspec
 
 from ftjm.core.backfill_rows import PROGRESS
-from ftjm.core.calendar import Calendar, interval_start, next_instant
+from ftjm.core.calendar import Recurrence, interval_start, next_instant
 from ftjm.core.decide import jobs
 from ftjm.core.decide.decision import Events, Policy, Rejected
-from ftjm.core.decide.schedules import calendar_of, unknown_schedule
+from ftjm.core.decide.schedules import recurrence_of, unknown_calendar, unknown_schedule
 from ftjm.core.decide.submissions import new_job, overloaded
 from ftjm.core.limits import BACKFILL_INSTANTS_MAX
 from ftjm.core.names import is_name
@@ -72,7 +72,9 @@ def begin(state: StateView, command: c.BackfillSchedule, now: int, policy: Polic
     if row.backfill:
         text = f"expected no backfill of {key} to be under way, but {row.backfill} is"
         return Rejected("UNDER_WAY", f"{text}; wait for its end, or stop it")
-    if fault := _fault(command, row, key, now, policy):
+    if (calendar := recurrence_of(state, row.spec, policy)) is None:
+        return unknown_calendar(row.spec)
+    if fault := _fault(command, row, key, now, calendar):
         return Rejected("INVALID", fault)
     if policy.overload:
         return overloaded(policy)
@@ -93,13 +95,12 @@ def _asks(command: c.BackfillSchedule) -> tuple[int, int, Reprocess, int]:
     return command.from_at, command.to_at, command.reprocess, command.max_active
 
 
-def _fault(command: c.BackfillSchedule, row: Schedule, key: str, now: int, policy: Policy) -> str:
+def _fault(command: c.BackfillSchedule, row: Schedule, key: str, now: int, calendar: Recurrence) -> str:
     if command.to_at < command.from_at:
         return f"to: expected {iso_time(command.from_at)}, which is from, or later, but found {iso_time(command.to_at)}"
     if command.to_at > now:
         text = f"to: expected a time that has passed, at most {iso_time(now)}, but found {iso_time(command.to_at)}"
         return f"{text}; instants to come fire by themselves"
-    calendar = calendar_of(policy)
     if fault := calendar.fault(row.spec, key):
         return fault
     if not 0 < next_instant(calendar, row.spec, key, command.from_at - 1) <= command.to_at:
@@ -135,22 +136,24 @@ def next_slice(state: StateView, key: str, rows: int, now: int, policy: Policy) 
     assert schedule is not None
     backfill = state.backfill(f"{key}/{schedule.backfill}")
     assert backfill is not None
-    calendar = calendar_of(policy)
+    calendar = recurrence_of(state, schedule.spec, policy)
+    if calendar is None:
+        return [stopped(key, schedule.backfill, f"the calendar {schedule.spec.calendar} was deleted")]
     if fault := calendar.fault(schedule.spec, key):
         reason = f"its instants cannot be reckoned with time zones {calendar.version}: {fault}"
         return [stopped(key, schedule.backfill, reason)]
     if backfill.counted_to < backfill.to_at:
         return [_counted(backfill, schedule, key, calendar)]
-    return _Slice(state, schedule, backfill, now, policy).decide(rows)
+    return _Slice(state, schedule, backfill, now, policy).decide(calendar, rows)
 
 
-def _instants(calendar: Calendar, spec: ScheduleSpec, key: str, after: int, to_at: int) -> Iterator[int]:
+def _instants(calendar: Recurrence, spec: ScheduleSpec, key: str, after: int, to_at: int) -> Iterator[int]:
     """The instants after a time, up to another."""
     while 0 < (after := next_instant(calendar, spec, key, after)) <= to_at:
         yield after
 
 
-def _counted(backfill: Backfill, schedule: Schedule, key: str, calendar: Calendar) -> e.Event:
+def _counted(backfill: Backfill, schedule: Schedule, key: str, calendar: Recurrence) -> e.Event:
     """Count some more instants."""
     instants = _instants(calendar, schedule.spec, key, backfill.counted_to, backfill.to_at)
     found = list(islice(instants, LOOKED_MAX))
@@ -189,10 +192,10 @@ class _Slice:
         self._looked = 0
         self._reruns = 0
 
-    def decide(self, rows: int) -> Events:
+    def decide(self, calendar: Recurrence, rows: int) -> Events:
         """Look at the next instants, as far as runs may be begun."""
         before, spec = self._backfill, self._schedule.spec
-        key, calendar = schedule_key(before.queue, before.name), calendar_of(self._policy)
+        key = schedule_key(before.queue, before.name)
         room = before.max_active - len(before.active)
         most = min(room, BEGUN_MAX, max(1, BYTES_MAX // _size(spec.job)), rows // ROWS_OF_A_RUN)
         looked_to = before.looked_to

@@ -2,8 +2,8 @@
 
     the timer of a schedule
       │  an instant waits, and the last job has ended ──────────► JobSubmitted, ScheduleFired (WAITED)
-      │  the time zones are of another version ─────────────────► ScheduleReckoned
-      │      and lack its zone: no owner may stop for that ─────► SchedulePaused
+      │  time zones or calendar are of another version ─────────► ScheduleReckoned
+      │      and lack its zone, or the calendar is deleted ─────► SchedulePaused
       │  the next instant is missed, and is not to be caught up ► ScheduleSkipped (MISSED), of all such instants
       │  there is a job of its id ──────────────────────────────► ScheduleSkipped (EXISTS)
       │  the last job has not ended
@@ -24,12 +24,13 @@ again. How many firings there are is known from the declarations, and what overl
 
 from typing import Any
 
-from ftjm.core.calendar import count_instants, interval_start, last_before, next_instant
+from ftjm.core.calendar import count_instants, last_before, next_instant
 from ftjm.core.decide.decision import Events, Policy
 from ftjm.core.decide.jobs import stop
-from ftjm.core.decide.schedules import calendar_of
+from ftjm.core.decide.schedules import calendar_of, reckoned, recurrence_of
 from ftjm.core.decide.submissions import new_job
 from ftjm.core.records import events as e
+from ftjm.core.schedule_calendars import calendar_revision
 from ftjm.core.schedule_jobs import firing_id, is_under_way, jitter, job_spec
 from ftjm.core.state.model import job_key
 from ftjm.core.state.schedules import CatchUp, FiredBy, Overlap, Schedule, SkipReason
@@ -53,7 +54,8 @@ class _Firing:
         self._schedule = schedule
         self._now = now
         self._policy = policy
-        self._calendar = calendar_of(policy)
+        # Where it lacks its calendar, it is paused before anything is reckoned.
+        self._calendar = recurrence_of(state, schedule.spec, policy) or calendar_of(policy)
 
     def decide(self) -> Events:
         schedule = self._schedule
@@ -61,11 +63,9 @@ class _Firing:
         if schedule.waiting_instant and not (under_way and schedule.spec.overlap is not Overlap.ALLOW):
             return self._fire(schedule.waiting_instant, schedule.waiting_start, FiredBy.WAITED, schedule.next_at)
         assert 0 < schedule.next_at <= self._now, f"the timer of {self._key} came before {schedule.next_at}"
-        if schedule.tzdata != self._calendar.version:
-            if fault := self._calendar.fault(schedule.spec, self._key):
-                reason = f"its instants cannot be reckoned with time zones {self._calendar.version}: {fault}"
-                return [e.SchedulePaused(queue=self._queue, name=self._name, reason=reason)]
-            return [self._reckoned()]
+        revision = calendar_revision(self._state, schedule.spec)
+        if (schedule.tzdata, schedule.calendar_revision) != (self._calendar.version, revision):
+            return [reckoned(self._state, self._key, schedule, self._policy)]
         instant = schedule.next_at
         following = next_instant(self._calendar, schedule.spec, self._key, instant)
         first_in_time = self._now - schedule.spec.starting_deadline_ms
@@ -79,17 +79,6 @@ class _Firing:
         if under_way and schedule.spec.overlap is not Overlap.ALLOW:
             return self._overlapping(instant, following)
         return self._fire(instant, schedule.interval_start, FiredBy.DUE, following)
-
-    def _reckoned(self) -> e.Event:
-        spec = self._schedule.spec
-        next_at = next_instant(self._calendar, spec, self._key, self._schedule.decided_to)
-        return e.ScheduleReckoned(
-            queue=self._queue,
-            name=self._name,
-            next_at=next_at,
-            interval_start=interval_start(self._calendar, spec, self._key, next_at) if next_at else 0,
-            tzdata=self._calendar.version,
-        )
 
     def _missed(self, before: int) -> e.Event:
         """All instants before this time are skipped."""

@@ -6,10 +6,10 @@ A slice is bounded in what it reads and in what it changes, so that it never del
 from itertools import chain
 
 from ftjm.core import ageing
-from ftjm.core.decide import backfills, bulk, keys, resources
+from ftjm.core.decide import backfills, bulk, calendars, keys, resources
 from ftjm.core.decide.decision import Events, Policy
 from ftjm.core.records import events as e
-from ftjm.core.state.processes import BackfillTurn, Bulk, Keys, ProcessKind, Reconcile, Tell
+from ftjm.core.state.processes import BackfillTurn, Bulk, Keys, ProcessKind, Reckon, Reconcile, Tell
 from ftjm.core.state.view import StateView
 from ftjm.core.waiting_limits import limits_of, next_look, waits_since
 
@@ -38,6 +38,8 @@ def next_slice(state: StateView, kind: ProcessKind, name: str, rows: int, now: i
         return keys.next_slice(state, name, process.next_key, min(CHANGED_MAX, rows // ROWS_OF_A_KEY))
     if isinstance(process, BackfillTurn):
         return backfills.next_slice(state, name, rows, now, policy)
+    if isinstance(process, Reckon):
+        return calendars.next_slice(state, name, process, rows, policy)
     if isinstance(process, Tell):
         return resources.next_told(state, name, process, rows)
     if isinstance(process, Reconcile):

@@ -9,7 +9,7 @@ nothing of the recurrence goes on where it was.
 
 from typing import Any
 
-from ftjm.core.calendar import Calendar, interval_start, next_instant
+from ftjm.core.calendar import Calendar, OnDays, Recurrence, interval_start, next_instant
 from ftjm.core.decide.decision import Events, Policy, Rejected, conflict
 from ftjm.core.decide.submissions import fault_of, new_job, overloaded
 from ftjm.core.job_defaults import explicit_fault
@@ -32,8 +32,10 @@ def apply(state: StateView, command: c.ApplySchedule, now: int, policy: Policy) 
     before = state.schedule(key)
     if before is not None and (before.spec, before.labels) == (spec, command.labels):
         return [e.ScheduleUnchanged(queue=command.queue, name=command.name, revision=before.revision)]
-    calendar = calendar_of(policy)
-    if fault := _fault(command, policy, calendar):
+    calendar = recurrence_of(state, spec, policy)
+    if calendar is None:
+        return unknown_calendar(spec)
+    if fault := _fault(command, policy, calendar, now):
         return Rejected("INVALID", fault)
     if (refusal := _conflict(command, before)) is not None:
         return refusal
@@ -87,7 +89,9 @@ def resume(state: StateView, command: c.ResumeSchedule, now: int, policy: Policy
         return unknown_schedule(command)
     next_at, start, decided_to, tzdata = row.next_at, row.interval_start, row.decided_to, row.tzdata
     if row.paused_at:
-        calendar = calendar_of(policy)
+        calendar = recurrence_of(state, row.spec, policy)
+        if calendar is None:
+            return unknown_calendar(row.spec)
         next_at = next_instant(calendar, row.spec, key, now)
         start = interval_start(calendar, row.spec, key, next_at) if next_at else 0
         decided_to, tzdata = now, calendar.version
@@ -125,7 +129,8 @@ def trigger(state: StateView, command: c.TriggerSchedule, now: int, policy: Poli
     if row.spec.overlap is not Overlap.ALLOW and is_under_way(state, command.queue, command.name, row):
         text = f"expected {command.queue}/{row.last_job} to have ended, since the overlap of {key} is"
         return Rejected("OVERLAP", f"{text} {row.spec.overlap}; wait for its end, or cancel it")
-    spec = job_spec(row.spec, command.name, now, interval_start(calendar_of(policy), row.spec, key, now))
+    calendar = recurrence_of(state, row.spec, policy) or calendar_of(policy)
+    spec = job_spec(row.spec, command.name, now, interval_start(calendar, row.spec, key, now))
     return [
         new_job(state, name, spec, now, policy, explicit=row.spec.explicit),
         e.ScheduleFired(
@@ -146,6 +151,43 @@ def calendar_of(policy: Policy) -> Calendar:
     return policy.calendar
 
 
+def recurrence_of(state: StateView, spec: ScheduleSpec, policy: Policy) -> Recurrence | None:
+    """What reckons the instants of a schedule; None if this partition does not know its calendar."""
+    calendar = calendar_of(policy)
+    if not spec.calendar:
+        return calendar
+    adopted = state.calendar(spec.calendar)
+    return OnDays(calendar, spec.calendar, adopted.spec) if adopted else None
+
+
+def unknown_calendar(spec: ScheduleSpec) -> Rejected:
+    """The refusal of what needs a calendar that this partition does not know."""
+    text = f"calendar: expected a calendar that is declared, but found {spec.calendar}"
+    return Rejected("UNKNOWN_CALENDAR", f"{text}; apply it first")
+
+
+def reckoned(state: StateView, key: str, row: Schedule, policy: Policy) -> e.Event:
+    """`ScheduleReckoned`: the next instant of a schedule by the time zones and the calendar as they are now.
+
+    `SchedulePaused` where they cannot be used: no owner may stop for that.
+    """
+    queue, _, name = key.partition("/")
+    calendar = recurrence_of(state, row.spec, policy)
+    if calendar is None:
+        return e.SchedulePaused(queue=queue, name=name, reason=f"its calendar {row.spec.calendar} was deleted")
+    if fault := calendar.fault(row.spec, key):
+        reason = f"its instants cannot be reckoned with time zones {calendar.version}: {fault}"
+        return e.SchedulePaused(queue=queue, name=name, reason=reason)
+    next_at = next_instant(calendar, row.spec, key, row.decided_to)
+    return e.ScheduleReckoned(
+        queue=queue,
+        name=name,
+        next_at=next_at,
+        interval_start=interval_start(calendar, row.spec, key, next_at) if next_at else 0,
+        tzdata=calendar.version,
+    )
+
+
 def unknown_schedule(command: c.ScheduleCommand) -> Rejected:
     """The refusal of a command whose schedule does not exist."""
     text = f"expected a schedule {command.queue}/{command.name}, but there is none"
@@ -157,7 +199,7 @@ def _conflict(command: c.ApplySchedule | c.DeleteSchedule, before: Schedule | No
     return conflict("schedule", command.expected_revision, found, actor)
 
 
-def _fault(command: c.ApplySchedule, policy: Policy, calendar: Calendar) -> str:
+def _fault(command: c.ApplySchedule, policy: Policy, calendar: Recurrence, now: int) -> str:
     """The first error of a declaration, as text, beyond what `bounds` checks; empty if it is valid."""
     name, spec = command.name, command.spec
     key = schedule_key(command.queue, name)
@@ -177,7 +219,9 @@ def _fault(command: c.ApplySchedule, policy: Policy, calendar: Calendar) -> str:
         return fault
     if fault := _template_fault(spec, name, policy):
         return f"job.{fault}"
-    if not next_instant(calendar, spec, key, 0):
+    if spec.calendar and not 0 < spec.end_at < now and not next_instant(calendar, spec, key, now):
+        return f"calendar: expected instants to come on days of {spec.calendar}, but it would never fire"
+    if not next_instant(calendar_of(policy), spec, key, 0):
         return "expected an instant between start and end, but it would never fire"
     return ""
 

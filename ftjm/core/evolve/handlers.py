@@ -86,6 +86,7 @@ _HANDLERS: dict[type[e.Event], Callable[[State, Any, str], None]] = {
     e.SchedulePaused: schedules.paused,
     e.ScheduleResumed: schedules.resumed,
     e.ScheduleReckoned: schedules.reckoned,
+    e.SchedulesReckoned: schedules.all_reckoned,
     e.ScheduleFired: schedules.fired,
     e.ScheduleDelayed: schedules.delayed,
     e.ScheduleSkipped: schedules.skipped,

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from ftjm.core.records import events as e
 from ftjm.core.state.outbox import TellMessage
-from ftjm.core.state.processes import ProcessKind, Reconcile, Tell
+from ftjm.core.state.processes import ProcessKind, Reckon, Reconcile, Tell
 from ftjm.core.state.resources import (
     Adoption,
     KnownResource,
@@ -173,6 +173,7 @@ def _save(
     key = resource_key(event.kind, event.name)
     before = state.resource(key)
     is_open, turns_at = (before.open, before.turns_at) if before else (False, 0)
+    _changed(state, key)
     state.save_resource(key, KnownResource(revision, spec, labels, applied_at, event.actor, is_open, turns_at))
 
 
@@ -182,7 +183,15 @@ def _drop(state: State, key: str) -> None:
     kind, name = parse_resource_key(key)
     if kind is ResourceKind.WINDOW:
         _clear_window_timer(state, name, resource)
+    _changed(state, key)
     state.drop_resource(key)
+
+
+def _changed(state: State, key: str) -> None:
+    """Begin to reckon the schedules anew that use a calendar which changes, or go on from the first of them."""
+    kind, name = parse_resource_key(key)
+    if kind is ResourceKind.CALENDAR:
+        state.save_process(ProcessKind.RECKON, name, Reckon(""))
 
 
 def _clear_window_timer(state: State, name: str, window: KnownResource) -> None:

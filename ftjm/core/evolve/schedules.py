@@ -14,8 +14,10 @@ So the end of a job lets a waiting instant fire, and nothing is searched: the jo
 
 from ftjm.core.evolve import backfills
 from ftjm.core.records import events as e
+from ftjm.core.schedule_calendars import calendar_revision
 from ftjm.core.schedule_jobs import is_under_way
 from ftjm.core.state.model import TERMINAL, Job
+from ftjm.core.state.processes import ProcessKind, Reckon
 from ftjm.core.state.schedules import FiredBy, Overlap, Schedule, schedule_key
 from ftjm.core.state.state import State
 from ftjm.core.state.timers import Timer, TimerKind
@@ -31,6 +33,7 @@ def applied(state: State, event: e.ScheduleApplied, _key: str) -> None:
     row.applied_at, row.actor = event.at, event.actor
     row.next_at, row.interval_start, row.tzdata = event.next_at, event.interval_start, event.tzdata
     row.decided_to = event.decided_to
+    row.calendar_revision = calendar_revision(state, row.spec)
     _save(state, event, row)
 
 
@@ -61,6 +64,7 @@ def resumed(state: State, event: e.ScheduleResumed, _key: str) -> None:
     row.paused_at, row.pause_reason, row.pause_actor = 0, "", ""
     row.next_at, row.interval_start, row.tzdata = event.next_at, event.interval_start, event.tzdata
     row.decided_to = event.decided_to
+    row.calendar_revision = calendar_revision(state, row.spec)
     _save(state, event, row)
 
 
@@ -68,7 +72,17 @@ def reckoned(state: State, event: e.ScheduleReckoned, _key: str) -> None:
     """Its next instant is another one."""
     row = _existing(state, event)
     row.next_at, row.interval_start, row.tzdata = event.next_at, event.interval_start, event.tzdata
+    row.calendar_revision = calendar_revision(state, row.spec)
     _save(state, event, row)
+
+
+def all_reckoned(state: State, event: e.SchedulesReckoned, _key: str) -> None:
+    """A slice of reckoning the schedules that use a calendar is done."""
+    assert state.process(ProcessKind.RECKON, event.calendar) is not None
+    if event.next_schedule:
+        state.save_process(ProcessKind.RECKON, event.calendar, Reckon(event.next_schedule))
+    else:
+        state.drop_process(ProcessKind.RECKON, event.calendar)
 
 
 def fired(state: State, event: e.ScheduleFired, key: str) -> None:

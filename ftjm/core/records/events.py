@@ -57,6 +57,7 @@ from ftjm.core.records.schedule_events import SchedulePaused as SchedulePaused  
 from ftjm.core.records.schedule_events import ScheduleReckoned as ScheduleReckoned  # noqa: PLC0414
 from ftjm.core.records.schedule_events import ScheduleResumed as ScheduleResumed  # noqa: PLC0414
 from ftjm.core.records.schedule_events import ScheduleSkipped as ScheduleSkipped  # noqa: PLC0414
+from ftjm.core.records.schedule_events import SchedulesReckoned as SchedulesReckoned  # noqa: PLC0414
 from ftjm.core.records.schedule_events import ScheduleUnchanged as ScheduleUnchanged  # noqa: PLC0414
 from ftjm.core.records.waiting_events import JobParked as JobParked  # noqa: PLC0414
 from ftjm.core.records.waiting_events import JobReviewed as JobReviewed  # noqa: PLC0414
@@ -273,6 +274,7 @@ EVENTS: tuple[type[Event], ...] = (
     QueueUnchanged,
     QueueDeleted,
     *SCHEDULE_EVENTS,
+    SchedulesReckoned,
     *BACKFILL_EVENTS,
     *RESOURCE_EVENTS,
     QueueReordered,

@@ -59,7 +59,7 @@ from ftjm.core.records.events import (
 from ftjm.core.records.messages import QueueDemand, RunAttempt, SlotOffer
 from ftjm.core.records.resource_commands import RESOURCE_COMMANDS
 from ftjm.core.records.resource_events import RESOURCE_EVENTS
-from ftjm.core.records.schedule_events import SCHEDULE_EVENTS, ScheduleApplied
+from ftjm.core.records.schedule_events import SCHEDULE_EVENTS, ScheduleApplied, SchedulesReckoned
 from ftjm.core.state.queues import QueueSpec
 
 FIRST_LEVEL = 1
@@ -121,7 +121,7 @@ _OF_SCHEDULES = tuple(
     for record in (ApplySchedule, ScheduleApplied)
     for field in ("explicit", "calendar")
 )
-_BACKFILLS: tuple[type[msgspec.Struct], ...] = (BackfillSchedule, StopBackfill, *BACKFILL_EVENTS)
+_BACKFILLS: tuple[type[msgspec.Struct], ...] = (BackfillSchedule, StopBackfill, *BACKFILL_EVENTS, SchedulesReckoned)
 _BULK = (BulkJobs, StopBulk, BulkBegun, BulkAdvanced, BulkStopped, PrioritizeJob, JobPrioritized)
 
 ADDITIONS: tuple[Addition, ...] = (

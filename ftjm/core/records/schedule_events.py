@@ -70,6 +70,15 @@ class ScheduleReckoned(ScheduleEvent, kw_only=True):
     tzdata: str
 
 
+class SchedulesReckoned(Event, kw_only=True):
+    """The last record of a slice: schedules of the partition that use a calendar were reckoned anew, since it is
+    another one."""
+
+    calendar: str
+    next_schedule: str
+    """Where the next slice begins, as `queue/name`; empty after the last one."""
+
+
 class ScheduleFired(ScheduleEvent, kw_only=True):
     """The schedule has made a job. The job's `JobSubmitted` stands before it, in the same batch."""
 

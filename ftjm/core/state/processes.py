@@ -24,6 +24,8 @@ class ProcessKind(IntEnum):
     """Jobs of a queue get the concurrency keys that its declaration gives them. The name is the queue's."""
     BACKFILL = 6
     """Jobs of instants of a schedule that have passed. The name is the schedule's, `queue/name`."""
+    RECKON = 7
+    """The schedules that use a calendar are reckoned anew. The name is the calendar's."""
     TELL = 4
     """The home of a resource tells it to the partitions that lag. The name is the resource's, `kind/name`."""
     RECONCILE = 5
@@ -98,6 +100,13 @@ class Keys(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """The concurrency key with which the next slice begins; empty for the first."""
 
 
+class Reckon(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
+    """The progress of a RECKON."""
+
+    next_schedule: str
+    """The schedule, as `queue/name`, with which the next slice begins; empty for the first."""
+
+
 class BackfillTurn(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
     """A BACKFILL that has something to do. The row of the `Backfill` has how far it has come. It is there also while
     the backfill waits for the end of its runs."""
@@ -121,7 +130,7 @@ class Reconcile(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
     """The resource, as `kind/name`, with which the next slice begins; empty for the first."""
 
 
-Process = Reorder | Bulk | Keys | Tell | Reconcile | BackfillTurn
+Process = Reorder | Bulk | Keys | Tell | Reconcile | BackfillTurn | Reckon
 
 
 def bulk_name(queue: str, bulk: str) -> str:

@@ -148,4 +148,4 @@ def is_same_recurrence(one: ScheduleSpec, other: ScheduleSpec) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in _RECURRENCE)
 
 
-_RECURRENCE = ("cron", "every_ms", "start_at", "time_zone", "dst")
+_RECURRENCE = ("cron", "every_ms", "start_at", "time_zone", "dst", "calendar")

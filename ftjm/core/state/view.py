@@ -185,6 +185,11 @@ class StateView(ReadyLines, ResourceRows):
         for key, _ in self.scan(first + start.encode(), first_key_after(first)):
             yield key[1:].decode()
 
+    def schedule_keys(self, start: str) -> Iterator[str]:
+        """Keys of the schedules, `queue/name`, from one on."""
+        for key, _ in self.scan(SCHEDULES.prefix + start.encode(), SCHEDULES.end):
+            yield key[1:].decode()
+
     def processes(self) -> list[tuple[ProcessKind, str]]:
         """Kinds and names of the processes that were under way behind the last batch that was written."""
         if self._processes is None:

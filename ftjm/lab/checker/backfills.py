@@ -100,7 +100,7 @@ class Backfills:
         if spec is None or not spec.every_ms or spec != self._spec_of(name):
             return
         instant = first_instant(spec, backfill.times[0])
-        while instant in backfill.times and instant <= (spec.end_at or instant):
+        while not spec.calendar and instant in backfill.times and instant <= (spec.end_at or instant):
             if (name[0], job_id_of(name[1], instant)) not in self._jobs:
                 yield wrong(ViolationKind.LOST, event, f"a job of the instant {instant}", "none")
             instant += spec.every_ms

@@ -28,10 +28,12 @@ WAITING_LIMIT = "WAITING_LIMIT"
 
 CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
     **dict.fromkeys(e.EVENTS, COMMAND),
-    **dict.fromkeys((e.ScheduleReckoned, e.ScheduleDelayed, e.ScheduleSkipped), TIMER),
+    **dict.fromkeys((e.ScheduleDelayed, e.ScheduleSkipped), TIMER),
+    e.ScheduleReckoned: TIMER | CONTINUATION,
+    e.SchedulesReckoned: CONTINUATION,
     **dict.fromkeys((e.JobQueued, e.JobParked, e.JobSkipped), ANOTHER_JOB),
     **dict.fromkeys((e.JobStuck, e.JobReviewed, e.WorkerForgotten, e.CommandIdForgotten), TIMER),
-    e.SchedulePaused: COMMAND | TIMER,
+    e.SchedulePaused: COMMAND | TIMER | CONTINUATION,
     **dict.fromkeys((e.JobSubmitted, e.ScheduleFired), COMMAND | TIMER | CONTINUATION),
     **dict.fromkeys((e.JobReleased, e.JobRerun, e.JobPrioritized), COMMAND | CONTINUATION),
     **dict.fromkeys((e.QueueReordered, e.KeysSettled, e.BulkAdvanced, e.BackfillAdvanced), CONTINUATION),

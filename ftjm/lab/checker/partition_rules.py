@@ -167,6 +167,7 @@ class PartitionRules:
 
     def take_other_event(self, event: e.Event) -> Iterator[Violation]:
         """Judge and apply an event that belongs to no job."""
+        yield from self._schedules.take_calendar(event)
         match event:
             case e.WorkerLost():
                 yield from self._lost_sessions.add(event.session, event.at)

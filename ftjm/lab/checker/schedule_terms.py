@@ -4,13 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
 from ftjm.core.records import events as e
 from ftjm.core.state.schedules import FiredBy, ScheduleSpec
+from ftjm.lab.checker.calendars import Calendars
 from ftjm.lab.checker.submissions import Submissions, differences
-from ftjm.lab.checker.verdict import Violation, ViolationKind
+from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
+
+
+class SeenSchedule(msgspec.Struct):
+    """A schedule as its events tell it."""
+
+    name: str
+    spec: ScheduleSpec
+    next_at: int = 0
+    begin: int = 0
+    """The instant before `next_at`."""
+    decided_to: int = 0
+    tzdata: str = ""
+    paused: bool = False
+    stale: bool = False
+    """Whether its calendar has changed since `next_at` was reckoned."""
+    waiting: int = 0
+    waiting_begin: int = 0
+    last_job: str = ""
+    timer_at: int = 0
+    timer: int = 0
+    """Number of its newest timer."""
+
+
+class ScheduleTimer(NamedTuple):
+    name: JobName
+    told: SeenSchedule
+    due_at: int
+    number: int
+    batch_no: int
+
+    def counts(self) -> bool:
+        return self.told.timer_at > 0 and self.told.timer == self.number
 
 
 def wrong(kind: ViolationKind, event: e.ScheduleEvent, expected: str, found: object) -> Violation:
@@ -31,7 +65,7 @@ def job_id_of(name: str, instant: int) -> str:
 
 def recurrence(spec: ScheduleSpec) -> tuple[object, ...]:
     """Return what two declarations with the same instants, but for their end, have in common."""
-    return spec.cron, spec.every_ms, spec.start_at, spec.time_zone, spec.dst
+    return spec.cron, spec.every_ms, spec.start_at, spec.time_zone, spec.dst, spec.calendar
 
 
 def first_instant(spec: ScheduleSpec, begin: int) -> int:
@@ -40,10 +74,14 @@ def first_instant(spec: ScheduleSpec, begin: int) -> int:
     return spec.start_at + -(-(earliest - spec.start_at) // spec.every_ms) * spec.every_ms
 
 
-def check_next(spec: ScheduleSpec, event: e.ScheduleEvent, after: int, found: int) -> Iterator[Violation]:
-    """Judge a next instant: of an interval by division, of a cron expression by its bounds."""
-    if spec.every_ms:
-        wanted = first_instant(spec, after + 1)
+def check_next(
+    spec: ScheduleSpec, event: e.ScheduleEvent, after: int, found: int, calendars: Calendars
+) -> Iterator[Violation]:
+    """Judge a next instant: of an interval by division, of a cron expression by its bounds; and its day."""
+    if found and not calendars.counts(spec.calendar, found):
+        yield wrong(ViolationKind.TIMER, event, f"a next instant on a day of {spec.calendar}", found)
+    elif spec.every_ms and calendars.knows(spec.calendar):
+        wanted = calendars.first(spec.calendar, first_instant(spec, after + 1), spec.every_ms)
         if found != (wanted if not spec.end_at or wanted <= spec.end_at else 0):
             yield wrong(ViolationKind.TIMER, event, f"the next instant {wanted}", found)
     elif found and not max(after + 1, spec.start_at) <= found <= (spec.end_at or found):

@@ -15,19 +15,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
-
-import msgspec
 
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.model import TERMINAL, StopReason
 from ftjm.core.state.schedules import CatchUp, FiredBy, Overlap, ScheduleSpec, SkipReason
 from ftjm.lab.checker.backfills import Backfills, Remember, is_backfills
+from ftjm.lab.checker.calendars import Calendars
 from ftjm.lab.checker.causes import is_replacement
 from ftjm.lab.checker.job import CheckedJob
 from ftjm.lab.checker.lazy_heap import LazyHeap
-from ftjm.lab.checker.schedule_terms import check_job, check_next, job_id_of, recurrence, wrong
+from ftjm.lab.checker.schedule_terms import (
+    ScheduleTimer,
+    SeenSchedule,
+    check_job,
+    check_next,
+    job_id_of,
+    recurrence,
+    wrong,
+)
 from ftjm.lab.checker.submissions import Submissions
 from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
 
@@ -37,36 +43,6 @@ LARGE_BYTES = 1024 * 1024
 Found = Iterator[Violation]
 
 
-class _Told(msgspec.Struct):
-    """A schedule as its events tell it."""
-
-    name: str
-    spec: ScheduleSpec
-    next_at: int = 0
-    begin: int = 0
-    """The instant before `next_at`."""
-    decided_to: int = 0
-    tzdata: str = ""
-    paused: bool = False
-    waiting: int = 0
-    waiting_begin: int = 0
-    last_job: str = ""
-    timer_at: int = 0
-    timer: int = 0
-    """Number of its newest timer."""
-
-
-class _ScheduleTimer(NamedTuple):
-    name: JobName
-    told: _Told
-    due_at: int
-    number: int
-    batch_no: int
-
-    def counts(self) -> bool:
-        return self.told.timer_at > 0 and self.told.timer == self.number
-
-
 class Schedules:
     """Judges the schedules of one partition."""
 
@@ -74,10 +50,10 @@ class Schedules:
         """`jobs` holds all jobs of the history as of now, by their names; `remember` is told of ended backfills."""
         self._jobs = jobs
         self._submissions = submissions
-        self._told: dict[JobName, _Told] = {}
+        self._told: dict[JobName, SeenSchedule] = {}
         self._revision = 0
         self._batch_no = 1
-        self._timers: LazyHeap[_ScheduleTimer] = LazyHeap(_ScheduleTimer.counts)
+        self._timers: LazyHeap[ScheduleTimer] = LazyHeap(ScheduleTimer.counts)
         self._submitted: dict[JobName, e.JobSubmitted] = {}
         """Jobs that this batch has submitted, and of which no firing was seen."""
         self._to_stop: dict[JobName, str] = {}
@@ -86,6 +62,7 @@ class Schedules:
         self.fired: list[tuple[JobName, int]] = []
         """Timers that fired in this batch: the schedule, and the time at which it was due."""
         self.backfills = Backfills(jobs, self._spec_of, remember)
+        self._calendars = Calendars()
 
     @property
     def has_large_jobs(self) -> bool:
@@ -116,12 +93,24 @@ class Schedules:
         if told is not None and told.waiting and told.last_job == name[1]:
             self._set_timer((name[0], schedule), told, event.at)
 
-    def _is_under_way(self, queue: str, told: _Told) -> bool:
+    def _is_under_way(self, queue: str, told: SeenSchedule) -> bool:
         job = self._jobs.get((queue, told.last_job))
         fired = job is not None and job.schedule == told.name  # else it was submitted under this id later
         return job is not None and fired and not job.forgotten and job.state not in TERMINAL
 
     # -- schedules
+
+    def take_calendar(self, event: e.Event) -> Found:
+        """Apply what an event says of calendars. Behind the last slice, no schedule is left with an old one."""
+        if changed := self._calendars.take(event):
+            for told in self._told.values():
+                told.stale |= told.spec.calendar in changed
+        if not isinstance(event, e.SchedulesReckoned) or event.next_schedule:
+            return
+        for name, told in self._told.items():
+            if told.stale and not told.paused and told.spec.calendar == event.calendar:
+                text = f"expected the schedule {'/'.join(name)} to be reckoned by the new calendar {event.calendar}"
+                yield Violation(ViolationKind.LOST, f"{text}, but found it left out")
 
     def _spec_of(self, name: JobName) -> ScheduleSpec | None:
         told = self._told.get(name)
@@ -154,8 +143,8 @@ class Schedules:
             case e.ScheduleResumed():
                 yield from self._resumed(told, event)
             case e.ScheduleReckoned():
-                if event.tzdata == told.tzdata:
-                    yield wrong(ViolationKind.CAUSE, event, "time zones of another version", event.tzdata)
+                if event.tzdata == told.tzdata and not told.stale:
+                    yield wrong(ViolationKind.CAUSE, event, "other time zones or another calendar", event.tzdata)
                 yield from self._begin_at(told, event, told.decided_to)
             case e.ScheduleFired():
                 yield from self._check_firing(told, event)
@@ -171,13 +160,13 @@ class Schedules:
             yield wrong(ViolationKind.CHAIN, event, f"a revision above {self._revision}", event.revision)
         self._revision = event.revision
         before = self._told.get(name)
-        told = self._told.setdefault(name, _Told(event.name, event.spec))
+        told = self._told.setdefault(name, SeenSchedule(event.name, event.spec))
         same = before is not None and before.next_at and recurrence(before.spec) == recurrence(event.spec)
         told.spec = event.spec
         yield from self._begin_at(told, event, told.decided_to if same else event.at)
         self._set_timer(name, told, event.at)
 
-    def _resumed(self, told: _Told, event: e.ScheduleResumed) -> Found:
+    def _resumed(self, told: SeenSchedule, event: e.ScheduleResumed) -> Found:
         if told.paused:
             told.paused = False
             yield from self._begin_at(told, event, event.at)
@@ -185,7 +174,7 @@ class Schedules:
             yield wrong(ViolationKind.TRANSITION, event, f"the next instant {told.next_at} as before", event.next_at)
 
     def _begin_at(
-        self, told: _Told, event: e.ScheduleApplied | e.ScheduleResumed | e.ScheduleReckoned, after: int
+        self, told: SeenSchedule, event: e.ScheduleApplied | e.ScheduleResumed | e.ScheduleReckoned, after: int
     ) -> Found:
         """The next instant is the first after this time."""
         if not isinstance(event, e.ScheduleReckoned) and event.decided_to != after:
@@ -194,12 +183,12 @@ class Schedules:
         if told.paused and event.next_at:
             yield wrong(ViolationKind.TRANSITION, event, "no instant while it is paused", event.next_at)
         elif not told.paused:
-            yield from check_next(told.spec, event, after, event.next_at)
-        told.next_at, told.begin = event.next_at, event.interval_start
+            yield from check_next(told.spec, event, after, event.next_at, self._calendars)
+        told.next_at, told.begin, told.stale = event.next_at, event.interval_start, False
 
     # -- instants
 
-    def _check_firing(self, told: _Told, event: e.ScheduleFired) -> Found:
+    def _check_firing(self, told: SeenSchedule, event: e.ScheduleFired) -> Found:
         submitted = self._submitted.pop((event.queue, event.job_id), None)
         begin = 0
         if event.by is FiredBy.TRIGGERED:
@@ -232,7 +221,7 @@ class Schedules:
             self._jobs[event.queue, event.job_id].schedule = event.name
         told.last_job = told.last_job if is_backfill else event.job_id
 
-    def _check_delay(self, told: _Told, event: e.ScheduleDelayed) -> Found:
+    def _check_delay(self, told: SeenSchedule, event: e.ScheduleDelayed) -> Found:
         overlap = told.spec.overlap
         if overlap not in (Overlap.QUEUE, Overlap.REPLACE) or not self._is_under_way(event.queue, told):
             yield wrong(ViolationKind.LIMIT, event, "a wait for a job that is under way", f"overlap {overlap}")
@@ -243,7 +232,7 @@ class Schedules:
         told.waiting, told.waiting_begin = event.instant, told.begin
         yield from self._decide(told, event, event.instant, event.instant)
 
-    def _check_skip(self, told: _Told, event: e.ScheduleSkipped) -> Found:
+    def _check_skip(self, told: SeenSchedule, event: e.ScheduleSkipped) -> Found:
         under_way, overlap = self._is_under_way(event.queue, told), told.spec.overlap
         match event.reason:
             case SkipReason.MISSED:
@@ -267,7 +256,7 @@ class Schedules:
         else:
             yield from self._decide(told, event, event.instant, event.until)
 
-    def _check_missed(self, told: _Told, event: e.ScheduleFired) -> Found:
+    def _check_missed(self, told: SeenSchedule, event: e.ScheduleFired) -> Found:
         """A missed instant fires if it is to be caught up."""
         in_time = event.at - told.spec.starting_deadline_ms
         last = told.spec.catch_up is CatchUp.LATEST and not 0 < event.next_at < in_time
@@ -275,19 +264,21 @@ class Schedules:
             yield wrong(ViolationKind.TIMER, event, f"{event.instant} to be missed", "it fired")
 
     def _decide(
-        self, told: _Told, event: e.ScheduleFired | e.ScheduleDelayed | e.ScheduleSkipped, first: int, last: int
+        self, told: SeenSchedule, event: e.ScheduleFired | e.ScheduleDelayed | e.ScheduleSkipped, first: int, last: int
     ) -> Found:
         """Instants are decided in their order, at their time, and each once."""
+        if told.stale:
+            yield wrong(ViolationKind.TIMER, event, f"it to be reckoned by the new {told.spec.calendar} first", first)
         if first != told.next_at:
             kind = ViolationKind.DOUBLED if first <= told.decided_to else ViolationKind.LOST
             yield wrong(kind, event, f"the instant {told.next_at} to be decided", first)
         if event.at < last or last < first:
             yield wrong(ViolationKind.TIMER, event, f"nothing before {last}", event.at)
         told.decided_to = told.begin = last
-        yield from check_next(told.spec, event, last, event.next_at)
+        yield from check_next(told.spec, event, last, event.next_at, self._calendars)
         told.next_at = event.next_at
 
-    def _end_of_wait(self, told: _Told, event: e.ScheduleFired | e.ScheduleSkipped) -> Found:
+    def _end_of_wait(self, told: SeenSchedule, event: e.ScheduleFired | e.ScheduleSkipped) -> Found:
         if event.instant != told.waiting or event.next_at != told.next_at:
             found = f"{event.instant} before {event.next_at}"
             yield wrong(ViolationKind.DOUBLED, event, f"{told.waiting} to wait before {told.next_at}", found)
@@ -307,7 +298,7 @@ class Schedules:
 
     # -- timers and batches
 
-    def _set_timer(self, name: JobName, told: _Told, at: int, *, fired: bool = False) -> None:
+    def _set_timer(self, name: JobName, told: SeenSchedule, at: int, *, fired: bool = False) -> None:
         """Set the timer that follows from the schedule. One that has fired is set anew, be it for the same time."""
         if told.waiting and (told.spec.overlap is Overlap.ALLOW or not self._is_under_way(name[0], told)):
             due_at = at
@@ -317,9 +308,9 @@ class Schedules:
             told.timer_at = due_at
             told.timer += 1
             if due_at:
-                self._timers.add(due_at, _ScheduleTimer(name, told, due_at, told.timer, self._batch_no))
+                self._timers.add(due_at, ScheduleTimer(name, told, due_at, told.timer, self._batch_no))
 
-    def _check_timer(self, name: JobName, told: _Told, event: e.ScheduleEvent) -> Found:
+    def _check_timer(self, name: JobName, told: SeenSchedule, event: e.ScheduleEvent) -> Found:
         if event.cause_ref != str(told.timer_at) or not told.timer_at:
             yield wrong(ViolationKind.TIMER, event, f"a timer for {told.timer_at}", f"one for {event.cause_ref}")
         elif event.at < told.timer_at:

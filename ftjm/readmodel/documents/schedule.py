@@ -22,6 +22,7 @@ class ScheduleSpecDocument(Document, frozen=True, kw_only=True):
     dst: Annotated[str | None, Meta(description="Local times that the clock skips or repeats: once, skip or both.")] = (
         None
     )
+    calendar: Annotated[str | None, Meta(description="It fires only on days of this calendar.")] = None
     start: Annotated[Moment | None, Meta(description="It does not fire before this time.")] = None
     end: Annotated[Moment | None, Meta(description="It does not fire after this time.")] = None
     starting_deadline: Annotated[str, Meta(description="An instant that is later than this is missed, such as 5m.")]
@@ -64,6 +65,9 @@ class ScheduleDocument(Document, frozen=True, kw_only=True):
     tzdata: Annotated[str | None, Meta(description="The version of the time zones by which `next_at` was found.")] = (
         None
     )
+    calendar_revision: Annotated[
+        int | None, Meta(description="The revision of its calendar by which `next_at` was found.")
+    ] = None
     declaration: Annotated[ScheduleDeclarationDocument, Meta(description="What it is declared to.")]
 
 
@@ -83,6 +87,7 @@ def schedule_fields(key: str, row: Schedule) -> dict[str, Any]:
         "paused_by": row.pause_actor or None,
         "pause_reason": row.pause_reason or None,
         "tzdata": row.tzdata or None,
+        "calendar_revision": row.calendar_revision or None,
         "declaration": ScheduleDeclarationDocument(
             revision=row.revision,
             labels=row.labels,

@@ -58,6 +58,7 @@ NAMED = {
     "the deadline has no margin": ViolationKind.OVERLAPPED,
     "a backfill begins more runs than it may": ViolationKind.LIMIT,
     "a backfill runs jobs again that it should leave alone": ViolationKind.CAUSE,
+    "a calendar that changes is not noticed": ViolationKind.LOST,
     "a schedule does not look whether its last job has ended": ViolationKind.LIMIT,
     "an instant fires that waits though the job has not ended": ViolationKind.LIMIT,
     "what is missed fires late": ViolationKind.TIMER,

@@ -160,7 +160,7 @@ FAULTS: dict[str, tuple[Callable[[], Events], str]] = {
     ),
     "zones that are the same": (
         changed_to_reckoned,
-        "time zones of another version",
+        "other time zones or another calendar",
     ),
 }
 
