@@ -64,3 +64,31 @@ def test_a_job_is_skipped_or_replaces_others_where_its_queue_says_so(running: Cl
     assert states == ["CANCELLED", "SKIPPED", "SUCCEEDED"]
     assert [event.job_id for event in log.events(e.JobSkipped)] == ["dropped"]
     assert violations(log) == []
+
+
+def test_a_job_that_waits_for_its_key_for_too_long_fails_and_is_kept_as_a_dead_letter(running: Cluster) -> None:
+    scheduler = ready(running)
+    with_slots(running, 2)
+    declare(
+        running,
+        "waiting_limits: [{reason: ConcurrencyLimit, after: 12s, action: fail}, {after: 1s}], "
+        "dead_letter: {retention: 30d}",
+    )
+    submitted(running, "first", "sleep 1000")
+    until(lambda: state_of(running.settings, "first") == "RUNNING", "the first job to run")
+    submitted(running, "late", "true")
+    until(lambda: running.log().events(e.JobStuck, job=(QUEUE, "late")), "the other limit to tell of it")
+    scheduler.kill()
+    scheduler.start()
+    until(lambda: state_of(running.settings, "late") == "FAILED", "the job to fail")
+    late = rows(running.settings, "get", f"{QUEUE}/late")
+    assert late["reason"] == "WAITING_LIMIT"
+    assert "now for ConcurrencyLimit, and its queue allows 12000 ms" in late["error"]
+    dead = rows(running.settings, "list", "--from-log", "--queue", QUEUE, "--dead")
+    assert [one["job"] for one in dead] == [f"{QUEUE}/late"]
+    assert rows(running.settings, "queue", "describe", "--from-log", QUEUE)["failed"] == 1
+    purged = run(running.settings, "bulk", "purge", "--queue", QUEUE, "--dead")
+    assert purged.returncode == 0, purged.stderr
+    assert rows(running.settings, "list", "--from-log", "--queue", QUEUE, "--dead") == []
+    assert run(running.settings, "cancel", f"{QUEUE}/first").returncode == 0
+    assert violations(running.until_done([(QUEUE, "first")])) == []

@@ -108,7 +108,7 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "share_identifier": OPTIONAL_NAME,
     },
     Share: {"identifier": OPTIONAL_NAME, "weight": number(1, limits.WEIGHT_MAX)},
-    WaitingLimit: {"reason": text(40), "after_ms": number(limits.WAITING_MS_MIN, limits.TIME_MAX_MS)},
+    WaitingLimit: {"reason": text(40), "after_ms": number(limits.WAITING_MS_MIN, limits.WAITING_MS_MAX)},
     JobDefaults: {"fields": _FIELDS, "spec": struct(JobSpec)},
     QueueSpec: {
         "concurrency": SMALL,
@@ -122,7 +122,7 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "half_life_ms": number(limits.HALF_LIFE_MS_MIN, limits.HALF_LIFE_MS_MAX),
         "compute_reservation": number(0, 99),
         "waiting_limits": structs(limits.WAITING_LIMITS_MAX, WaitingLimit),
-        "dead_letter_ms": TIME,
+        "dead_letter_ms": number(0, limits.DEAD_LETTER_MS_MAX),
         "defaults": structs(1, JobDefaults),
     },
     ScheduleSpec: {

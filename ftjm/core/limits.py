@@ -64,6 +64,8 @@ HALF_LIFE_MS_MAX = 7 * 86_400_000
 WAITING_LIMITS_MAX = 20
 WAITING_MS_MIN = 1_000
 """Shortest time that a queue limits the waiting of its jobs to."""
+WAITING_MS_MAX = DEAD_LETTER_MS_MAX = 3_650 * 86_400_000
+"""Longest such time, and longest time for which a queue keeps jobs that failed for good: ten years."""
 INSTANT_MAX_MS = 253_402_300_799_000
 """The last second of the year 9999. Instants of schedules, and limits of them, are not beyond it."""
 EVERY_MS_MAX = STARTING_DEADLINE_MS_MAX = 3_650 * 86_400_000

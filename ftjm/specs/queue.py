@@ -26,14 +26,15 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ftjm.core.limits import (
     AGEING_MS_MAX,
+    DEAD_LETTER_MS_MAX,
     HALF_LIFE_MS_MAX,
     HALF_LIFE_MS_MIN,
     RATE_MAX,
     RATE_PER_MS_MAX,
     SHARES_MAX,
     SMALL_MAX,
-    TIME_MAX_MS,
     WAITING_LIMITS_MAX,
+    WAITING_MS_MAX,
     WAITING_MS_MIN,
     WEIGHT_MAX,
 )
@@ -74,13 +75,13 @@ def _per(value: Any) -> int:
 
 
 def _after(value: Any) -> int:
-    if not WAITING_MS_MIN <= (ms := duration(value)) <= TIME_MAX_MS:
+    if not WAITING_MS_MIN <= (ms := duration(value)) <= WAITING_MS_MAX:
         raise wrong_value(f"at least {format_duration(WAITING_MS_MIN)}", value)
     return ms
 
 
 def _retention(value: Any) -> int:
-    if not 0 < (ms := duration(value)) <= TIME_MAX_MS:
+    if not 0 < (ms := duration(value)) <= DEAD_LETTER_MS_MAX:
         raise wrong_value("more than 0", value)
     return ms
 

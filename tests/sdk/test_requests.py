@@ -22,8 +22,8 @@ from tests.sdk.app import resize
 
 def test_a_call_of_a_task_only_returns_a_request():
     request = resize("a.png", width=200)
-    job = request.job({"priority": 7, "job_id": "a"})
-    assert (job.queue, job.job_id, job.spec.priority) == ("thumbnails", "a", 7)
+    job = request.job({"priority": 7, "job_id": "a", "concurrency_key": "k"})
+    assert (job.queue, job.job_id, job.spec.priority, job.spec.concurrency_key) == ("thumbnails", "a", 7, "k")
     assert (job.spec.executor, job.spec.command) == ("python", ["tests.sdk.app.resize"])
     assert msgspec.json.decode(job.spec.payload) == {"args": ["a.png"], "kwargs": {"width": 200}}
     assert (job.spec.max_attempts, job.spec.timeout_ms) == (3, 120_000)

@@ -13,11 +13,21 @@ from hypothesis import strategies as st
 
 from ftjm.core.bounds import within
 from ftjm.core.job_defaults import FROM_QUEUE
-from ftjm.core.limits import AGEING_MS_MAX, CONTINUE_FOR_MAX_MS, LABELS_MAX, RATE_MAX, RATE_PER_MS_MAX, SMALL_MAX
+from ftjm.core.limits import (
+    AGEING_MS_MAX,
+    CONTINUE_FOR_MAX_MS,
+    DEAD_LETTER_MS_MAX,
+    LABELS_MAX,
+    RATE_MAX,
+    RATE_PER_MS_MAX,
+    SMALL_MAX,
+    WAITING_MS_MAX,
+    WAITING_MS_MIN,
+)
 from ftjm.core.names import NAME_TEXT
 from ftjm.core.queue_gates import rate_fault
 from ftjm.core.state.model import JobSpec, OnWorkerLoss
-from ftjm.core.state.queues import JobDefaults, QueueSpec
+from ftjm.core.state.queues import JobDefaults, OnConflict, QueueSpec, WaitingAction, WaitingLimit
 from ftjm.core.waiting_limits import REASONS
 from ftjm.runtime.errors import UsageError
 from ftjm.specs import resource_files
@@ -60,6 +70,18 @@ SPECS = st.builds(
     rate_per_ms=st.integers(1, RATE_PER_MS_MAX),
     rate_burst=st.integers(1, RATE_MAX),
     ageing_ms=st.integers(1, AGEING_MS_MAX),
+    key_concurrency=st.integers(1, RATE_MAX),
+    on_conflict=st.sampled_from(OnConflict),
+    dead_letter_ms=st.integers(0, DEAD_LETTER_MS_MAX),
+    waiting_limits=st.lists(
+        st.builds(
+            WaitingLimit,
+            st.sampled_from(["", *REASONS]),
+            st.integers(WAITING_MS_MIN, WAITING_MS_MAX),
+            st.sampled_from(WaitingAction),
+        ),
+        max_size=3,
+    ),
     defaults=DEFAULTS,
 ).filter(lambda spec: not rate_fault(spec))
 
