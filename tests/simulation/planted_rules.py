@@ -69,8 +69,8 @@ def a_rate_begins_anew_with_each_owner() -> list[Patch]:
 @planted
 def a_concurrency_key_is_had_by_more_jobs_than_may() -> list[Patch]:
     return [
-        patch.dict(job_gates.GATES, {"ConcurrencyLimit": lambda _state, _arrival: None}),
-        patch.object(evolve_keys, "free_places", lambda _declaration, _row: 1),
+        patch.dict(job_gates.GATES, {"ConcurrencyLimit": lambda *_arrival: None}),
+        patch.object(evolve_keys, "free_places", lambda *_of: 1),
     ]
 
 
