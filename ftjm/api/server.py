@@ -17,7 +17,7 @@ from ftjm.api.http.openapi import PREFIX, openapi_document
 from ftjm.api.http.routing import BODY_BYTES_MAX, SERVICE, checked
 from ftjm.api.http.service import Service
 from ftjm.api.metrics import ApiMetrics, keep_pulse
-from ftjm.api.routes import backfills, bulk, cluster, commands, events, jobs, queues, schedules
+from ftjm.api.routes import backfills, bulk, cluster, commands, events, jobs, queues, resources, schedules
 from ftjm.runtime import logs
 from ftjm.runtime.config import Settings
 from ftjm.runtime.directory_lock import DirectoryLock
@@ -47,6 +47,7 @@ OPERATIONS = (
     *backfills.OPERATIONS,
     *bulk.OPERATIONS,
     *schedules.OPERATIONS,
+    *resources.OPERATIONS,
     *cluster.OPERATIONS,
     *events.OPERATIONS,
 )

@@ -23,6 +23,8 @@ FILES = {
     "token": "token",
     "queue": "queues",
     "schedule": "schedules",
+    "calendar": "cluster_resources",
+    "window": "cluster_resources",
     "plan": "apply",
     "apply": "apply",
     "lint": "apply",

@@ -80,15 +80,26 @@ def carry_out(
 
 
 def subject_of(ticket: Ticket) -> str:
-    """What a command is about: a job, a bulk request, a backfill or a schedule, as `queue/NAME`; or a queue."""
+    """What a command is about: a job, a bulk request, a backfill or a schedule, as `queue/NAME`; or a name alone."""
     _, subject = _subject(ticket.command)
     return subject
 
 
 def _subject(command: Command) -> tuple[str, str]:
     """The kind and the name of what a command is about."""
-    from ftjm.core.records.commands import BackfillSchedule, BulkJobs, ScheduleCommand, StopBackfill, StopBulk
+    from ftjm.core.records.commands import (
+        ApplyResource,
+        BackfillSchedule,
+        BulkJobs,
+        DeleteResource,
+        ScheduleCommand,
+        StopBackfill,
+        StopBulk,
+    )
+    from ftjm.core.state.resources import ResourceKind
 
+    if isinstance(command, ApplyResource | DeleteResource):
+        return "worker" if command.kind is ResourceKind.CORDON else command.kind.lower(), command.name
     if isinstance(command, BulkJobs | StopBulk):
         bulk = command.bulk if isinstance(command, StopBulk) else command.command_id
         return "request", f"{command.queue}/{bulk}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ftjm.cli import answers, api_client
+from ftjm.cli import adoption, answers, api_client
 from ftjm.cli.declared import KIND_PATHS, declared_by_api, declared_by_log, jobs_by_api, jobs_by_log
 from ftjm.cli.options import PATIENCE, ApiSource, Connection, OutputFormat, Patience
 from ftjm.cli.output import Output, echo, emit
@@ -117,13 +117,17 @@ def apply(
     files: Files,
     prune: Prune = False,
     label: Labels = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until every partition knows calendars and windows.")
+    ] = True,
     patience: Patience = PATIENCE,
     output: OutputFormat = Output.table,
 ) -> None:
     """Declare the resources in files, and submit their jobs: create and change what differs. It may be repeated.
 
     All files are checked first. A resource that somebody has changed since it was read here is refused with CONFLICT,
-    and the others are applied; the exit status is then 1. What the files do not name stays, but for --prune.
+    and the others are applied; the exit status is then 1. What the files do not name stays, but for --prune. Every
+    partition must know calendars and windows: it waits until all do, for --patience at most.
 
     \b
     Examples:
@@ -133,7 +137,8 @@ def apply(
     """
     settings = connection.settings(api=source.api)
     changes = _planned(settings, source, files, _selector(prune, label))
-    tickets = _carried_out(settings, patience, changes)
+    _refuse_used_calendars(settings, changes)
+    tickets = _carried_out(settings, patience, changes, wait=wait)
     if settings.api and not source.from_log:
         _wait_for_api(settings, tickets.values())
     _print(changes, tickets, output)
@@ -162,6 +167,7 @@ def delete(
 
     A queue has the defaults again; its jobs stay, and so does its pause. A schedule fires no more, and its jobs stay.
     Files with jobs are refused: a job is cancelled.
+    A calendar that schedules or windows use is not deleted.
 
     \b
     Examples:
@@ -177,7 +183,9 @@ def delete(
         todo = f"cancel it with `ftjm cancel {jobs[0].resource.name}`, and leave it out; nothing was deleted"
         raise UsageError("declarations", f"the job {jobs[0].resource.name} ({jobs[0].place})", todo)
     changes = [Change(ChangeKind.DELETE, found.kind, found.name, ANY_REVISION, [], one) for one, found in named]
-    _print(changes, _carried_out(connection.settings(), patience, changes), output)
+    settings = connection.settings()
+    _refuse_used_calendars(settings, changes)
+    _print(changes, _carried_out(settings, patience, changes), output)
 
 
 # ---- reading
@@ -217,23 +225,50 @@ def _planned(settings: Settings, source: ApiSource, files: list[str], prune: Map
     return rules.plan(wanted, declared, prune, read(settings, jobs) if jobs else {})
 
 
+def _refuse_used_calendars(settings: Settings, changes: list[Change]) -> None:
+    """Raise UsageError if a calendar is to be deleted, and a schedule that stays uses it. (Windows are known to the
+    partition that deletes calendars; schedules are not.)"""
+    from ftjm.ops.apply import ChangeKind, users_of_calendars
+
+    deleted = {(one.kind, one.name) for one in changes if one.action is ChangeKind.DELETE}
+    if not any(kind == "Calendar" for kind, _ in deleted):
+        return
+    declared = declared_by_api(settings, "Schedule") if settings.api else declared_by_log(settings, "")
+    if users := users_of_calendars(deleted, declared):
+        calendar, schedules = next(iter(users.items()))
+        expected = f"a calendar that no schedule uses, to delete Calendar {calendar}"
+        raise UsageError(expected, f"that {', '.join(schedules)} does", "delete that first, or let it use another one")
+
+
 # ---- changing
 
 
-def _carried_out(settings: Settings, patience: str, changes: list[Change]) -> dict[tuple[str, str], Ticket]:
-    """Send the commands of the changes, and wait for the decisions. Returns tickets by kind and name."""
-    from ftjm.ops.apply import command
+def _carried_out(
+    settings: Settings, patience: str, changes: list[Change], *, wait: bool = True
+) -> dict[tuple[str, str], Ticket]:
+    """Send the commands of the changes, and wait for the decisions. Returns tickets by kind and name.
+
+    Args:
+        wait: Wait until every partition knows the calendars and windows that are changed, too.
+    """
+    from ftjm.ops.apply import CLUSTER_KINDS, command, in_order
     from ftjm.specs.resources import JOB
 
-    commands = {(change.kind, change.name): sent for change in changes if (sent := command(change)) is not None}
-    if not commands:
-        return {}
-    with answers.connect(settings, patience) as client:
-        # Jobs come last: they take the defaults of their queues.
-        in_order = sorted(commands, key=lambda name: name[0] == JOB)
-        tickets = {name: client.send(commands[name]) for name in in_order}
-        answers.await_decisions(client, list(tickets.values()))
-    return tickets
+    found: dict[tuple[str, str], Ticket] = {}
+    for group in in_order(changes):
+        commands = {(change.kind, change.name): sent for change in group if (sent := command(change)) is not None}
+        if not commands:
+            continue
+        with answers.connect(settings, patience) as client:
+            # Jobs come last: they take the defaults of their queues.
+            ordered = sorted(commands, key=lambda name: name[0] == JOB)
+            tickets = {name: client.send(commands[name]) for name in ordered}
+            answers.await_decisions(client, list(tickets.values()))
+        found |= tickets
+        accepted = {name for name, ticket in tickets.items() if ticket.reply is not None and not ticket.refused}
+        if wait and (told := [name for name in accepted if name[0] in CLUSTER_KINDS]):
+            adoption.await_all(settings, told, patience)
+    return found
 
 
 def _wait_for_api(settings: Settings, tickets: Iterable[Ticket]) -> None:

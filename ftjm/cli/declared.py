@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 KIND_PATHS: Mapping[str, tuple[str, api_client.Params]] = {
     "Queue": ("/queues", [("declared", "true")]),
     "Schedule": ("/schedules", []),
+    "Calendar": ("/calendars", []),
+    "Window": ("/windows", []),
 }
 """Where an API lists what is declared of each kind, with the parameters of the query."""
 
@@ -30,9 +32,11 @@ class _Declaration(msgspec.Struct):
 
 class _Listed(msgspec.Struct):
     declaration: _Declaration
-    queue: str
+    queue: str = ""
     schedule: str = ""
-    """`queue/name`; empty for a queue."""
+    """`queue/name`; empty if it is no schedule."""
+    calendar: str = ""
+    window: str = ""
 
 
 class _ReadJob(msgspec.Struct):
@@ -47,6 +51,8 @@ class _ResourcePage(msgspec.Struct):
     freshness: api_client.PageFreshness
     queues: list[_Listed] = []
     schedules: list[_Listed] = []
+    calendars: list[_Listed] = []
+    windows: list[_Listed] = []
     next: str = ""
 
 
@@ -57,8 +63,8 @@ def declared_by_api(settings: Settings, kind: str) -> Iterator[Declared]:
 
     path, filters = KIND_PATHS[kind]
     for page in api_client.pages(settings, path, filters, _ResourcePage):
-        for one in page.queues + page.schedules:
-            name, found = one.schedule or one.queue, one.declaration
+        for one in page.queues + page.schedules + page.calendars + page.windows:
+            name, found = one.schedule or one.queue or one.calendar or one.window, one.declaration
             try:
                 spec = parse_resource(document(kind, name, found.labels, found.spec)).spec
             except InvalidResourceError as error:
@@ -69,6 +75,7 @@ def declared_by_api(settings: Settings, kind: str) -> Iterator[Declared]:
 
 def declared_by_log(settings: Settings, queue: str) -> Iterator[Declared]:
     """What the log declares: of the partition of this queue, or of all if it is empty."""
+    from ftjm.core.state.resources import ResourceKind
     from ftjm.ops.apply import Declared
     from ftjm.readmodel import one_shot
     from ftjm.specs.resources import QUEUE, SCHEDULE
@@ -85,6 +92,10 @@ def declared_by_log(settings: Settings, queue: str) -> Iterator[Declared]:
             schedules, more = reader.schedules(behind, api_client.PAGE)
             for behind, schedule in schedules:
                 yield Declared(SCHEDULE, behind, schedule.revision, schedule.labels, schedule.spec)
+        for kind in (ResourceKind.CALENDAR, ResourceKind.WINDOW):
+            for name, known in reader.resources(kind).items():
+                (spec,) = known.spec.calendar or known.spec.window
+                yield Declared(kind.value, name, known.revision, known.labels, spec)
 
 
 def jobs_by_api(settings: Settings, names: Iterable[str]) -> dict[str, SubmittedContent]:

@@ -249,6 +249,7 @@ BOUNDS: Mapping[type[msgspec.Struct], Mapping[str, Bound]] = {
         "next_command": COUNT,
         "demand": structs(limits.LIST_MAX, m.QueueDemand),
         "taken": structs(limits.LIST_MAX, m.OfferTaken),
+        "cordoned": items(limits.RESOURCES_MAX, NAME),
     },
     m.SchedulerHeartbeat: {
         "instance": TITLE,

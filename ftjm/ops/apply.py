@@ -8,17 +8,33 @@ which of it goes. Specs are compared as users write them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from ftjm.core.records.commands import ApplyQueue, ApplySchedule, Command, DeleteQueue, DeleteSchedule, SubmitJob
+from ftjm.core.records.commands import (
+    ApplyQueue,
+    ApplyResource,
+    ApplySchedule,
+    Command,
+    DeleteQueue,
+    DeleteResource,
+    DeleteSchedule,
+    SubmitJob,
+)
+from ftjm.core.state.calendars import CalendarSpec
 from ftjm.core.state.queues import QueueSpec
+from ftjm.core.state.resources import ResourceKind, ResourceSpec
+from ftjm.core.state.schedules import ScheduleSpec
+from ftjm.core.state.windows import WindowSpec
 from ftjm.specs.job import JobRequest
 from ftjm.specs.job_resource import SubmittedContent
 from ftjm.specs.resource_files import PlacedResource
-from ftjm.specs.resources import KINDS, SCHEDULE, Spec
+from ftjm.specs.resources import CALENDAR, KINDS, SCHEDULE, WINDOW, Spec
 from ftjm.specs.written import DATA
+
+CLUSTER_KINDS = (CALENDAR, WINDOW)
+"""Kinds of which every partition must know each resource."""
 
 
 class Declared(NamedTuple):
@@ -125,6 +141,8 @@ def command(change: Change) -> Command | None:
             return None
         case ChangeKind.DELETE if change.kind == SCHEDULE:
             return DeleteSchedule(**schedule_fields(change.name), expected_revision=change.revision)
+        case ChangeKind.DELETE if change.kind in CLUSTER_KINDS:
+            return DeleteResource(kind=ResourceKind(change.kind), name=change.name, expected_revision=change.revision)
         case ChangeKind.DELETE:
             return DeleteQueue(queue=change.name, expected_revision=change.revision)
         case _:
@@ -136,7 +154,41 @@ def command(change: Change) -> Command | None:
             expected: dict[str, Any] = {"labels": resource.labels, "expected_revision": change.revision}
             if isinstance(resource.spec, QueueSpec):
                 return ApplyQueue(queue=change.name, spec=resource.spec, **expected)
-            return ApplySchedule(**schedule_fields(change.name), spec=resource.spec, **expected)
+            if isinstance(resource.spec, ScheduleSpec):
+                return ApplySchedule(**schedule_fields(change.name), spec=resource.spec, **expected)
+            spec = resource_spec(resource.spec)
+            return ApplyResource(kind=spec.kinds[0], name=change.name, spec=spec, **expected)
+
+
+def resource_spec(spec: CalendarSpec | WindowSpec) -> ResourceSpec:
+    """The spec of a calendar or a window, as the log has it."""
+    return ResourceSpec(calendar=[spec]) if isinstance(spec, CalendarSpec) else ResourceSpec(window=[spec])
+
+
+def in_order(changes: Iterable[Change]) -> list[list[Change]]:
+    """The changes in groups, each of which needs what the groups before it have changed: calendars are there before
+    what uses them, and are deleted behind it."""
+    groups: list[list[Change]] = [[], [], []]
+    for change in changes:
+        is_deletion = change.action is ChangeKind.DELETE
+        groups[1 if change.kind != CALENDAR else 2 if is_deletion else 0].append(change)
+    return [group for group in groups if group]
+
+
+def users_of_calendars(deleted: Collection[tuple[str, str]], declared: Iterable[Declared]) -> dict[str, list[str]]:
+    """The schedules that use calendars which are to be deleted, by the calendar's name.
+
+    Args:
+        deleted: Kinds and names of what is to be deleted. A schedule among them uses nothing any more.
+        declared: What is declared.
+    """
+    found: dict[str, list[str]] = {}
+    for one in declared:
+        if not isinstance(one.spec, ScheduleSpec) or (one.kind, one.name) in deleted:
+            continue
+        if (CALENDAR, one.spec.calendar) in deleted:
+            found.setdefault(one.spec.calendar, []).append(one.name)
+    return found
 
 
 def schedule_fields(name: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from ftjm.core.identity import partition_for
 from ftjm.core.queue_gates import QueueRows
@@ -19,10 +19,18 @@ from ftjm.readmodel.documents.queue import QueueDocument, queue_document, states
 from ftjm.readmodel.presence import Presence, WorkerSession
 
 
-def worker_documents(sessions: Iterable[WorkerSession]) -> list[WorkerDocument]:
-    """Render worker sessions."""
+def worker_documents(
+    sessions: Iterable[WorkerSession], cordoned: Collection[str] = frozenset()
+) -> list[WorkerDocument]:
+    """Render worker sessions. `cordoned` has the names of the workers that are cordoned."""
     return [
-        worker_document(session.heartbeat, session.silent_ms, session.state, alive=session.alive)
+        worker_document(
+            session.heartbeat,
+            session.silent_ms,
+            session.state,
+            alive=session.alive,
+            cordoned=session.heartbeat.worker in cordoned,
+        )
         for session in sessions
     ]
 

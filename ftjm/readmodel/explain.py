@@ -105,7 +105,7 @@ def standing_of(reader: Reader, found: StoredJob) -> Standing:
     if job.state is JobState.READY:
         share = share_standing(reader, queue, job, rows, wall_ms())
         ahead = reader.ahead(queue, job, job.share if share else None)
-    return Standing(ahead, rows, cordoned=frozenset(reader.resources(ResourceKind.CORDON)), share=share)
+    return Standing(ahead, rows, cordoned=frozenset(reader.known_to(queue, ResourceKind.CORDON)), share=share)
 
 
 def gather_facts(found: StoredJob, standing: Standing, presence: Presence) -> Facts:

@@ -136,6 +136,11 @@ class Presence:
             newest[heartbeat.worker, heartbeat.host, heartbeat.pid] = session
         return [newest[key] for key in sorted(newest) if newest[key].heartbeat.state is not SessionState.CLOSED]
 
+    def cordoned(self) -> frozenset[str]:
+        """Names of the workers that are cordoned, as owners report them."""
+        reports = (report for one in self.live_schedulers() for report in one.heartbeat.partitions)
+        return frozenset(name for report in reports if report.role == OWNER for name in report.cordoned)
+
     def schedulers(self) -> list[SchedulerProcess]:
         """All schedulers of the last minute, by name."""
         found = [SchedulerProcess(heartbeat, ms) for heartbeat, ms in _recent(self._schedulers)]

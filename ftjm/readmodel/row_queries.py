@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import cached_property
 
+from ftjm.core.identity import partition_for
+from ftjm.core.limits import RESOURCES_MAX
 from ftjm.core.queue_gates import QueueRows
 from ftjm.core.state.model import Position
 from ftjm.core.state.queues import ShareUsage
@@ -65,7 +68,7 @@ class RowReader:
             self._row(QUEUE_DECLARATIONS, queue),
             self._row(QUEUES, queue),
             self._row(QUEUE_RATES, queue),
-            windows_of(self.resources(ResourceKind.WINDOW), queue),
+            windows_of(self.known_to(queue, ResourceKind.WINDOW), queue),
         )
 
     def shares(self, queue: str) -> dict[str, ShareUsage]:
@@ -74,19 +77,63 @@ class RowReader:
         found = self.rows(SHARES, start, first_key_after(start), SHARES_MAX)
         return {key[len(start) :].decode(): row for key, row in found}
 
+    def known_to(self, queue: str, kind: ResourceKind) -> dict[str, KnownResource]:
+        """The resources of a kind that every partition must know, by name, as this queue's partition knows them."""
+        start = RESOURCES.prefix + resource_key(kind, "").encode()
+        query = "SELECT key, value FROM rows WHERE key >= ? AND key < ? AND partition = ? ORDER BY key"
+        rows = self._db.execute(query, (start, first_key_after(start), partition_for(queue, self._partitions)))
+        return {key[len(start) :].decode(): RESOURCES.decode(value) for key, value in rows}
+
+    @cached_property
+    def _partitions(self) -> int:
+        """Number of the log's partitions."""
+        found = self._db.execute("SELECT value FROM meta WHERE name = 'partitions'").fetchone()
+        return int(found[0]) if found else 1
+
     def resources(self, kind: ResourceKind) -> dict[str, KnownResource]:
         """The resources of a kind that every partition must know, by name, as their home has them."""
+        return {name: known for name, known, _ in self.resource_page(kind, "", RESOURCES_MAX)[0]}
+
+    def resource_page(
+        self, kind: ResourceKind, behind: str, limit: int
+    ) -> tuple[list[tuple[str, KnownResource, Adoption]], bool]:
+        """Read resources that every partition must know, by name, as their home has them.
+
+        Args:
+            behind: only resources behind this name; empty for all.
+            limit: resources, at most.
+
+        Returns:
+            Each resource with its name and with the partitions that have it, and whether there are more behind.
+        """
+        found: list[tuple[str, KnownResource, Adoption]] = []
+        size, start = 0, ADOPTIONS.prefix + resource_key(kind, "").encode()
         query = (
-            "SELECT known.key, known.value FROM rows AS home JOIN rows AS known"
+            "SELECT home.key, known.value, home.value FROM rows AS home JOIN rows AS known"
             " ON known.key = CAST(? || substr(home.key, 2) AS BLOB) AND known.partition = home.partition"
-            " WHERE home.key >= ? AND home.key < ? ORDER BY home.key"
+            " WHERE home.key > ? AND home.key < ? ORDER BY home.key LIMIT ?"
         )
-        start = ADOPTIONS.prefix + f"{kind}/".encode()
-        found = self._db.execute(query, (RESOURCES.prefix, start, first_key_after(start)))
-        return {key[1:].decode().partition("/")[2]: RESOURCES.decode(value) for key, value in found}
+        page = (RESOURCES.prefix, start + behind.encode(), first_key_after(start), limit + 1)
+        for key, known, adoption in self._db.execute(query, page):
+            if len(found) == limit or size >= PAGE_BYTES_MAX:
+                return found, True
+            name = key[len(start) :].decode()
+            found.append((name, RESOURCES.decode(known), ADOPTIONS.decode(adoption)))
+            size += len(known)
+        return found, False
+
+    def resource(self, kind: ResourceKind, name: str) -> tuple[KnownResource, Adoption] | None:
+        """Read one resource that every partition must know, as its home has it; None if there is none."""
+        query = (
+            "SELECT known.value, home.value FROM rows AS home JOIN rows AS known"
+            " ON known.key = ? AND known.partition = home.partition WHERE home.key = ?"
+        )
+        key = resource_key(kind, name).encode()
+        found = self._db.execute(query, (RESOURCES.prefix + key, ADOPTIONS.prefix + key)).fetchone()
+        return (RESOURCES.decode(found[0]), ADOPTIONS.decode(found[1])) if found else None
 
     def adoption(self, kind: ResourceKind, name: str) -> Adoption | None:
-        """Which partitions have a resource; None if there is none."""
+        """Which partitions have the newest revision of a resource, or know of its deletion; None if there is none."""
         return self._row(ADOPTIONS, resource_key(kind, name))
 
     def schedules(self, behind: str, limit: int, queue: str = "") -> tuple[list[tuple[str, Schedule]], bool]:

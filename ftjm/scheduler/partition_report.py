@@ -21,7 +21,7 @@ from ftjm.core.queue_gates import QueueRows, is_limited, queue_rows, weight_of
 from ftjm.core.records.levels import SHARING_LEVEL
 from ftjm.core.records.messages import OfferTaken, PartitionReport, QueueDemand
 from ftjm.core.state.model import JobState, Position, job_key
-from ftjm.core.state.resources import KnownResource
+from ftjm.core.state.resources import KnownResource, ResourceKind, resource_key
 from ftjm.core.state.view import StateView
 from ftjm.engine.liveness import Liveness
 from ftjm.scheduler.ownership import Role
@@ -62,6 +62,8 @@ class QueueStatistics(msgspec.Struct, frozen=True):
     """How many jobs of all queues wait for a slot, and for no limit or pause of their queue."""
     paused: frozenset[str] = frozenset()
     """The queues that are paused, with and without jobs."""
+    cordoned: list[str] = []
+    """The workers that are cordoned, if the partition is the home of cordons."""
 
 
 class QueueStatisticsReader:
@@ -137,7 +139,8 @@ class QueueStatisticsReader:
         paused = frozenset(self._paused)
         self._tells_starts = state.finalized.level >= SHARING_LEVEL
         demand = self._demand(oldest_at, now)
-        self._statistics = QueueStatistics(counts, oldest_at, demand, self._waiting_jobs, paused)
+        cordoned = [name for name in state.cordons() if state.adoption(resource_key(ResourceKind.CORDON, name))]
+        self._statistics = QueueStatistics(counts, oldest_at, demand, self._waiting_jobs, paused, cordoned)
         return self._statistics
 
     def _note(self, name: str, rows: QueueRows, time_ms: int) -> None:
@@ -230,6 +233,7 @@ def partition_report(
         next_command=state.position.next_command,
         demand=queues.demand,
         taken=[OfferTaken(session=session, number=number) for session, number in taken],
+        cordoned=queues.cordoned,
     )
 
 

@@ -15,33 +15,39 @@ Schema of a kind from its model. `schemas/` has these schemas as files, for edit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
+from ftjm.core.state.calendars import CalendarSpec
 from ftjm.core.state.model import job_key
 from ftjm.core.state.queues import QueueSpec
+from ftjm.core.state.resources import ResourceKind
 from ftjm.core.state.schedules import ScheduleSpec, schedule_key
-from ftjm.specs import job_resource, queue, schedule
-from ftjm.specs.executors import SCHEMAS, Fields
+from ftjm.core.state.windows import WindowSpec
+from ftjm.specs import calendar, job_resource, queue, schedule, window
+from ftjm.specs.envelopes import CalendarResource, QueueResource, ScheduleResource, WindowResource
+from ftjm.specs.executors import SCHEMAS
 from ftjm.specs.fields import shown
 from ftjm.specs.job import JobRequest
 from ftjm.specs.job_defaults import defaults_problems
 from ftjm.specs.job_resource import JobResource
-from ftjm.specs.metadata import API_VERSION, ApiVersion, Metadata, ScheduleMetadata
+from ftjm.specs.metadata import API_VERSION
 from ftjm.specs.problems import FieldProblem, close_name, problems_of
 
 QUEUE = "Queue"
 SCHEDULE = "Schedule"
 JOB = "Job"
-KINDS_TO_COME = ("Calendar", "Window", "Semaphore", "Workflow")
+CALENDAR = ResourceKind.CALENDAR.value
+WINDOW = ResourceKind.WINDOW.value
+KINDS_TO_COME = ("Semaphore", "Workflow")
 """Kinds that a later build has."""
 JOB_FIELDS = frozenset({"jobs", *(schema.field for schema in SCHEMAS)})
 """Fields by which a job is known, if it is given in place of a resource."""
 NAMES_MAX = 200
 """Names in a mapping of a resource, but for labels. Most may be unknown, and each costs time to word."""
 
-Spec = QueueSpec | ScheduleSpec | JobRequest
+Spec = QueueSpec | ScheduleSpec | CalendarSpec | WindowSpec | JobRequest
 """What the declaration of a resource says, as the log has it; of a job, the job to submit."""
 
 
@@ -63,34 +69,10 @@ class InvalidResourceError(Exception):
         self.problems = problems
 
 
-class QueueResource(Fields):
-    """A queue as it is declared: how many of its jobs run at a time, how fast they start, and in which order.
-
-    A queue need not be declared: without a declaration it has no limits, and the default order.
-    """
-
-    api_version: ApiVersion = Field(alias="apiVersion", description="The version of this format.")
-    kind: Literal["Queue"] = Field(description="The kind of the resource.")
-    metadata: Metadata = Field(description="What the queue is called.")
-    spec: queue.QueueFields | None = Field(None, description="What its declaration says. Left out: the defaults.")
-
-
-class ScheduleResource(Fields):
-    """A schedule as it is declared: when it makes a job, and which.
-
-    It lives with its queue. Each instant makes one job, `NAME.20261129T013000Z`, whichever scheduler decides.
-    """
-
-    api_version: ApiVersion = Field(alias="apiVersion", description="The version of this format.")
-    kind: Literal["Schedule"] = Field(description="The kind of the resource.")
-    metadata: ScheduleMetadata = Field(description="What the schedule is called.")
-    spec: schedule.ScheduleFields = Field(description="What its declaration says.")
-
-
 class Kind(NamedTuple):
     """A kind of resources."""
 
-    model: type[QueueResource | ScheduleResource | JobResource]
+    model: type[QueueResource | ScheduleResource | CalendarResource | WindowResource | JobResource]
     resource: Callable[[Any], Resource]
     """Makes the resource from the validated model. Raises InvalidResourceError."""
     problems: Callable[[Any], list[FieldProblem]]
@@ -114,6 +96,15 @@ def _schedule(parsed: ScheduleResource) -> Resource:
     if fault := schedule.never_fires(key, spec):
         raise InvalidResourceError([FieldProblem(("spec",), fault)])
     return Resource(SCHEDULE, key, metadata.labels or {}, spec)
+
+
+def _calendar(parsed: CalendarResource) -> Resource:
+    spec = calendar.calendar_spec(parsed.spec or calendar.CalendarFields.model_validate({}))
+    return Resource(CALENDAR, parsed.metadata.name, parsed.metadata.labels or {}, spec)
+
+
+def _window(parsed: WindowResource) -> Resource:
+    return Resource(WINDOW, parsed.metadata.name, parsed.metadata.labels or {}, window.window_spec(parsed.spec))
 
 
 def _job(parsed: JobResource) -> Resource:
@@ -174,6 +165,49 @@ KINDS: Mapping[str, Kind] = {
                     "jitter": "1m",
                     "job": {"task": "mail.digest", "kwargs": {"size": 20}},
                 },
+            ),
+        ),
+    ),
+    CALENDAR: Kind(
+        CalendarResource,
+        _calendar,
+        lambda _: [],
+        calendar.written,
+        calendar.TO_COME,
+        (
+            _made(
+                CALENDAR,
+                {"name": "workdays", "labels": {"team": "data"}},
+                {
+                    "time_zone": "Europe/Berlin",
+                    "days": ["mon", "tue", "wed", "thu", "fri"],
+                    "excluded": ["2026-12-24", "2026-12-25", "2026-12-31"],
+                },
+            ),
+        ),
+    ),
+    WINDOW: Kind(
+        WindowResource,
+        _window,
+        lambda _: [],
+        window.written,
+        window.TO_COME,
+        (
+            _made(
+                WINDOW,
+                {"name": "nights"},
+                {
+                    "effect": "allow",
+                    "cron": "0 22 * * *",
+                    "duration": "8h",
+                    "time_zone": "Europe/Berlin",
+                    "queues": ["etl", "batch-*"],
+                },
+            ),
+            _made(
+                WINDOW,
+                {"name": "month-end"},
+                {"effect": "deny", "cron": "0 0 L * *", "duration": "1d", "queues": ["*"], "workers": ["big-*"]},
             ),
         ),
     ),
@@ -274,7 +308,8 @@ def _kind(fields: Mapping[str, Any]) -> Kind:
     named = fields.get("kind")
     if isinstance(named, str) and named in KINDS:
         return KINDS[named]
-    known = " or ".join(KINDS)
+    *others, last = KINDS
+    known = f"{', '.join(others)} or {last}"
     if named in KINDS_TO_COME:
         text = f"{named} is not supported yet; this build takes {', '.join(KINDS)}"
     elif named is None and not JOB_FIELDS.isdisjoint(fields):

@@ -63,6 +63,8 @@ class Cluster:
         self.partitions = [Partition(policy, MemoryStore(), codec, "log") for policy in policies]
         self.snapshots: dict[int, list[tuple[bytes, bytes]]] = {}
         self.offers: list[Offer] = []
+        self._told: list[int] = []
+        """Partitions that another one has told something, and that have not decided on it."""
         self.outcomes: list[tuple[int, bytes, bytes]] = []
         """Exit status (negative for a signal), output and errors of the next attempts; by default 0, b"", b""."""
         self.owners = [
@@ -120,17 +122,30 @@ class Cluster:
         self.writers[partition].now = self.now
         next_command = self.partitions[partition].position.next_command + owner.waiting
         owner.receive(
-            CommandRecord(r.offset, r.value, reply_to=dict(r.headers).get("ftjm-reply-to", b"").decode())
+            CommandRecord(
+                r.offset,
+                r.value,
+                reply_to=(headers := dict(r.headers)).get("ftjm-reply-to", b"").decode(),
+                source=int(headers.get("source", b"-1")),
+                number=int(headers.get("number", b"0")),
+            )
             for r in self.commands[partition][next_command:]
         )
         self.offers = offers or []
         owner.step()
+        while self._told:
+            self.decide(self._told.pop())
 
     def _deliver(self, parcel: Parcel, done: Any) -> None:
         if parcel.topic == "replies":
             self.replies.append(Record(parcel.partition, 0, parcel.key.encode(), parcel.value, 0, []))
         elif parcel.topic == "dispatch" and type(codec.decode(parcel.value)).__name__ == "RunAttempt":
             self._run(codec.decode(parcel.value))
+        elif parcel.topic == "commands":
+            headers = [("source", str(parcel.source).encode()), ("number", str(parcel.number).encode())]
+            log = self.commands[parcel.partition]
+            log.append(Record(parcel.partition, len(log), b"", parcel.value, self.now, headers))
+            self._told.append(parcel.partition)
         done(True)
 
     def _run(self, run: Any) -> None:

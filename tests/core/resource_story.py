@@ -6,6 +6,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from ftjm.adapters.memory import MemoryStore
+from ftjm.core.decide.processes import next_slice
 from ftjm.core.decide.resources import after_loss, home_of
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
@@ -14,6 +16,7 @@ from ftjm.core.state.calendars import CalendarSpec
 from ftjm.core.state.model import STATE_VERSION
 from ftjm.core.state.outbox import TellMessage
 from ftjm.core.state.resources import CordonSpec, ResourceKind, ResourceSpec
+from ftjm.core.state.state import State
 from ftjm.core.state.windows import WindowSpec
 from ftjm.engine.told_commands import told_command
 from tests.core.story import NOW, POLICY, Story
@@ -41,6 +44,14 @@ def apply(name: str, part: CalendarSpec | WindowSpec | CordonSpec, **fields: Any
 def alone() -> Story:
     """The one partition of a cluster, at the newest level."""
     return Story().evolve(e.UpgradeFinalized(level=LEVEL, state_version=STATE_VERSION, at=NOW)).written()
+
+
+def work_through(partitions: Partitions) -> None:
+    """Do all slices of all processes."""
+    for story, policy in zip(partitions.stories, partitions.policies, strict=True):
+        while under_way := story.state.processes():
+            events = next_slice(story.state, *under_way[0], 1_000, story.now, policy)
+            story._record(events, e.Cause.CONTINUATION, "", "")
 
 
 class Partitions:
@@ -90,3 +101,16 @@ class Partitions:
             receiver._record(after_loss(receiver.state, source, policy), e.Cause.COMMAND, "0", "")
         receiver.when(told_command(self.stories[source].state, message, source), policy=policy)
         receiver.written()
+
+    def remember(self, number: int) -> Any:
+        """What the log of a partition holds now, to be taken back by `lose_tail`."""
+        store = MemoryStore()
+        store.write(list(self.stories[number].written().store.scan(b"", b"\xff")))
+        return store
+
+    def lose_tail(self, number: int, store: MemoryStore) -> None:
+        """The log of a partition loses everything since `remember`, in a power loss. What it has sent is delivered, and
+        the next owner sends again what its outbox holds."""
+        story = Story()
+        story.store, story.state, story.now = store, State(store), self.stories[number].now
+        self.stories[number], self.taken[number] = story, 0

@@ -8,7 +8,6 @@ import pytest
 
 from ftjm.core.decide import resources as decided
 from ftjm.core.decide.handlers import home_partition
-from ftjm.core.decide.processes import next_slice
 from ftjm.core.evolve import resources as evolved
 from ftjm.core.evolve.resources import ASK_AGAIN_MS, TELL_AGAIN_MS, TELL_AGAIN_MS_MAX
 from ftjm.core.limits import RESOURCES_MAX
@@ -19,18 +18,10 @@ from ftjm.core.state.calendars import AdoptedCalendar, CalendarSpec
 from ftjm.core.state.resources import CordonSpec, ResourceSpec, resource_key
 from ftjm.core.state.windows import WindowSpec
 from ftjm.engine.told_commands import told_command
-from tests.core.resource_story import CALENDAR, CORDON, WINDOW, WORK_DAYS, Partitions, alone, apply, of
+from tests.core.resource_story import CALENDAR, CORDON, WINDOW, WORK_DAYS, Partitions, alone, apply, of, work_through
 from tests.core.story import NOW, Story, like
 
 KEY = "Calendar/work"
-
-
-def work_through(partitions: Partitions) -> None:
-    """Do all slices of all processes."""
-    for story, policy in zip(partitions.stories, partitions.policies, strict=True):
-        while under_way := story.state.processes():
-            events = next_slice(story.state, *under_way[0], 1_000, story.now, policy)
-            story._record(events, e.Cause.CONTINUATION, "", "")
 
 
 def lagging(partitions: Partitions, key: str = KEY) -> list[int]:

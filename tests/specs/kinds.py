@@ -17,6 +17,8 @@ PAGES = ROOT / "docs" / "kinds"
 GUIDES = {
     "Schedule": "What they mean: [Schedules](../schedules.md). ",
     "Job": "`ftjm apply` submits it once; the same file again is the same job, as long as it is kept. ",
+    "Calendar": "What they mean: [Windows, calendars, cordons](../windows.md). ",
+    "Window": "What they mean: [Windows, calendars, cordons](../windows.md). ",
 }
 """The beginning of a page's last paragraph."""
 COMMAND = "python -m tests.specs.kinds"
@@ -79,6 +81,8 @@ def form(field: Mapping[str, Any]) -> str:
         return "names with values"
     if field.get("type") == "array" and "maxItems" in field:
         return f"a list of at most {field['maxItems']}"
+    if field.get("type") == "array" and "examples" in field:
+        return "a list, such as " + ", ".join(f"`[{', '.join(one)}]`" for one in field["examples"])
     if field.get("type") in ("integer", "number"):
         return f"{field['minimum']} to {field['maximum']}"
     if "pattern" in field:

@@ -320,9 +320,9 @@ def test_a_mistake_in_the_spec_is_reported_with_its_line(write, spec, problem):
         (QUEUE + "spec: 5\n", '4: spec: expected names with values, but found "5"'),
         (
             QUEUE.replace("Queue", "Queu"),
-            '2: kind: expected Queue or Schedule or Job, but found "Queu"; did you mean Queue?',
+            '2: kind: expected Queue, Schedule, Calendar, Window or Job, but found "Queu"; did you mean Queue?',
         ),
-        ("metadata: {name: a}\n", "1: kind: expected Queue or Schedule or Job, but it is missing"),
+        ("metadata: {name: a}\n", "1: kind: expected Queue, Schedule, Calendar, Window or Job, but it is missing"),
         (
             "jobs:\n- command: 'true'\n",
             "1: expected a resource with apiVersion and kind, but found what looks like a job; submit it: ftjm submit",
@@ -339,7 +339,7 @@ def test_a_mistake_around_the_spec_is_reported_with_its_line(write, text, proble
 
 @pytest.mark.parametrize("kind", KINDS_TO_COME)
 def test_a_kind_to_come_is_refused_in_words(kind):
-    assert refused({"kind": kind}) == f"kind: {kind} is not supported yet; this build takes Queue, Schedule, Job"
+    assert refused({"kind": kind}) == f"kind: {kind} is not supported yet; this build takes {', '.join(KINDS)}"
 
 
 @pytest.mark.parametrize("field", TO_COME)

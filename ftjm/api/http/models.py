@@ -17,6 +17,7 @@ from ftjm.readmodel.documents.explanation import ExplanationDocument
 from ftjm.readmodel.documents.fields import Document, Moment
 from ftjm.readmodel.documents.job import JobDocument, JobSummary, OutcomeDocument
 from ftjm.readmodel.documents.queue import QueueDocument
+from ftjm.readmodel.documents.resource import CalendarDocument, WindowDocument
 from ftjm.readmodel.documents.schedule import ScheduleDocument
 from ftjm.readmodel.follower import ProjectionStatus
 from ftjm.runtime.clock import wall_ms
@@ -184,6 +185,45 @@ class SchedulePage(Document, frozen=True, kw_only=True):
     """Schedules, by queue and name."""
 
     schedules: list[ScheduleDocument]
+    next: Annotated[str | None, Meta(description="The cursor of the next page; left out on the last one.")] = None
+    freshness: Freshness
+
+
+class ResourceAccepted(Document, frozen=True, kw_only=True):
+    """A command about a calendar, a window or a worker that the replicated log has."""
+
+    kind: Annotated[str, Meta(description="Calendar, Window, or Cordon of a worker.")]
+    name: str
+    decided: Annotated[
+        bool, Meta(description="Whether a scheduler has decided on the command yet. Everything in the log is decided.")
+    ]
+    token: Annotated[str, Meta(description="Give it as `after` to a read that must see what the command changed.")]
+
+
+class CalendarAnswer(CalendarDocument, frozen=True, kw_only=True):
+    """A calendar."""
+
+    freshness: Freshness
+
+
+class CalendarPage(Document, frozen=True, kw_only=True):
+    """Calendars, by name."""
+
+    calendars: list[CalendarDocument]
+    next: Annotated[str | None, Meta(description="The cursor of the next page; left out on the last one.")] = None
+    freshness: Freshness
+
+
+class WindowAnswer(WindowDocument, frozen=True, kw_only=True):
+    """A window: what it is declared to, and whether it is open."""
+
+    freshness: Freshness
+
+
+class WindowPage(Document, frozen=True, kw_only=True):
+    """Windows, by name."""
+
+    windows: list[WindowDocument]
     next: Annotated[str | None, Meta(description="The cursor of the next page; left out on the last one.")] = None
     freshness: Freshness
 

@@ -79,6 +79,15 @@ def unknown_bulk(name: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, detail, code="UNKNOWN_BULK")
 
 
+def unknown_resource(kind: str, name: str) -> ProblemError:
+    """404 for a calendar or a window that is not declared."""
+    detail = (
+        f"expected a {kind} {name}, but there is none; check the name, or give the token of the command that declared "
+        f"it as ?after="
+    )
+    return ProblemError(HTTPStatus.NOT_FOUND, detail, code=f"UNKNOWN_{kind.upper()}")
+
+
 def unknown_schedule(key: str) -> ProblemError:
     """404 for a schedule that is not declared. `key` is `queue/name`."""
     detail = (

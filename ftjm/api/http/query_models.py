@@ -123,6 +123,13 @@ class QueuesQuery(ReadQuery):
     declared: Flag = Field(False, description="Only queues that are declared.")
 
 
+class ResourcesQuery(ReadQuery):
+    """A page of calendars or windows, by name."""
+
+    limit: Limit = Field(PAGE_DEFAULT, description=LIMIT_TEXT)
+    cursor: Name | None = Field(None, description=CURSOR_TEXT)
+
+
 class BulkQuery(ReadQuery):
     """A page of bulk requests, by queue and id."""
 

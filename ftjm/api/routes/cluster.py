@@ -56,7 +56,7 @@ def _worker_page(presence: Presence, behind: str, limit: int) -> tuple[list[Work
     sessions = sorted(
         (one for one in presence.workers() if one.heartbeat.session > behind), key=lambda one: one.heartbeat.session
     )
-    documents = first_bytes(worker_documents(sessions[:limit]))
+    documents = first_bytes(worker_documents(sessions[:limit], presence.cordoned()))
     return documents, documents[-1].session if len(sessions) > len(documents) else None
 
 

@@ -24,7 +24,8 @@ from ftjm.core.records import commands as c
 from ftjm.core.state.queues import QueueSpec
 from ftjm.readmodel.cluster import queue_renderer
 from ftjm.readmodel.queries import Reader
-from ftjm.specs.resources import QUEUE, QueueResource
+from ftjm.specs.envelopes import QueueResource
+from ftjm.specs.resources import QUEUE
 
 
 async def queues(request: CheckedRequest) -> web.StreamResponse:

@@ -27,7 +27,8 @@ from ftjm.core.records import commands as c
 from ftjm.core.schedule_jobs import request_id
 from ftjm.core.state.schedules import ScheduleSpec, schedule_key
 from ftjm.readmodel.documents.schedule import schedule_document, schedule_fields
-from ftjm.specs.resources import SCHEDULE, ScheduleResource
+from ftjm.specs.envelopes import ScheduleResource
+from ftjm.specs.resources import SCHEDULE
 
 
 async def schedules(request: CheckedRequest) -> web.StreamResponse:

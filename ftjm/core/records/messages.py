@@ -179,6 +179,8 @@ class PartitionReport(msgspec.Struct, kw_only=True, gc=False):
     next_command: int
     demand: list[QueueDemand]
     taken: list[OfferTaken]
+    cordoned: list[str] = []
+    """Names of the workers that are cordoned, if the scheduler owns the home of cordons."""
 
 
 class SchedulerHeartbeat(msgspec.Struct, kw_only=True, gc=False):

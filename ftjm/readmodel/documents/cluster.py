@@ -29,7 +29,12 @@ class WorkerDocument(Document, frozen=True, kw_only=True):
             "its lease."
         ),
     ]
-    alive: Annotated[bool, Meta(description="Whether the session takes new jobs.")]
+    alive: Annotated[
+        bool, Meta(description="Whether the session would take new jobs: it is within its lease, and does not drain.")
+    ]
+    cordoned: Annotated[bool, Meta(description="Whether the worker is given nothing new until it is uncordoned.")] = (
+        False
+    )
     busy: Annotated[int, Meta(description="Slots that run an attempt.")]
     slots: int
     queues: list[str]
@@ -73,13 +78,16 @@ class PartitionDocument(Document, frozen=True, kw_only=True):
     roles: list[PartitionRole]
 
 
-def worker_document(heartbeat: WorkerHeartbeat, silent_ms: int, state: str, *, alive: bool) -> WorkerDocument:
+def worker_document(
+    heartbeat: WorkerHeartbeat, silent_ms: int, state: str, *, alive: bool, cordoned: bool
+) -> WorkerDocument:
     """Render a worker session.
 
     Args:
         silent_ms: since the heartbeat was received.
         state: the heartbeat's own, or SILENT.
         alive: whether it takes new jobs.
+        cordoned: whether it is given nothing new.
     """
     return WorkerDocument(
         worker=heartbeat.worker,
@@ -88,6 +96,7 @@ def worker_document(heartbeat: WorkerHeartbeat, silent_ms: int, state: str, *, a
         pid=heartbeat.pid,
         state=state,
         alive=alive,
+        cordoned=cordoned,
         busy=heartbeat.busy,
         slots=heartbeat.slots,
         queues=heartbeat.queues,

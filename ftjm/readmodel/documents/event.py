@@ -12,6 +12,7 @@ from ftjm.core.state.model import JobSpec
 from ftjm.core.state.processes import BulkAction
 from ftjm.readmodel.documents.bulk import filter_document
 from ftjm.readmodel.documents.fields import Document, Moment, exit_fields
+from ftjm.readmodel.documents.resource import written_resource
 from ftjm.runtime.durations import format_time
 from ftjm.runtime.plain_values import plain
 from ftjm.specs import queue, schedule
@@ -93,6 +94,8 @@ def _own_fields(event: e.Event) -> dict[str, Any]:
         found["spec"] = queue.written(event.spec)
     elif isinstance(event, e.ScheduleApplied):
         found["spec"] = schedule.written(event.spec)
+    elif isinstance(event, e.ResourceApplied | e.ResourceAdopted):
+        found["spec"] = written_resource(event.spec)
     elif isinstance(event, e.BulkBegun):
         found["filter"] = msgspec.to_builtins(filter_document(event.filter))
     return {

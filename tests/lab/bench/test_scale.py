@@ -151,7 +151,7 @@ def test_a_worker_reads_what_was_taken_of_its_own_offers_and_all_demand():
     fleet = Fleet(workers, Link(inbox), inbox)
     fleet.step(1_000)
     taken = [OfferTaken(session=session, number=1) for session in ("w0.s", "w2.s", "another.s")]
-    progress = {"owner_epoch": 1, "applied_offset": 1, "next_command": 1}
+    progress: dict[str, Any] = {"owner_epoch": 1, "applied_offset": 1, "next_command": 1}
     demand = [QueueDemand(queue="q", ready=5)]
     report = PartitionReport(partition=0, role="owner", demand=demand, taken=taken, **progress)
     inbox.put(SchedulerHeartbeat(instance="s", host="h", pid=1, port=0, partitions=[report]))
