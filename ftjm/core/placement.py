@@ -109,7 +109,7 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
     first = {queue: one for queue, line in lines.items() if (one := next(line, None)) is not None}
     steps = _steps(state, first)
     # One entry for each queue with its next job. The first number is its jobs with a worker, divided by its weight.
-    heads = [(live_jobs(state.queue(name)) * steps[name], one.order, name, one) for name, one in first.items()]
+    heads = [(live_jobs(state.queue(name)) * steps[name], one[0], name, one) for name, one in first.items()]
     heapify(heads)
     gates = _Gates(state, now)
     found: list[e.AttemptDispatched] = []
@@ -118,7 +118,8 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
         best = _emptiest(serving[queue], free, least)
         if best is None or not gates.let_through(queue):
             continue
-        key = job_key(queue, one.job_id)
+        _, job_id, passed, passed_reason = one
+        key = job_key(queue, job_id)
         job = state.job(key)
         assert job is not None
         is_overdue = 0 < job.deadline_at <= now
@@ -131,12 +132,13 @@ def match(state: StateView, offers: Sequence[Offer], limit: int, now: int) -> Pl
             limit -= 1
             live += steps[queue]
             gates.passed(queue)
-            dispatch = _dispatch(job, queue, one.job_id, best, ahead=ahead)
-            if one.passed and says_passed:
-                dispatch.passed, dispatch.passed_reason = one.passed, one.passed_reason
+            dispatch = _dispatch(job, queue, job_id, best, ahead=ahead)
+            if passed and says_passed:
+                dispatch.passed, dispatch.passed_reason = passed, passed_reason
             found.append(dispatch)
-        if (following := _told(lines[queue], is_overdue)) is not None:
-            heappush(heads, (live, following.order, queue, following))
+        line = lines[queue]
+        if (following := _past_overdue(line) if is_overdue else next(line, None)) is not None:
+            heappush(heads, (live, following[0], queue, following))
     return Placement(found, gates.more_at)
 
 
@@ -167,10 +169,10 @@ def _steps(state: StateView, queues: Iterable[str]) -> dict[str, int]:
     return {queue: whole // weight for queue, weight in weights.items()}
 
 
-def _told(line: Candidates, is_overdue: bool) -> Candidate | None:
-    """The next job of a queue, once it is told whether the deadline of the one before has passed; None if none is."""
+def _past_overdue(line: Candidates) -> Candidate | None:
+    """The next job of a queue behind one whose deadline has passed; None if none is."""
     try:
-        return line.send(is_overdue)
+        return line.send(True)
     except StopIteration:
         return None
 

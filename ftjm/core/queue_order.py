@@ -11,7 +11,6 @@ from the history alone.
 
 from collections.abc import Callable, Generator, Iterator
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
 
 from ftjm.core.queue_gates import live_jobs
 from ftjm.core.shares import half_life_of, rank, slots_allowed, usage_at, weights_of
@@ -23,18 +22,11 @@ SHARE, COMPUTE_RESERVATION, DEADLINE = "Share", "ComputeReservation", "Deadline"
 """The reasons why the job with the lowest score is gone past."""
 
 
-class Candidate(NamedTuple):
-    """The job that is next."""
-
-    order: int
-    job_id: str
-    passed: str = ""
-    """Id of the queue's waiting job with the lowest score, if that is another one."""
-    passed_reason: str = ""
-
-
-Candidates = Generator[Candidate, bool, None]
-"""The jobs of a queue in their order. It must be told of each whether its deadline has passed: if not, it starts."""
+Candidate = tuple[int, str, str, str]
+"""The job that is next: its order and its id; and of the queue's waiting job with the lowest score, if that is another
+one, the id, and why it is gone past."""
+Candidates = Generator[Candidate, bool | None, None]
+"""The jobs of a queue in their order. It is told of each with `send` if its deadline has passed: if not, it starts."""
 
 
 def candidates(state: StateView, queue: str, now: int, capacity: Callable[[], int]) -> Candidates:
@@ -52,7 +44,7 @@ def candidates(state: StateView, queue: str, now: int, capacity: Callable[[], in
 def _one_line(state: StateView, queue: str) -> Candidates:
     passed = reason = ""
     for _, order, job_id in state.ready(queue):
-        if (yield Candidate(order, job_id, passed, reason)) and not passed:
+        if (yield order, job_id, passed, reason) and not passed:
             passed, reason = job_id, DEADLINE
 
 
@@ -112,7 +104,7 @@ class _Lines:
             if not self._may_start(line):
                 kept_back.append(entry)
                 continue
-            is_overdue = yield self._candidate(line)
+            is_overdue = bool((yield self._candidate(line)))
             if not is_overdue:
                 if not line.live:
                     # One share more is active, so the others may use more of the slots.
@@ -141,9 +133,9 @@ class _Lines:
                 break
             heappop(self._by_score)  # it was started
         if lowest is line.first or lowest is None:
-            return Candidate(order, job_id)
+            return order, job_id, "", ""
         reason = SHARE if self._may_start(other) else COMPUTE_RESERVATION
-        return Candidate(order, job_id, lowest[2], reason if lowest is other.first else DEADLINE)
+        return order, job_id, lowest[2], reason if lowest is other.first else DEADLINE
 
     def _advance(self, line: _Line, is_overdue: bool) -> None:
         """The first job of the line is started, or gone past."""
