@@ -229,12 +229,12 @@ def _refuse_used_calendars(settings: Settings, changes: list[Change]) -> None:
     """Raise UsageError if a calendar is to be deleted, and a schedule that stays uses it. (Windows are known to the
     partition that deletes calendars; schedules are not.)"""
     from ftjm.ops.apply import ChangeKind, users_of_calendars
+    from ftjm.specs.resources import CALENDAR
 
-    deleted = {(one.kind, one.name) for one in changes if one.action is ChangeKind.DELETE}
-    if not any(kind == "Calendar" for kind, _ in deleted):
+    if not any((one.kind, one.action) == (CALENDAR, ChangeKind.DELETE) for one in changes):
         return
     declared = declared_by_api(settings, "Schedule") if settings.api else declared_by_log(settings, "")
-    if users := users_of_calendars(deleted, declared):
+    if users := users_of_calendars(changes, declared):
         calendar, schedules = next(iter(users.items()))
         expected = f"a calendar that no schedule uses, to delete Calendar {calendar}"
         raise UsageError(expected, f"that {', '.join(schedules)} does", "delete that first, or let it use another one")

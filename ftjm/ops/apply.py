@@ -175,19 +175,22 @@ def in_order(changes: Iterable[Change]) -> list[list[Change]]:
     return [group for group in groups if group]
 
 
-def users_of_calendars(deleted: Collection[tuple[str, str]], declared: Iterable[Declared]) -> dict[str, list[str]]:
+def users_of_calendars(changes: Collection[Change], declared: Iterable[Declared]) -> dict[str, list[str]]:
     """The schedules that use calendars which are to be deleted, by the calendar's name.
 
     Args:
-        deleted: Kinds and names of what is to be deleted. A schedule among them uses nothing any more.
+        changes: What is to be done. A schedule that is changed or deleted by it uses what it names behind that.
         declared: What is declared.
     """
+    removed = {(one.kind, one.name) for one in changes if one.action is ChangeKind.DELETE}
+    specs = {(one.kind, one.name): one.wanted.resource.spec for one in changes if one.wanted}
     found: dict[str, list[str]] = {}
     for one in declared:
-        if not isinstance(one.spec, ScheduleSpec) or (one.kind, one.name) in deleted:
+        spec = specs.get((one.kind, one.name), one.spec)
+        if not isinstance(spec, ScheduleSpec) or (one.kind, one.name) in removed:
             continue
-        if (CALENDAR, one.spec.calendar) in deleted:
-            found.setdefault(one.spec.calendar, []).append(one.name)
+        if (CALENDAR, spec.calendar) in removed:
+            found.setdefault(spec.calendar, []).append(one.name)
     return found
 
 

@@ -150,3 +150,20 @@ def test_a_resource_that_is_not_there_is_named(ftjm, cluster: Cluster) -> None:
     assert "a window x" in str(ftjm("window", "describe", "x").exception)
     assert "the name of a calendar" in str(ftjm("calendar", "describe", "a b").exception)
     assert ftjm("window", "list").exit_code == 0
+
+
+def test_a_calendar_that_a_schedule_uses_is_not_deleted(ftjm, cluster: Cluster) -> None:
+    calendar = "apiVersion: ftjm.io/v1\nkind: Calendar\nmetadata: {name: workdays, labels: {app: t}}\n"
+    schedule = (
+        "---\napiVersion: ftjm.io/v1\nkind: Schedule\nmetadata: {name: nightly, labels: {app: t}}\n"
+        "spec: {queue: q, cron: 30 2 * * *, calendar: workdays, job: {command: [backup]}}\n"
+    )
+    Path("r.yaml").write_text(calendar + schedule)
+    assert ftjm("apply", "-f", "r.yaml").exit_code == 0
+    Path("c.yaml").write_text(calendar)
+    error = ftjm("delete", "-f", "c.yaml").exception
+    assert isinstance(error, UsageError)
+    assert "q/nightly" in str(error)
+    Path("c.yaml").write_text(schedule.removeprefix("---\n").replace(", calendar: workdays", ""))
+    assert ftjm("apply", "-f", "c.yaml", "--prune", "-l", "app=t").exit_code == 0
+    assert all(not list(partition.state.resources_from("")) for partition in cluster.partitions)
