@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -40,9 +41,13 @@ def write(name: str, spec: str, script: str = "true", queue: str = QUEUE) -> str
 
 
 def apply(running: Cluster, *documents: str) -> None:
-    Path("schedules.yaml").write_text("---\n".join(documents))
-    done = run(running.settings, "apply", "-f", "schedules.yaml")
+    done = apply_all(running, *documents)
     assert done.returncode == 0, done.stderr
+
+
+def apply_all(running: Cluster, *documents: str) -> subprocess.CompletedProcess[str]:
+    Path("schedules.yaml").write_text("---\n".join(documents))
+    return run(running.settings, "apply", "-f", "schedules.yaml")
 
 
 def with_worker(running: Cluster) -> None:
@@ -159,6 +164,44 @@ def test_jobs_of_a_schedule_do_not_overlap_where_that_is_forbidden(running: Clus
     check_each_instant_once(running.until_done((f.queue, f.job_id) for f in log.events(ScheduleFired)))
     reasons = {s.reason for s in log.events(ScheduleSkipped) if isinstance(s, ScheduleSkipped)}
     assert reasons == {SkipReason.OVERLAP}
+
+
+# ---- calendars
+
+
+def calendar(*excluded: str) -> str:
+    head = "apiVersion: ftjm.io/v1\nkind: Calendar\nmetadata: {name: days}\n"
+    return f"{head}spec: {{excluded: [{', '.join(excluded)}]}}\n"
+
+
+def test_a_schedule_fires_on_days_of_its_calendar_which_changes_while_the_owner_is_killed(running: Cluster) -> None:
+    settings, scheduler = running.settings, ready(running)
+    with_worker(running)
+    now = time.time_ns() // 1_000_000
+    today = [format_time(now + days * 86_400_000)[:10] for days in (0, 1)]
+    tick = write("tick", "interval: 1s\n  calendar: days")
+    refused = apply_all(running, tick)
+    assert (refused.returncode, "(UNKNOWN_CALENDAR)" in refused.stderr) == (1, True)
+    apply(running, tick, calendar(*today))
+    shown = rows(settings, "schedule", "describe", f"{QUEUE}/tick")
+    assert shown["next_at"] > format_time(now + 86_400_000)
+    scheduler.kill()
+    scheduler.start()
+    until_ready(scheduler)
+    apply(running, tick, calendar())
+    until_fired(running, "tick", 3)
+    used = run(settings, "delete", "-f", "schedules.yaml")
+    assert used.returncode == 0, used.stderr
+    count = len(firings(running.log(), "tick"))
+    apply(running, tick, calendar())
+    until_fired(running, "tick", count + 2)
+    apply(running, tick, calendar(*today))
+    count = len(firings(running.log(), "tick"))
+    time.sleep(2)
+    assert len(firings(running.log(), "tick")) == count
+    run(settings, "delete", "-f", "schedules.yaml")
+    log = running.until_done((f.queue, f.job_id) for f in firings(running.log(), "tick"))
+    check_each_instant_once(log)
 
 
 # ---- many at once

@@ -24,6 +24,7 @@ from ftjm.cli.watch import Watch, emit_watched
 from ftjm.runtime.errors import FtjmError, UsageError
 
 if TYPE_CHECKING:
+    from ftjm.core.calendar import Recurrence
     from ftjm.core.state.schedules import ScheduleSpec
     from ftjm.runtime.config import Settings
     from ftjm.specs.backfill import BackfillFields
@@ -240,7 +241,8 @@ def _counted(settings: Settings, source: ApiSource, schedule: str, fields: Backf
     from ftjm.readmodel.backfills import states_of
 
     key, spec = schedule_reading.declared(settings, source, schedule)
-    wanted = set(_ids(key, spec, fields))
+    recurrence = schedule_reading.recurrence(settings, source, spec)
+    wanted = set(_ids(key, spec, recurrence, fields))
     filters = [("queue", key.partition("/")[0])]
     rows = [row for row in job_lists.jobs(settings, source, filters, sys.maxsize) if row["job_id"] in wanted]
     again = states_of(fields.reprocess)
@@ -254,14 +256,13 @@ def _counted(settings: Settings, source: ApiSource, schedule: str, fields: Backf
     }
 
 
-def _ids(key: str, spec: ScheduleSpec, fields: BackfillFields) -> Iterator[str]:
+def _ids(key: str, spec: ScheduleSpec, recurrence: Recurrence, fields: BackfillFields) -> Iterator[str]:
     """The ids of the jobs of the instants. Raises FtjmError if they are too many."""
-    from ftjm.adapters.calendar.calendar import LocalCalendar
     from ftjm.core.calendar import next_instants
     from ftjm.core.limits import BACKFILL_INSTANTS_MAX
     from ftjm.core.schedule_jobs import firing_id
 
-    found = next_instants(LocalCalendar(), spec, key, fields.from_at - 1, BACKFILL_INSTANTS_MAX + 1)
+    found = next_instants(recurrence, spec, key, fields.from_at - 1, BACKFILL_INSTANTS_MAX + 1)
     if len(found) > BACKFILL_INSTANTS_MAX and found[-1] <= fields.to:
         raise FtjmError(f"at most {BACKFILL_INSTANTS_MAX} instants", "more", "ask for a shorter time")
     return (firing_id(key.partition("/")[2], instant) for instant in found if instant <= fields.to)

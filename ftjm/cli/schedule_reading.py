@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ftjm.cli import api_client, declarations
+from ftjm.cli.declared import declared_by_api, declared_by_log
 from ftjm.cli.options import ApiSource, schedule_name
 from ftjm.runtime.errors import FtjmError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ftjm.core.calendar import Recurrence
     from ftjm.core.state.schedules import ScheduleSpec
     from ftjm.runtime.config import Settings
 
@@ -48,6 +52,28 @@ def declared(settings: Settings, source: ApiSource, schedule: str) -> tuple[str,
         what = f"a declaration of schedule {schedule} that this version of ftjm knows"
         raise FtjmError(what, str(error), "use the version of the schedulers") from None
     return schedule, parsed.spec  # type: ignore[return-value]
+
+
+def recurrence(settings: Settings, source: ApiSource, spec: ScheduleSpec) -> Recurrence:
+    """What reckons the instants of a declared schedule, with its calendar. Raises FtjmError if there is none."""
+    if not spec.calendar:
+        return on_days(spec, {})
+    by_api = settings.api and not source.from_log
+    found = declared_by_api(settings, "Calendar") if by_api else declared_by_log(settings, "")
+    calendars = {one.name: one.spec for one in found if one.kind == "Calendar"}
+    if spec.calendar not in calendars:
+        raise FtjmError(f"a calendar {spec.calendar}", "none of this name", "declare it with `ftjm apply -f`")
+    return on_days(spec, calendars)
+
+
+def on_days(spec: ScheduleSpec, calendars: Mapping[str, Any]) -> Recurrence:
+    """What reckons the instants of a schedule. `calendars` has what its calendar, if it has one, is declared to."""
+    from ftjm.adapters.calendar.calendar import LocalCalendar
+    from ftjm.core.calendar import OnDays
+
+    if not spec.calendar:
+        return LocalCalendar()
+    return OnDays(LocalCalendar(), spec.calendar, calendars[spec.calendar])
 
 
 def resource(row: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ftjm.runtime.plain_values import present
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ftjm.core.calendar import Recurrence
     from ftjm.core.state.schedules import ScheduleSpec
     from ftjm.runtime.config import Settings
 
@@ -27,6 +28,10 @@ NEXT_MAX = 1_000
 COLUMNS = ("schedule", "when", "time_zone", "next_at", "last_at", "last_job", "overlap", "paused")
 NEXT_COLUMNS = ("schedule", "local", "utc", "time_zone")
 Name = Annotated[str, typer.Argument(metavar="QUEUE/NAME", help="The schedule.")]
+
+
+_Wanted = tuple[str, "ScheduleSpec", "Recurrence"]
+"""A schedule's name, what it is declared to, and what reckons its instants."""
 
 
 class _SchedulePage(msgspec.Struct):
@@ -109,7 +114,8 @@ def show_next(
 ) -> None:
     """Show the next instants of a declared schedule, or of those in files, which need no cluster.
 
-    Each is shown in local time and in UTC, by the rules and time zones that schedulers of this build use. A pause, and
+    Each is shown in local time and in UTC, by the rules and time zones that schedulers of this build use, and by its
+    calendar as it is declared, or as it is in these files. A pause, and
     what else may keep an instant from firing, is not considered.
 
     \b
@@ -119,13 +125,9 @@ def show_next(
     """
     if (schedule is None) is not bool(files):
         raise UsageError("either QUEUE/NAME or -f FILE", "both" if files else "neither", "give one of them")
-    wanted = (
-        _of_files(files)
-        if files
-        else [schedule_reading.declared(connection.settings(api=source.api), source, schedule or "")]
-    )
+    wanted = _of_files(files) if files else [_declared(connection.settings(api=source.api), source, schedule or "")]
     begin = _time(after) if after is not None else time.time_ns() // 1_000_000
-    emit([row for key, spec in wanted for row in _instants(key, spec, begin, count)], output, columns=NEXT_COLUMNS)
+    emit([row for one in wanted for row in _instants(*one, begin, count)], output, columns=NEXT_COLUMNS)
 
 
 def _listed_by_api(settings: Settings, queue: str) -> Iterator[dict[str, Any]]:
@@ -147,24 +149,33 @@ def _listed_by_log(settings: Settings, queue: str) -> Iterator[dict[str, Any]]:
                 yield plain_document(schedule_document(behind, row))
 
 
-def _of_files(files: list[str]) -> list[tuple[str, ScheduleSpec]]:
+def _declared(settings: Settings, source: ApiSource, schedule: str) -> _Wanted:
+    key, spec = schedule_reading.declared(settings, source, schedule)
+    return key, spec, schedule_reading.recurrence(settings, source, spec)
+
+
+def _of_files(files: list[str]) -> list[_Wanted]:
     from ftjm.specs.resource_files import read_resources
-    from ftjm.specs.resources import SCHEDULE
+    from ftjm.specs.resources import CALENDAR, SCHEDULE
 
     resources = [one.resource for one in read_resources(files).resources]
-    found: list[Any] = [(one.name, one.spec) for one in resources if one.kind == SCHEDULE]
-    if not found:
+    schedules: list[Any] = [(one.name, one.spec) for one in resources if one.kind == SCHEDULE]
+    if not schedules:
         raise UsageError("at least one Schedule", f"none in {', '.join(files)}", "name other files")
-    return found
+    calendars = {one.name: one.spec for one in resources if one.kind == CALENDAR}
+    for key, spec in schedules:
+        if spec.calendar and spec.calendar not in calendars:
+            todo = "name its file, too, or a declared schedule"
+            raise UsageError(f"the calendar {spec.calendar} of {key} in these files", "none of this name", todo)
+    return [(key, spec, schedule_reading.on_days(spec, calendars)) for key, spec in schedules]
 
 
-def _instants(key: str, spec: ScheduleSpec, after: int, count: int) -> Iterator[dict[str, Any]]:
-    from ftjm.adapters.calendar.calendar import LocalCalendar
+def _instants(key: str, spec: ScheduleSpec, recurrence: Recurrence, after: int, count: int) -> Iterator[dict[str, Any]]:
     from ftjm.adapters.calendar.time_zone import local_text
     from ftjm.core.calendar import next_instants
     from ftjm.core.utc import iso_time
 
-    for instant in next_instants(LocalCalendar(), spec, key, after, count):
+    for instant in next_instants(recurrence, spec, key, after, count):
         local = local_text(instant, spec.time_zone)
         yield {"schedule": key, "local": local, "utc": iso_time(instant), "time_zone": spec.time_zone}
 

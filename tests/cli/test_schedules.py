@@ -250,3 +250,34 @@ def test_next_needs_either_a_schedule_or_files(ftjm):
         assert isinstance(ftjm("schedule", "next", *options).exception, UsageError)
     write("nightly")
     assert isinstance(ftjm("schedule", "next", "-f", "files", "--after", "soon").exception, UsageError)
+
+
+# ---- calendars
+
+
+CALENDAR = (
+    "apiVersion: ftjm.io/v1\nkind: Calendar\nmetadata: {name: work}\n"
+    "spec: {days: [mon, tue, wed, thu, fri], excluded: [2026-01-06]}\n"
+)
+AFTER = ("--after", "2026-01-02T00:00:00Z", "--count", "3", "-o", "json")
+
+
+def test_the_next_instants_are_on_days_of_the_calendar(ftjm, cluster):
+    write("nightly", "{cron: 0 7 * * *, calendar: work}".strip("{}").replace(", ", "\n  "))
+    done = ftjm("schedule", "next", "-f", "files", *AFTER)
+    assert isinstance(done.exception, UsageError)
+    assert "the calendar work of etl/nightly in these files" in str(done.exception)
+    Path("files/work.yaml").write_text(CALENDAR)
+    wanted = ["2026-01-02T07:00:00Z", "2026-01-05T07:00:00Z", "2026-01-07T07:00:00Z"]
+    assert [row["utc"] for row in json.loads(ftjm("schedule", "next", "-f", "files", *AFTER).stdout)] == wanted
+    applied = ftjm("apply", "-f", "files")
+    assert applied.exit_code == 0, applied.output
+    assert [row["utc"] for row in json.loads(ftjm("schedule", "next", "etl/nightly", *AFTER).stdout)] == wanted
+    shown = json.loads(ftjm("schedule", "describe", "etl/nightly", "-o", "json").stdout)
+    assert (shown["declaration"]["spec"]["calendar"], shown["calendar_revision"] > 0) == ("work", True)
+    assert ftjm("plan", "-f", "files").exit_code == 0
+    dry = ftjm(
+        *("schedule", "backfill", "etl/nightly", "--from", "2026-01-01T00:00:00Z"),
+        *("--to", "2026-01-08T00:00:00Z", "--dry-run", "-o", "json"),
+    )
+    assert json.loads(dry.stdout)["instants"] == 4
