@@ -13,8 +13,10 @@ from statistics import median
 
 from ftjm.client.command_client import Client
 from ftjm.core.identity import partition_for
-from ftjm.core.records.commands import ApplyQueue
+from ftjm.core.records.commands import ApplyQueue, ApplyResource
 from ftjm.core.state.queues import QueueSpec, Share
+from ftjm.core.state.resources import ResourceKind, ResourceSpec
+from ftjm.core.state.windows import WindowSpec
 from ftjm.lab.bench.client import ClientLoad
 from ftjm.lab.bench.cluster import BenchCluster
 from ftjm.lab.bench.options import WorkKind
@@ -72,8 +74,11 @@ def run(cluster: BenchCluster) -> dict[str, Figure]:
 
 def _declare(cluster: BenchCluster, queues: list[str]) -> None:
     """Give each queue all policies. Raises FtjmError if one is refused, or if no answer comes."""
+    window = WindowSpec(cron="0 0 * * *", duration_ms=86_400_000, queues=queues)
     with Client(cluster.settings) as client:
         tickets = [client.send(ApplyQueue(queue=queue, spec=POLICIES)) for queue in queues]
+        always = ApplyResource(kind=ResourceKind.WINDOW, name="always", spec=ResourceSpec(window=[window]))
+        tickets.append(client.send(always))
         give_up_at = time.monotonic() + PATIENCE_SECONDS
         while any(ticket.reply is None for ticket in tickets):
             client.receive(0.1)

@@ -1,7 +1,7 @@
 """What the users of a run declare: queues with limits, and schedules. A pure function of the seed.
 
 Every second queue is declared, and declared anew with other limits in the middle of the run. Each queue has a schedule,
-which is deleted at the end, so that all jobs end.
+and one of them a window, which are deleted at the end, so that all jobs end. A worker is cordoned for a while.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from random import Random
 
 from ftjm.core.records.commands import (
     ApplyQueue,
+    ApplyResource,
     ApplySchedule,
     BulkJobs,
     Command,
+    DeleteResource,
     DeleteSchedule,
     PauseQueue,
     ResumeQueue,
@@ -23,11 +25,14 @@ from ftjm.core.records.commands import (
 from ftjm.core.state.model import JobSpec
 from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.core.state.queues import QueueSpec, Share
+from ftjm.core.state.resources import CordonSpec, ResourceKind, ResourceSpec
 from ftjm.core.state.schedules import CatchUp, Overlap, ScheduleSpec
+from ftjm.core.state.windows import WindowEffect, WindowSpec
 from ftjm.lab.chaos import recorder
 from ftjm.lab.chaos.jobs import LOSSES_MAX
 
 SCHEDULE = "ticks"
+CORDONED = "worker-0"
 PAUSE_SECONDS = 2.0
 HOLD_SECONDS = 1.0
 
@@ -43,6 +48,7 @@ def declarations(seed: int, duration_seconds: float, queues: Sequence[str], mark
     """
     draw = Random(f"declared {seed}")  # noqa: S311  (a seed is meant to be repeated)
     found = [one for number, queue in enumerate(queues) for one in _of(draw, queue, number, duration_seconds, marks)]
+    found += _of_all(draw, queues, duration_seconds)
     return sorted(found, key=lambda one: one[0])
 
 
@@ -58,6 +64,20 @@ def _of(draw: Random, queue: str, number: int, seconds: float, marks: Path) -> I
     hold = draw.uniform(0, max(0.0, seconds - HOLD_SECONDS))
     for at, action in ((hold, BulkAction.HOLD), (hold + HOLD_SECONDS, BulkAction.RELEASE)):
         yield at, BulkJobs(queue=queue, command_id=f"chaos-{action}", action=action, filter=JobFilter())
+
+
+def _of_all(draw: Random, queues: Sequence[str], seconds: float) -> Iterator[Timed]:
+    """A window in which one queue starts nothing for some seconds of each minute, and a worker that is cordoned for a
+    while."""
+    window = WindowSpec(cron="* * * * *", duration_ms=5_000, effect=WindowEffect.DENY, queues=[draw.choice(queues)])
+    yield 0.0, ApplyResource(kind=ResourceKind.WINDOW, name="quiet", spec=ResourceSpec(window=[window]))
+    yield seconds, DeleteResource(kind=ResourceKind.WINDOW, name="quiet")
+    cordon = draw.uniform(0, max(0.0, seconds - PAUSE_SECONDS))
+    yield (
+        cordon,
+        ApplyResource(kind=ResourceKind.CORDON, name=CORDONED, spec=ResourceSpec(cordon=[CordonSpec("chaos")])),
+    )
+    yield cordon + PAUSE_SECONDS, DeleteResource(kind=ResourceKind.CORDON, name=CORDONED)
 
 
 def _limits(draw: Random) -> QueueSpec:

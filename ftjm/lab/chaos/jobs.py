@@ -31,6 +31,7 @@ ATTEMPTS_MAX = 10_000
 """No task that shall succeed may fail because its process was killed, which counts as a failure of the task."""
 PYTHON_BACKOFF = {"initial": "200ms", "max": "1s"}
 AS_TASK = 0.5
+KEYED, SHARED = 0.2, 0.3
 
 S, F, C = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 
@@ -103,11 +104,17 @@ def _planned(draw: Random, kind: str, number: int, at: float, queue: str, marks:
         # This interpreter, without the site module, which takes time at each start.
         program = [sys.executable, "-I", "-S", recorder.__file__]
         runs = {"command": [*program, str(marks), *map(str, arguments)]}
-    fields = name | runs | {"worker_losses_max": LOSSES_MAX} | options
+    fields = name | runs | {"worker_losses_max": LOSSES_MAX} | options | _shares_and_keys(draw)
     twice, by_http = draw.random() < 0.05, draw.random() < 0.2
     # Later requests for a job must arrive after its submission, so both go through the Python client.
     by_http = by_http and planned.keys() == {"ends"}
     return PlannedJob(round(at, 3), fields, **planned, submit_twice=twice, by_http=by_http)
+
+
+def _shares_and_keys(draw: Random) -> dict[str, Any]:
+    """Some jobs share a concurrency key with others, and some are of a share of their queue."""
+    found: dict[str, Any] = {"concurrency_key": f"key-{draw.randint(1, 5)}"} if draw.random() < KEYED else {}
+    return found | ({"share_identifier": draw.choice(("a", "b"))} if draw.random() < SHARED else {})
 
 
 def _task(name: str, marks: Path, seconds: float, status: int, failures: int) -> dict[str, Any]:
