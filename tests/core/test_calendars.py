@@ -186,6 +186,15 @@ def test_an_instant_that_is_due_before_the_process_comes_to_it_is_reckoned_first
     assert slices(story) == [], "it is reckoned already"
 
 
+def test_a_resume_of_a_schedule_that_is_not_paused_does_not_count_as_reckoned():
+    story = using()
+    declare(story, CalendarSpec(weekdays=[0]))
+    story.when(order(c.ResumeSchedule))
+    (reckoned,) = slices(story)
+    assert isinstance(reckoned, e.ScheduleReckoned)
+    assert reckoned.next_at == MONDAY
+
+
 def test_days_that_are_included_later_and_have_passed_are_missed():
     story = using()
     story.when_due(FRIDAY)

@@ -59,12 +59,13 @@ def paused(state: State, event: e.SchedulePaused, _key: str) -> None:
 
 
 def resumed(state: State, event: e.ScheduleResumed, _key: str) -> None:
-    """It fires again."""
+    """It fires again. One that was not paused goes on as it was, also if it is still to be reckoned anew."""
     row = _existing(state, event)
+    if row.paused_at:
+        row.calendar_revision = calendar_revision(state, row.spec)
     row.paused_at, row.pause_reason, row.pause_actor = 0, "", ""
     row.next_at, row.interval_start, row.tzdata = event.next_at, event.interval_start, event.tzdata
     row.decided_to = event.decided_to
-    row.calendar_revision = calendar_revision(state, row.spec)
     _save(state, event, row)
 
 

@@ -56,7 +56,7 @@ class ChaosLoad(threading.Thread):
         for job in self._planned:
             queue, job_id = job.name
             parsed = parse_job(job.fields)
-            submit = SubmitJob(queue=queue, job_id=job_id, spec=parsed.spec, explicit=parsed.explicit)
+            submit = SubmitJob(queue=queue, job_id=job_id, spec=parsed.spec, explicit=list(parsed.explicit))
             requests.append((job.at_seconds, job if job.by_http else submit))
             if job.submit_twice:
                 requests.append((job.at_seconds + AGAIN_SECONDS, submit))

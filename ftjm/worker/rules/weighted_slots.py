@@ -19,7 +19,7 @@ OWED_MAX_MS = 60_000.0
 """So much slot time is owed at most: what long attempts took is not all made up for."""
 
 
-class Part(NamedTuple):
+class Quota(NamedTuple):
     """What a partition should have of the slots."""
 
     whole: int
@@ -27,13 +27,13 @@ class Part(NamedTuple):
     """The part of one slot beyond that, in units that are the same for all partitions."""
 
 
-def exact_parts(slots: int, weights: Mapping[int, int]) -> dict[int, Part]:
+def exact_parts(slots: int, weights: Mapping[int, int]) -> dict[int, Quota]:
     """What each partition should have of the slots, in proportion to its weight."""
     total = sum(weights.values())
-    return {partition: Part(*divmod(slots * weight, total)) for partition, weight in weights.items()}
+    return {partition: Quota(*divmod(slots * weight, total)) for partition, weight in weights.items()}
 
 
-def whole_slots(parts: Mapping[int, Part], odd: Iterable[int], slots: int) -> dict[int, int]:
+def whole_slots(parts: Mapping[int, Quota], odd: Iterable[int], slots: int) -> dict[int, int]:
     """Round the parts to whole slots. The slots that are left go to `odd` in this order, but not to a partition that
     has what it should."""
     found = {partition: part.whole for partition, part in parts.items()}
@@ -89,6 +89,6 @@ class OddSlots:
             self._holders, self._turn_at = waiting[:odd], now_ms
         return whole_slots(parts, self._holders, slots)
 
-    def _may_stay(self, parts: Mapping[int, Part], odd: int) -> bool:
+    def _may_stay(self, parts: Mapping[int, Quota], odd: int) -> bool:
         holders: Collection[int] = self._holders
         return len(holders) == odd and all(one in parts and parts[one].remainder for one in holders)

@@ -425,7 +425,7 @@ EVENT_FAULTS: dict[str, EventFault] = {
     "a forwarded command that did not arrive": (
         _insert(14, e.CommandForwarded(partition=3, body=b"", cause=TIMER)),
         ViolationKind.LOST,
-        "events[0]: expected 1 commands forwarded to 3 to arrive once, but found 0",
+        "events[0]: expected 1 commands sent to 3 to arrive once, but found 0",
     ),
     "a forwarded command that came twice": (
         _insert(14, *(e.ForwardReceived(source=0, number=n, cause=TIMER) for n in (1, 1))),
