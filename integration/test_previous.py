@@ -10,9 +10,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import ftjm
+from ftjm.core.records import events as e
 from ftjm.core.records.levels import LEVEL
 from ftjm.core.state.model import STATE_VERSION
 from ftjm.local.kafka import EmbeddedKafka
@@ -21,7 +24,7 @@ from integration import harness
 from integration.clusters import cluster_on
 from integration.drills import Ground
 from integration.harness import Process
-from integration.test_upgrade import PARTITIONS, QUEUES, run, status
+from integration.test_upgrade import PARTITIONS, QUEUES, run
 from integration.waiting import until
 
 PREVIOUS = "9c5770d"
@@ -54,6 +57,28 @@ def change(process: Process, folder: Path) -> None:
     until(lambda: len(process.log_lines(ready)) > before, f"{process.name} to be ready")
 
 
+def status(ground: Ground) -> dict[str, Any]:
+    """What stands in the way of this build's upgrade."""
+    found: dict[str, Any] = json.loads(run(ground, "ftjm", "upgrade", "status", "-o", "json").stdout)
+    return found
+
+
+def submit_explicit(ground: Ground, name: str) -> None:
+    """Submit jobs of this build's clients that name explicit fields, which the cluster does not know. One client waits
+    for the decision, the other ends at once."""
+    command = ground.spec(0.05).command
+    options = ("--queue", QUEUES[0], "--job-id", name, "--max-attempts", "1")
+    done = run(ground, "ftjm", "submit", *options, "--", *command)
+    assert done.returncode == 0, done.stderr
+    with ftjm.Client(settings=ground.settings) as client:
+        client.submit(ftjm.command(command, queue=QUEUES[0], max_attempts=1), job_id=f"{name}-python")
+    for job_id in (name, f"{name}-python"):
+        job = (QUEUES[0], job_id)
+        found = until(lambda job=job: ground.log().events(e.JobSubmitted, job=job), f"{job_id} to be submitted")  # type: ignore[misc]
+        assert len(found) == 1
+        ground.jobs.append(job)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1_200)
 def test_a_cluster_of_the_build_before_goes_forward_and_back_and_forward_for_good(
@@ -74,6 +99,7 @@ def test_a_cluster_of_the_build_before_goes_forward_and_back_and_forward_for_goo
         ground.until_owners("a", "b")
         with ground.load(10.0, QUEUES, ground.spec(0.05)) as load:
             load.until(20)
+            submit_explicit(ground, "older")
             snapshots.create(settings, range(PARTITIONS), full=False, actor="test", within_seconds=60)
             for folder in (ROOT, old, ROOT):
                 for process in members:
@@ -92,6 +118,7 @@ def test_a_cluster_of_the_build_before_goes_forward_and_back_and_forward_for_goo
         queue.write_text(
             f"apiVersion: ftjm.io/v1\nkind: Queue\nmetadata: {{name: {QUEUES[0]}}}\nspec: {{concurrency: 3}}\n"
         )
+        submit_explicit(ground, "not-final")
         refused = run(ground, "ftjm", "apply", "-f", str(queue))
         assert "NOT_YET_SUPPORTED" in refused.stderr
         assert run(ground, "ftjm", "snapshot", "create").returncode == 0
@@ -100,5 +127,7 @@ def test_a_cluster_of_the_build_before_goes_forward_and_back_and_forward_for_goo
         assert json.loads(done.stdout)["final"] is True, done.stderr
         assert {row["final_level"] for row in status(ground)["partitions"]} == {LEVEL}
         assert run(ground, "ftjm", "apply", "-f", str(queue)).returncode == 0
+        for name in ("older", "not-final"):
+            submit_explicit(ground, name)  # the same jobs, which had no list
         verified = run(ground, "ftjm", "replay", "--verify", "-o", "json")
         assert verified.returncode == 0, verified.stdout
