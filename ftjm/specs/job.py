@@ -197,6 +197,11 @@ TemplateFields: type[Fields] = create_model(  # type: ignore[call-overload]
     **{name: (field.annotation, field) for name, field in JobFields.model_fields.items() if name not in OWN_FIELDS},
 )
 TemplateFields.model_config["json_schema_extra"] = PolicyFields.model_config["json_schema_extra"]
+TO_COME = (
+    *("depends_on", "any_of", "array", "semaphores", "mutex", "evaluate_on_exit"),
+    *("on_success", "on_failure", "on_exit", "stall_timeout", "resources", "gang"),
+)
+"""Fields that a later build has. They are refused in words, since their authors have not misspelt anything."""
 _SPECIAL = {"queue", "job_id", "deadline", "backoff", "disconnect", *ARGUMENT_FIELDS}
 
 
@@ -240,8 +245,10 @@ def _parsed(fields: Any, model: type[BaseModel], inline_limit_bytes: int) -> tup
     if len(fields) > NAMES_MAX:
         raise InvalidJobError([FieldProblem((), f"expected a job's fields, but found {len(fields)} of them")])
     given = {name: value for name, value in fields.items() if value is not None}
+    to_come = [name for name in TO_COME if given.pop(name, None) is not None]
+    problems = [FieldProblem((name,), f"{name} is not supported yet; leave it out") for name in to_come]
     chosen = [schema for schema in SCHEMAS if schema.field in given]
-    problems = _mixed(chosen, given.keys() | fields.keys() & {"payload"})
+    problems += _mixed(chosen, given.keys() | fields.keys() & {"payload"})
     try:
         job = model.model_validate(given)
     except ValidationError as error:

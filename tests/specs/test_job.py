@@ -170,6 +170,7 @@ def test_a_payload_of_null_is_kept():
         ({"command": "a", "priority": True}, "priority: expected 0 to 100, but found true"),
         ({"command": "a", "priority": 7.5}, "priority: expected 0 to 100, but found 7.5"),
         ({"command": "a", "max_attempts": 0}, "max_attempts: expected 1 to 10000, but found 0"),
+        ({"command": "a", "gang": {"size": 2}}, "gang: gang is not supported yet; leave it out"),
         ({"command": "a", "prioritty": 7}, "prioritty: unknown field; did you mean priority?"),
         ({"command": "a", "backoff": {"maxx": 7}}, "backoff.maxx: unknown field; did you mean max?"),
         ({"command": "a", "backoff": "1s"}, 'backoff: expected names with values, but found "1s"'),
