@@ -80,6 +80,12 @@ def test_only_instants_on_days_of_the_calendar_count():
     assert count_instants(calendar, spec, "q/n", HOUR_MS, 900 * DAY_MS) == COUNTED_MAX
 
 
+def test_a_fault_of_the_recurrence_comes_before_one_of_the_calendar():
+    days = on_days(CalendarSpec(time_zone="Mars/Olympus"))
+    assert days.fault(schedule(cron="* * * * * *"), "q/n").startswith("cron: expected ")
+    assert days.fault(schedule(cron="@daily"), "q/n").startswith("calendar work: ")
+
+
 def test_a_long_exclusion_costs_one_question(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(calendar_module, "QUESTIONS_MAX", 2)
     dates = [f"1970-{month:02}-{day:02}" for month in (1, 2) for day in range(1, 32 if month == 1 else 29)]

@@ -124,6 +124,11 @@ def test_jobs_that_do_not_wait_for_a_slot_are_skipped():
     assert matched(story, offer(slots=9)) == [("c", "s1")]
 
 
+def test_a_queue_whose_last_job_has_passed_its_deadline_starts_nothing():
+    story = given(submitted(job_id="passed", deadline_at=NOW - 1))
+    assert match(story.state, [offer()], 10, NOW).dispatches == []
+
+
 def test_a_job_whose_deadline_has_passed_is_not_started_and_holds_up_no_other():
     story = given(
         submitted(job_id="passed", deadline_at=NOW - 1),

@@ -17,7 +17,6 @@ class Reason(StrEnum):
     HELD = "Held"
     START_TIME = "StartTime"
     BACKOFF = "Backoff"
-    DEPENDENCY = "Dependency"
     CONCURRENCY_LIMIT = "ConcurrencyLimit"
     QUEUE_PAUSED = "QueuePaused"
     WINDOW = "Window"
