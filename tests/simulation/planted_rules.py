@@ -109,7 +109,7 @@ def waiting_makes_no_difference() -> list[Patch]:
 
 @planted
 def a_changed_ageing_leaves_waiting_jobs_where_they_are() -> list[Patch]:
-    def nothing(_state: State, queue: str, _start: bytes, _most: int) -> e.QueueReordered:
+    def nothing(_state: State, queue: str, *_arguments: Any) -> e.QueueReordered:
         return e.QueueReordered(queue=queue, jobs=[], next_key=b"")
 
     return [patch.object(processes, "_reorder", nothing)]

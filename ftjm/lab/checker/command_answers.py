@@ -93,7 +93,7 @@ def check_events_of_command(ref: str, events: Sequence[e.Event]) -> Iterator[Vio
         yield Violation(ViolationKind.LOST, f"expected an answer to the forwarded command {ref}, but found none")
         return
     first, further = events[arrived], events[arrived + 1 :]
-    more = [event for event in further if not _is_of_key(event, first)]
+    more = [event for place, event in enumerate(further) if not _is_of_key(event, first, further[:place])]
     if isinstance(first, e.ResourceEvent):
         more = [event for event in more if not isinstance(event, OF_RESOURCES)]
     came_twice = isinstance(first, e.CommandRejected) and not first.kind
@@ -109,10 +109,12 @@ def check_events_of_command(ref: str, events: Sequence[e.Event]) -> Iterator[Vio
         )
 
 
-def _is_of_key(event: e.Event, first: e.Event) -> bool:
-    """Whether an event tells of a job at its concurrency key. A job whose attempt has ended does not get it at once."""
+def _is_of_key(event: e.Event, first: e.Event, before: Sequence[e.Event]) -> bool:
+    """Whether an event tells of a job at its concurrency key. A job whose attempt has ended does not get the key at
+    once, but one that was sent back may give it up and get it again."""
     if isinstance(event, e.JobQueued) and event.job_id == first.job_id:
-        return not isinstance(first, e.AttemptEvent)
+        gave_up = any(isinstance(one, e.JobParked) and one.job_id == first.job_id for one in before)
+        return gave_up or not isinstance(first, e.AttemptEvent)
     return follows_from_key(event)
 
 
