@@ -284,10 +284,10 @@ def test_a_queue_is_declared_changed_and_deleted(api: Api) -> None:
     second = api.get(f"/queues/declared?after={again.json['token']}").json["declaration"]
     assert second["revision"] > first["revision"]
     assert second["spec"] == {"rate": {"limit": 2, "per": "1s", "burst": 1}, "ageing": "1m"}
-    wrong = refused(api.put("/queues/declared", resource("other", concurrency=0, windows=2)), 422)
+    wrong = refused(api.put("/queues/declared", resource("other", concurrency=0, gang=2)), 422)
     assert wrong["errors"] == [
-        {"path": ["spec", "windows"], "text": "windows is not supported yet; leave it out"},
         {"path": ["spec", "concurrency"], "text": "expected 1 or more, but found 0; leave it out for no limit"},
+        {"path": ["spec", "gang"], "text": "gang is not supported yet; leave it out"},
     ]
     unnamed = refused(api.put("/queues/declared", resource("other")), 422)
     text = "expected declared, as in the path, but found other"

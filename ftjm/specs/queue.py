@@ -54,7 +54,7 @@ CONCURRENCY_MAX = SMALL_MAX
 RESERVATION_MAX = 99
 BURST_MS = 100
 """A burst that is left out lets as many attempts start at once as the rate does in this time."""
-TO_COME = ("windows", "resources", "gang", "workers", "placement")
+TO_COME = ("resources", "gang", "workers", "placement")
 """Fields that a later build has. They are refused in words, since their authors have not misspelt anything."""
 
 

@@ -348,10 +348,10 @@ def test_a_field_to_come_is_refused_in_words(field):
 
 
 def test_all_mistakes_of_all_files_are_reported(write):
-    write("q/a.yaml", QUEUE + "spec:\n  windows: 2\n  concurrency: 0\n---\n" + QUEUE.replace("etl", "mail"))
+    write("q/a.yaml", QUEUE + "spec:\n  gang: 2\n  concurrency: 0\n---\n" + QUEUE.replace("etl", "mail"))
     write("q/b.json", json.dumps([queue(), {"kind": "Queue"}], indent=1))
     assert problems("q") == [
-        "q/a.yaml:5: spec.windows: windows is not supported yet; leave it out",
+        "q/a.yaml:5: spec.gang: gang is not supported yet; leave it out",
         "q/a.yaml:6: spec.concurrency: expected 1 or more, but found 0; leave it out for no limit",
         "q/b.json:10: apiVersion: expected a value, but it is missing",
         "q/b.json:10: metadata: expected a value, but it is missing",
