@@ -1,6 +1,6 @@
 """Hundreds of histories of a whole cluster, each from one seed.
 
-    pytest tests/simulation/test_simulation.py               800 seeds (FTJM_SEEDS or --seeds for more)
+    pytest tests/simulation/test_simulation.py               500 seeds (FTJM_SEEDS or --seeds for more)
     pytest tests/simulation/test_simulation.py --seed 42     one seed, with the story of its last steps if it fails
 
 A seed draws the cluster, the jobs, the kinds of faults and all that happens; after some seconds of virtual time
@@ -17,7 +17,7 @@ import pytest
 from tests.simulation.cluster import play
 from tests.simulation.parallel import failures_of
 
-SEEDS = 800
+SEEDS = 500
 
 
 @pytest.mark.timeout(1_200)
