@@ -1,4 +1,5 @@
-"""What is declared, and the jobs that exist: `plan` and `apply` compare files with it. Read from the API or the log."""
+"""Reads the declared resources and the existing jobs, from the API or the log. `plan` and `apply` compare files with
+them."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class RequestKind:
     find: Callable[[Reader, str], Any]
     """Finds the row of a request by its name."""
     columns: Sequence[str]
-    """Of a table of requests."""
+    """The columns of a table of requests."""
     list_verb: str
     stop_verb: str
     progress: Callable[[Sequence[Any]], tuple[str, int, int, str]]

@@ -71,6 +71,9 @@ INSTANT_MAX_MS = 253_402_300_799_000
 EVERY_MS_MAX = STARTING_DEADLINE_MS_MAX = 3_650 * 86_400_000
 """Longest interval of a schedule, and longest time after which an instant is missed: ten years."""
 JITTER_MS_MAX = 86_400_000
+COMMAND_ID_MEMORY_MS = 86_400_000
+"""How long the id of a command is remembered, so that the command is carried out only once. What has become of a bulk
+request and of a backfill is kept as long."""
 TIME_ZONE_CHARACTERS_MAX = 100
 CRON_CHARACTERS_MAX = 200
 SCHEDULE_NAME_CHARACTERS_MAX = 111

@@ -39,10 +39,7 @@ from ftjm.core.names import is_name
 from ftjm.core.placement import Offer, match
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
-from ftjm.core.state.model import (
-    Ahead,
-    job_key,
-)
+from ftjm.core.state.model import Ahead, job_key
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import BackfillTurn, Bulk
 from ftjm.core.state.state import State

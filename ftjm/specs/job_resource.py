@@ -66,7 +66,7 @@ class SubmittedContent(NamedTuple):
 
 
 def job_problems(fields: Any) -> list[FieldProblem]:
-    """What is wrong with the job of a resource, with paths from the spec on.
+    """The faults of the job of a resource, with paths from the spec on.
 
     Args:
         fields: The spec as the user wrote it.

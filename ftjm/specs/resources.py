@@ -76,7 +76,7 @@ class Kind(NamedTuple):
     resource: Callable[[Any], Resource]
     """Makes the resource from the validated model. Raises InvalidResourceError."""
     problems: Callable[[Any], list[FieldProblem]]
-    """What is wrong with the spec as the user wrote it, beyond what the model says. Paths are from the spec on."""
+    """The faults of the spec as the user wrote it, beyond what the model says. Paths are from the spec on."""
     written: Callable[[Any], dict[str, Any]]
     """The fields of a spec as users write them."""
     to_come: Iterable[str]

@@ -214,7 +214,7 @@ class ScheduleFields(Fields):
 
 
 def template_problems(fields: Any) -> list[FieldProblem]:
-    """What is wrong with the job of a schedule's spec, with paths from the spec on.
+    """The faults of the job of a schedule's spec, with paths from the spec on.
 
     Args:
         fields: The spec as the user wrote it.

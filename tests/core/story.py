@@ -23,14 +23,7 @@ from ftjm.core.evolve.handlers import evolve
 from ftjm.core.identity import content_hash, pack_content
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
-from ftjm.core.state.model import (
-    FailureReason,
-    Job,
-    JobSpec,
-    JobState,
-    StopReason,
-    job_key,
-)
+from ftjm.core.state.model import FailureReason, Job, JobSpec, JobState, StopReason, job_key
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.state import State
 from ftjm.core.state.timers import Timer

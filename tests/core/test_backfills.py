@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ftjm.core.decide import backfills as backfills_module
 from ftjm.core.decide.processes import next_slice
-from ftjm.core.evolve.backfills import MEMORY_MS
 from ftjm.core.evolve.handlers import evolve
+from ftjm.core.limits import COMMAND_ID_MEMORY_MS
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import SHARING_LEVEL
@@ -344,7 +344,7 @@ def test_a_repeated_request_is_refused_until_a_day_after_the_end():
     advance(story)
     story.when(backfill(1)).refused("REPEATED")
     assert list(story.state.rows.scan(BACKFILLS.prefix, BACKFILLS.end))
-    story.when(order(c.PauseSchedule)).when_due(NOW + MEMORY_MS)
+    story.when(order(c.PauseSchedule)).when_due(NOW + COMMAND_ID_MEMORY_MS)
     assert not list(story.state.rows.scan(BACKFILLS.prefix, BACKFILLS.end))
     story.when(backfill(1)).then(like(e.BackfillBegun))
 

@@ -10,7 +10,7 @@ from ftjm.core.decide import bulk as bulk_module
 from ftjm.core.decide.decision import Rejected
 from ftjm.core.decide.processes import next_slice
 from ftjm.core.evolve.handlers import evolve
-from ftjm.core.evolve.jobs import COMMAND_ID_MEMORY_MS
+from ftjm.core.limits import COMMAND_ID_MEMORY_MS
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.records.levels import QUEUE_LEVEL

@@ -7,9 +7,9 @@ import pytest
 
 from ftjm.core.decide.decision import Policy
 from ftjm.core.decide.handlers import decide
-from ftjm.core.evolve.jobs import COMMAND_ID_MEMORY_MS, WAITERS_MAX
+from ftjm.core.evolve.jobs import WAITERS_MAX
 from ftjm.core.identity import CONTENT_VERSION, content_hash, pack_content, unpack_content
-from ftjm.core.limits import CONTINUE_FOR_MAX_MS, TIME_MAX_MS
+from ftjm.core.limits import COMMAND_ID_MEMORY_MS, CONTINUE_FOR_MAX_MS, TIME_MAX_MS
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.model import STATE_VERSION, Finalized, JobSpec, JobState, StopReason

@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 
 from ftjm.adapters.memory import MemoryStore
 from ftjm.core.state import row_cache, view
-from ftjm.core.state.model import (
-    Job,
-    JobSpec,
-    JobState,
-    Session,
-)
+from ftjm.core.state.model import Job, JobSpec, JobState, Session
 from ftjm.core.state.outbox import ReplyMessage
 from ftjm.core.state.processes import ProcessKind
 from ftjm.core.state.queues import Queue

@@ -15,10 +15,7 @@ from ftjm.core.evolve import keys as evolve_keys
 from ftjm.core.placement import Placement, match
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
-from ftjm.core.state.model import (
-    FailureReason,
-    Job,
-)
+from ftjm.core.state.model import FailureReason, Job
 from ftjm.core.state.processes import Bulk
 from ftjm.core.state.state import State
 from ftjm.core.state.timers import Timer, TimerKind

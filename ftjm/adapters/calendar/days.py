@@ -84,7 +84,7 @@ def _days(time_zone: str, weekdays: tuple[int, ...], included: tuple[str, ...], 
 
 
 def calendar_fault(spec: CalendarSpec) -> str:
-    """What is wrong with a calendar, as `field: expected …, but found …`; empty if nothing is."""
+    """Return the fault of a calendar, as `field: expected …, but found …`; empty if it is valid."""
     try:
         load_time_zone(spec.time_zone)
     except ValueError as error:
@@ -99,7 +99,7 @@ def calendar_fault(spec: CalendarSpec) -> str:
 
 
 def date_fault(text: str) -> str:
-    """What is wrong with a date, as text; empty if nothing is."""
+    """Return the fault of a date, as text; empty if it is valid."""
     try:
         is_date = date.fromisoformat(text).isoformat() == text
     except ValueError:

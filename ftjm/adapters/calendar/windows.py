@@ -16,7 +16,7 @@ OPENINGS_MAX = 100
 
 
 def window_fault(spec: WindowSpec, name: str, days: CalendarSpec | None) -> str:
-    """What is wrong with a window, as `field: expected …, but found …`; empty if nothing is."""
+    """Return the fault of a window, as `field: expected …, but found …`; empty if it is valid."""
     try:
         load_time_zone(spec.time_zone)
     except ValueError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-import uuid_utils
 from aiohttp import web
 
 from ftjm.api.http.models import BackfillAccepted, BackfillAnswer, BackfillPage, freshness_document
@@ -16,7 +15,7 @@ from ftjm.api.http.problems import unknown_backfill
 from ftjm.api.http.query_models import BackfillsQuery, ReadQuery
 from ftjm.api.http.routing import CheckedRequest, Operation, reply
 from ftjm.api.routes.cluster import first_bytes
-from ftjm.api.routes.commands import IDEMPOTENCY, REFUSED, decide, id_of_key, idempotency_key
+from ftjm.api.routes.commands import IDEMPOTENCY, REFUSED, decide, named_request
 from ftjm.api.routes.schedules import schedule_names
 from ftjm.core.names import is_name
 from ftjm.core.records import commands as c
@@ -31,7 +30,7 @@ async def begin(request: CheckedRequest) -> web.StreamResponse:
     """Send a backfill, and answer with the decision. Raises ProblemError if it is refused."""
     names = schedule_names(request)
     body: BackfillFields = request.body
-    command_id = id_of_key("b", idempotency_key(request.http)) or str(uuid_utils.uuid7())
+    command_id = named_request(request.http, "b")
     command = c.BackfillSchedule(
         queue=names["queue"],
         name=names["name"],

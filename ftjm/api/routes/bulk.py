@@ -9,7 +9,6 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import msgspec
-import uuid_utils
 from aiohttp import web
 
 from ftjm.api.http.models import BulkAccepted, BulkAnswer, BulkPage, freshness_document
@@ -17,7 +16,7 @@ from ftjm.api.http.problems import unknown_bulk
 from ftjm.api.http.query_models import BulkQuery, ReadQuery
 from ftjm.api.http.routing import CheckedRequest, Operation, reply
 from ftjm.api.routes.cluster import first_bytes
-from ftjm.api.routes.commands import IDEMPOTENCY, REFUSED, decide, id_of_key, idempotency_key
+from ftjm.api.routes.commands import IDEMPOTENCY, REFUSED, decide, named_request
 from ftjm.api.routes.queues import queue_name
 from ftjm.core.names import is_name
 from ftjm.core.records import commands as c
@@ -31,7 +30,7 @@ async def begin(request: CheckedRequest) -> web.StreamResponse:
     """Send a bulk request, and answer with the decision. Raises ProblemError if it is refused."""
     queue = queue_name(request)
     body: BulkFields = request.body
-    command_id = id_of_key("b", idempotency_key(request.http)) or str(uuid_utils.uuid7())
+    command_id = named_request(request.http, "b")
     command = c.BulkJobs(
         queue=queue,
         action=body.action,

@@ -118,9 +118,14 @@ async def decide(request: CheckedRequest, command: c.Command) -> PendingCommand:
     return pending
 
 
-def named_request(http: web.Request) -> str:
-    """An id of the request: the same for the same idempotency key, and a new one without a key. Raises ProblemError."""
-    return id_of_key("h", idempotency_key(http)) or str(uuid_utils.uuid7())
+def named_request(http: web.Request, prefix: str = "h") -> str:
+    """An id of the request: the same for the same idempotency key, and a new one without a key. Raises ProblemError.
+
+    Args:
+        http: the request.
+        prefix: tells kinds of requests apart that one key may be used for.
+    """
+    return id_of_key(prefix, idempotency_key(http)) or str(uuid_utils.uuid7())
 
 
 def expected_revision(request: CheckedRequest) -> int:

@@ -10,12 +10,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from ftjm.api.http.models import (
-    ScheduleAccepted,
-    ScheduleAnswer,
-    SchedulePage,
-    freshness_document,
-)
+from ftjm.api.http.models import ScheduleAccepted, ScheduleAnswer, SchedulePage, freshness_document
 from ftjm.api.http.problems import ProblemError, unknown_schedule
 from ftjm.api.http.query_models import DeclarationQuery, PauseBody, ReadQuery, SchedulesQuery
 from ftjm.api.http.routing import CheckedRequest, Operation, reply

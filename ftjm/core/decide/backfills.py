@@ -26,7 +26,14 @@ from ftjm.core.backfill_rows import PROGRESS
 from ftjm.core.calendar import Recurrence, interval_start, next_instant
 from ftjm.core.decide import jobs
 from ftjm.core.decide.decision import Events, Policy, Rejected
-from ftjm.core.decide.schedules import recurrence_of, unknown_calendar, unknown_schedule
+from ftjm.core.decide.schedules import (
+    backfill_stopped,
+    fired,
+    not_reckoned,
+    recurrence_of,
+    unknown_calendar,
+    unknown_schedule,
+)
 from ftjm.core.decide.submissions import new_job, overloaded
 from ftjm.core.limits import BACKFILL_INSTANTS_MAX
 from ftjm.core.names import is_name
@@ -116,13 +123,7 @@ def stop(state: StateView, command: c.StopBackfill, now: int, policy: Policy) ->
     if row is None or row.backfill != command.backfill:
         text = f"expected a backfill {command.backfill} of {key} to be under way, but there is none"
         return Rejected("UNKNOWN_BACKFILL", text)
-    return [stopped(key, command.backfill)]
-
-
-def stopped(key: str, backfill: str, reason: str = "") -> e.BackfillStopped:
-    """The event that stops a backfill of the schedule `key` (`queue/name`)."""
-    queue, _, name = key.partition("/")
-    return e.BackfillStopped(queue=queue, name=name, backfill=backfill, reason=reason)
+    return [backfill_stopped(key, command.backfill)]
 
 
 def next_slice(state: StateView, key: str, rows: int, now: int, policy: Policy) -> Events:
@@ -138,10 +139,9 @@ def next_slice(state: StateView, key: str, rows: int, now: int, policy: Policy) 
     assert backfill is not None
     calendar = recurrence_of(state, schedule.spec, policy)
     if calendar is None:
-        return [stopped(key, schedule.backfill, f"the calendar {schedule.spec.calendar} was deleted")]
-    if fault := calendar.fault(schedule.spec, key):
-        reason = f"its instants cannot be reckoned with time zones {calendar.version}: {fault}"
-        return [stopped(key, schedule.backfill, reason)]
+        return [backfill_stopped(key, schedule.backfill, f"the calendar {schedule.spec.calendar} was deleted")]
+    if reason := not_reckoned(calendar, schedule.spec, key):
+        return [backfill_stopped(key, schedule.backfill, reason)]
     if backfill.counted_to < backfill.to_at:
         return [_counted(backfill, schedule, key, calendar)]
     return _Slice(state, schedule, backfill, now, policy).decide(calendar, rows)
@@ -160,7 +160,7 @@ def _counted(backfill: Backfill, schedule: Schedule, key: str, calendar: Recurre
     count = backfill.instants + len(found)
     if count > BACKFILL_INSTANTS_MAX:
         reason = f"expected at most {BACKFILL_INSTANTS_MAX} instants, but found more; ask for a shorter time"
-        return stopped(key, schedule.backfill, reason)
+        return backfill_stopped(key, schedule.backfill, reason)
     counted_to = found[-1] if len(found) == LOOKED_MAX else backfill.to_at
     counted = msgspec.structs.replace(backfill, instants=count, counted_to=counted_to)
     return _advanced(counted, schedule.backfill, [])
@@ -237,18 +237,8 @@ class _Slice:
         """The job of an instant, as a firing makes it. It does not wait for its jitter."""
         row = self._schedule
         job = job_spec(row.spec, self._backfill.name, instant, start)
-        return [
-            new_job(self._state, name, job, self._now, self._policy, explicit=row.spec.explicit),
-            e.ScheduleFired(
-                **name,
-                run=1,
-                name=self._backfill.name,
-                instant=instant,
-                by=FiredBy.BACKFILL,
-                next_at=row.next_at,
-                tzdata=row.tzdata,
-            ),
-        ]
+        submitted = new_job(self._state, name, job, self._now, self._policy, explicit=row.spec.explicit)
+        return fired(submitted, self._backfill.name, row, FiredBy.BACKFILL, instant, row.next_at)
 
 
 def _size(job: JobSpec) -> int:

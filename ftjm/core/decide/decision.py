@@ -42,6 +42,12 @@ class Policy(msgspec.Struct, frozen=True):
     """Time zones and cron expressions. Who only folds a log needs none."""
 
 
+def calendar_of(policy: Policy) -> Calendar:
+    """The calendar of a process that decides."""
+    assert policy.calendar is not None, "who decides needs a calendar"
+    return policy.calendar
+
+
 class Rejected(msgspec.Struct, frozen=True):
     """A refusal: `code` for programs, `text` for people ("expected …, but …")."""
 

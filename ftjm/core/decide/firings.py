@@ -25,9 +25,9 @@ again. How many firings there are is known from the declarations, and what overl
 from typing import Any
 
 from ftjm.core.calendar import count_instants, last_before, next_instant
-from ftjm.core.decide.decision import Events, Policy
+from ftjm.core.decide.decision import Events, Policy, calendar_of
 from ftjm.core.decide.jobs import stop
-from ftjm.core.decide.schedules import calendar_of, reckoned, recurrence_of
+from ftjm.core.decide.schedules import fired, reckoned, recurrence_of
 from ftjm.core.decide.submissions import new_job
 from ftjm.core.records import events as e
 from ftjm.core.schedule_calendars import calendar_revision
@@ -89,25 +89,15 @@ class _Firing:
         return self._skipped(first, until, count, SkipReason.MISSED, following)
 
     def _fire(self, instant: int, start: int, by: FiredBy, next_at: int) -> Events:
-        """The job of the instant, and its firing. They are in one batch, so there is never one of them alone."""
+        """The job of the instant, and its firing; or that it is skipped, since there is a job of its id."""
         job_id = firing_id(self._name, instant)
         if self._state.job(job_key(self._queue, job_id)) is not None:
             return [self._skipped(instant, instant, 1, SkipReason.EXISTS, next_at)]
         spec = self._schedule.spec
         job = job_spec(spec, self._name, instant, start, jitter(spec, self._key, instant))
         name: dict[str, Any] = {"queue": self._queue, "job_id": job_id}
-        return [
-            new_job(self._state, name, job, self._now, self._policy, explicit=spec.explicit),
-            e.ScheduleFired(
-                **name,
-                run=1,
-                name=self._name,
-                instant=instant,
-                by=by,
-                next_at=next_at,
-                tzdata=self._schedule.tzdata,
-            ),
-        ]
+        submitted = new_job(self._state, name, job, self._now, self._policy, explicit=spec.explicit)
+        return fired(submitted, self._name, self._schedule, by, instant, next_at)
 
     def _overlapping(self, instant: int, next_at: int) -> Events:
         """What becomes of an instant while the job of the last firing has not ended."""

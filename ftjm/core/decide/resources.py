@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from ftjm.core.decide import windows
-from ftjm.core.decide.decision import Events, Policy, Rejected, conflict
+from ftjm.core.decide.decision import Events, Policy, Rejected, calendar_of, conflict
 from ftjm.core.identity import partition_for
 from ftjm.core.limits import RESOURCES_MAX
 from ftjm.core.names import is_name
@@ -182,8 +182,7 @@ def after_loss(state: StateView, source: int, policy: Policy) -> Events:
 
 
 def _refusal(state: StateView, command: c.ApplyResource, policy: Policy) -> Rejected | None:
-    calendar = policy.calendar
-    assert calendar is not None, "an owner has a calendar"
+    calendar = calendar_of(policy)
     for declared in command.spec.calendar:
         if fault := calendar.calendar_fault(declared):
             return Rejected("INVALID", fault)

@@ -9,8 +9,8 @@ nothing of the recurrence goes on where it was.
 
 from typing import Any
 
-from ftjm.core.calendar import Calendar, OnDays, Recurrence, interval_start, next_instant
-from ftjm.core.decide.decision import Events, Policy, Rejected, conflict
+from ftjm.core.calendar import OnDays, Recurrence, interval_start, next_instant
+from ftjm.core.decide.decision import Events, Policy, Rejected, calendar_of, conflict, named
 from ftjm.core.decide.submissions import fault_of, new_job, overloaded
 from ftjm.core.job_defaults import explicit_fault
 from ftjm.core.limits import INSTANT_MAX_MS, SCHEDULE_NAME_CHARACTERS_MAX
@@ -68,10 +68,15 @@ def delete(state: StateView, command: c.DeleteSchedule, now: int, policy: Policy
         return refusal
     events: Events = [e.ScheduleDeleted(queue=command.queue, name=command.name)]
     if before.backfill:
-        reason = "its schedule was deleted"
-        stopped = e.BackfillStopped(queue=command.queue, name=command.name, backfill=before.backfill, reason=reason)
-        events.append(stopped)
+        key = schedule_key(command.queue, command.name)
+        events.append(backfill_stopped(key, before.backfill, "its schedule was deleted"))
     return events
+
+
+def backfill_stopped(key: str, backfill: str, reason: str = "") -> e.BackfillStopped:
+    """The event that stops a backfill of the schedule `key` (`queue/name`)."""
+    queue, _, name = key.partition("/")
+    return e.BackfillStopped(queue=queue, name=name, backfill=backfill, reason=reason)
 
 
 def pause(state: StateView, command: c.PauseSchedule, now: int, policy: Policy) -> Events | Rejected:
@@ -131,24 +136,23 @@ def trigger(state: StateView, command: c.TriggerSchedule, now: int, policy: Poli
         return Rejected("OVERLAP", f"{text} {row.spec.overlap}; wait for its end, or cancel it")
     calendar = recurrence_of(state, row.spec, policy) or calendar_of(policy)
     spec = job_spec(row.spec, command.name, now, interval_start(calendar, row.spec, key, now))
-    return [
-        new_job(state, name, spec, now, policy, explicit=row.spec.explicit),
-        e.ScheduleFired(
-            **name,
-            run=1,
-            name=command.name,
-            instant=now,
-            by=FiredBy.TRIGGERED,
-            next_at=row.next_at,
-            tzdata=row.tzdata,
-        ),
-    ]
+    submitted = new_job(state, name, spec, now, policy, explicit=row.spec.explicit)
+    return fired(submitted, command.name, row, FiredBy.TRIGGERED, now, row.next_at)
 
 
-def calendar_of(policy: Policy) -> Calendar:
-    """The calendar of a process that decides."""
-    assert policy.calendar is not None, "who decides about schedules needs a calendar"
-    return policy.calendar
+def fired(job: e.JobSubmitted, name: str, row: Schedule, by: FiredBy, instant: int, next_at: int) -> Events:
+    """A job of a schedule, and the firing that makes it. They are in one batch, so there is never one of them alone.
+
+    Args:
+        job: the job.
+        name: the schedule's.
+        row: the schedule's.
+        by: what led to the firing.
+        instant: the job's, ms.
+        next_at: the next instant from here on, ms; 0 if none comes.
+    """
+    firing = e.ScheduleFired(**named(job), run=1, name=name, instant=instant, by=by, next_at=next_at, tzdata=row.tzdata)
+    return [job, firing]
 
 
 def recurrence_of(state: StateView, spec: ScheduleSpec, policy: Policy) -> Recurrence | None:
@@ -175,8 +179,7 @@ def reckoned(state: StateView, key: str, row: Schedule, policy: Policy) -> e.Eve
     calendar = recurrence_of(state, row.spec, policy)
     if calendar is None:
         return e.SchedulePaused(queue=queue, name=name, reason=f"its calendar {row.spec.calendar} was deleted")
-    if fault := calendar.fault(row.spec, key):
-        reason = f"its instants cannot be reckoned with time zones {calendar.version}: {fault}"
+    if reason := not_reckoned(calendar, row.spec, key):
         return e.SchedulePaused(queue=queue, name=name, reason=reason)
     next_at = next_instant(calendar, row.spec, key, row.decided_to)
     return e.ScheduleReckoned(
@@ -186,6 +189,12 @@ def reckoned(state: StateView, key: str, row: Schedule, policy: Policy) -> e.Eve
         interval_start=interval_start(calendar, row.spec, key, next_at) if next_at else 0,
         tzdata=calendar.version,
     )
+
+
+def not_reckoned(calendar: Recurrence, spec: ScheduleSpec, key: str) -> str:
+    """The reason why the instants of the schedule `key` cannot be reckoned; empty if they can."""
+    fault = calendar.fault(spec, key)
+    return f"its instants cannot be reckoned with time zones {calendar.version}: {fault}" if fault else ""
 
 
 def unknown_schedule(command: c.ScheduleCommand) -> Rejected:

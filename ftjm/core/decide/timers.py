@@ -7,11 +7,7 @@ from ftjm.core.decide.decision import Events, Policy, about
 from ftjm.core.decide.firings import decide_instant
 from ftjm.core.decide.waiting import decide_waiting
 from ftjm.core.records import events as e
-from ftjm.core.state.model import (
-    LIVE,
-    TERMINAL,
-    StopReason,
-)
+from ftjm.core.state.model import LIVE, TERMINAL, StopReason
 from ftjm.core.state.timers import Timer, TimerKind
 from ftjm.core.state.view import StateView
 

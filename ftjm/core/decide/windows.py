@@ -4,7 +4,7 @@ Every partition has a timer for the next edge of each window. The calendar recko
 result, so that no fold ever reckons.
 """
 
-from ftjm.core.decide.decision import Events, Policy
+from ftjm.core.decide.decision import Events, Policy, calendar_of
 from ftjm.core.records import events as e
 from ftjm.core.state.calendars import CalendarSpec
 from ftjm.core.state.resources import ResourceKind, ResourceSpec, resource_key
@@ -34,10 +34,8 @@ def after_change(
     if kind is not ResourceKind.CALENDAR:
         return []
     days = spec.calendar[0] if spec.calendar else None
-    return [
-        _turned(user, window, days, now, policy)
-        for user, window in ((user, state.windows()[user].spec.window[0]) for user in users_of(state, name))
-    ]
+    known = state.windows()
+    return [_turned(user, known[user].spec.window[0], days, now, policy) for user in users_of(state, name)]
 
 
 def users_of(state: StateView, calendar: str) -> list[str]:
@@ -51,7 +49,6 @@ def _days(state: StateView, spec: WindowSpec) -> CalendarSpec | None:
 
 
 def _turned(name: str, spec: WindowSpec, days: CalendarSpec | None, now: int, policy: Policy) -> e.Event:
-    calendar = policy.calendar
-    assert calendar is not None, "an owner has a calendar"
+    calendar = calendar_of(policy)
     is_open, until = calendar.window_at(spec, name, days, now)
     return e.WindowTurned(name=name, open=is_open, until=until, tzdata=calendar.version)

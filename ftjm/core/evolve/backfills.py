@@ -5,6 +5,7 @@ The row of a backfill is kept until a day after its end. While it is under way, 
 """
 
 from ftjm.core.backfill_rows import first, following, without
+from ftjm.core.limits import COMMAND_ID_MEMORY_MS
 from ftjm.core.records import events as e
 from ftjm.core.state.backfills import Backfill, backfill_name
 from ftjm.core.state.model import Job, JobState
@@ -12,9 +13,6 @@ from ftjm.core.state.processes import BackfillTurn, ProcessKind
 from ftjm.core.state.schedules import Schedule, schedule_key
 from ftjm.core.state.state import State
 from ftjm.core.state.timers import Timer, TimerKind
-
-MEMORY_MS = 86_400_000
-"""How long what has become of a backfill is kept behind its end. Its id is remembered as long."""
 
 
 def begun(state: State, event: e.BackfillBegun, _key: str) -> None:
@@ -42,7 +40,7 @@ def moved(state: State, event: e.BackfillAdvanced | e.BackfillStopped, _key: str
     elif state.process(ProcessKind.BACKFILL, key) is not None:
         state.drop_process(ProcessKind.BACKFILL, key)
     if row.ended_at:
-        state.set_timer(Timer(event.at + MEMORY_MS, TimerKind.COMMAND_ID, name))
+        state.set_timer(Timer(event.at + COMMAND_ID_MEMORY_MS, TimerKind.COMMAND_ID, name))
         schedule = state.schedule(key)
         if schedule is not None:  # else it was deleted
             schedule.backfill = ""

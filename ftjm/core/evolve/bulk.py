@@ -4,7 +4,7 @@ What has become of a request is kept for a day, as long as its name is remembere
 """
 
 from ftjm.core.bulk_rows import first, following
-from ftjm.core.evolve.jobs import COMMAND_ID_MEMORY_MS
+from ftjm.core.limits import COMMAND_ID_MEMORY_MS
 from ftjm.core.records import events as e
 from ftjm.core.state.processes import Bulk, ProcessKind, bulk_name
 from ftjm.core.state.state import State

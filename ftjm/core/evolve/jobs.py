@@ -18,23 +18,15 @@ from ftjm.core.evolve.transitions import (
 from ftjm.core.identity import unpack_content
 from ftjm.core.job_gates import state_at_gates
 from ftjm.core.lifecycle import LIFECYCLE
+from ftjm.core.limits import COMMAND_ID_MEMORY_MS
 from ftjm.core.records import events as e
-from ftjm.core.state.model import (
-    DEAD,
-    TERMINAL,
-    Ahead,
-    Job,
-    JobState,
-    Outcome,
-)
+from ftjm.core.state.model import DEAD, TERMINAL, Ahead, Job, JobState, Outcome
 from ftjm.core.state.outbox import StopMessage
 from ftjm.core.state.processes import ProcessKind, Reorder
 from ftjm.core.state.state import State
 from ftjm.core.state.timers import Timer, TimerKind
 from ftjm.core.waiting_limits import limits_of, next_look, waits_since
 
-COMMAND_ID_MEMORY_MS = 86_400_000
-"""How long the id of a command is remembered, so that the command is carried out only once."""
 WAITERS_MAX = 8
 """Clients that can wait for one job's outcome. The newest are kept."""
 

@@ -18,14 +18,7 @@ from ftjm.core import ageing
 from ftjm.core.evolve import keys, schedules, shares
 from ftjm.core.lifecycle import LIFECYCLE
 from ftjm.core.records import events as e
-from ftjm.core.state.model import (
-    DEAD,
-    LIVE,
-    TERMINAL,
-    Checkpoint,
-    Job,
-    JobState,
-)
+from ftjm.core.state.model import DEAD, LIVE, TERMINAL, Checkpoint, Job, JobState
 from ftjm.core.state.outbox import OutcomeMessage
 from ftjm.core.state.queues import Queue
 from ftjm.core.state.state import State

@@ -147,8 +147,7 @@ class JobSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
     retention_ms: int = 0
     """How long the ended job is kept; 0 is the cluster's default."""
     concurrency_key: str = ""
-    """Of the jobs of its queue with this key, only so many as the queue says have a worker at a time; empty if it has
-    no key."""
+    """The queue limits how many of its jobs with the same key have a worker at a time. Empty if the job has no key."""
     share_identifier: str = ""
     """The share of its queue that it belongs to; empty is a share of its own."""
 

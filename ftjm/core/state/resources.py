@@ -67,9 +67,9 @@ class KnownResource(msgspec.Struct, frozen=True, array_like=True, gc=False):
     actor: str = ""
     """The person or program that made this revision."""
     open: bool = False
-    """Of a window: whether it is open."""
+    """Whether the window is open. False for a resource of another kind."""
     turns_at: int = 0
-    """Of a window: when that is asked again, ms: it opens or closes then, if not sooner by another declaration."""
+    """When the window opens or closes next, or is looked at again, ms. 0 for a resource of another kind."""
 
 
 class Adoption(msgspec.Struct, array_like=True, gc=False):

@@ -18,15 +18,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 from ftjm.core.state.backfills import Backfill
-from ftjm.core.state.model import (
-    Checkpoint,
-    Finalized,
-    Job,
-    JobSpec,
-    Outcome,
-    Peer,
-    Session,
-)
+from ftjm.core.state.model import Checkpoint, Finalized, Job, JobSpec, Outcome, Peer, Session
 from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus, ShareUsage

@@ -20,7 +20,7 @@ from ftjm.core.state.model import JobSpec
 from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.history.bulk_requests import BulkFollower
 from ftjm.lab.bench.cluster import BenchCluster
-from ftjm.lab.bench.options import PAYLOAD
+from ftjm.lab.bench.options import PAYLOAD, queue_on
 from ftjm.lab.bench.report import Figure, percentile, rate, significant
 from ftjm.runtime.errors import FtjmError
 
@@ -46,7 +46,8 @@ def run(cluster: BenchCluster) -> dict[str, Figure]:
         client.confirm()
         cluster.counter.until(e.JobSubmitted, jobs)
     with Client(cluster.settings) as client:
-        load = _Load(cluster, client, _beside(queue, cluster.options.partitions))
+        partitions = cluster.options.partitions
+        load = _Load(cluster, client, queue_on(partition_for(queue, partitions), partitions, "beside"))
         cluster.progress.step("commands before the request")
         count = min(jobs, BEFORE_MAX)
         load.send_while(lambda sent: sent < WARM_UP)
@@ -69,12 +70,6 @@ def _tickets(client: Client, queue: str, jobs: int) -> Iterator[Ticket]:
     specs = [JobSpec(command=["true"], payload=PAYLOAD, labels=labels) for labels in (LABELS, {})]
     for number in range(jobs):
         yield client.ticket(SubmitJob(queue=queue, job_id=f"waits-{number}", spec=specs[number % 2]))
-
-
-def _beside(queue: str, partitions: int) -> str:
-    """Another queue of the same partition."""
-    wanted = partition_for(queue, partitions)
-    return next(name for name in map("beside{}".format, range(1_000)) if partition_for(name, partitions) == wanted)
 
 
 class _Load:

@@ -40,6 +40,12 @@ def spec(work: WorkKind, *, timed: bool = False) -> JobSpec:
     return JobSpec(command=["true"], payload=PAYLOAD)
 
 
+def queue_on(partition: int, partitions: int, prefix: str) -> str:
+    """A queue of this partition, whose name begins so."""
+    names = (f"{prefix}{number}" for number in range(100 * partitions))
+    return next(name for name in names if partition_for(name, partitions) == partition)
+
+
 class Options(msgspec.Struct, kw_only=True, frozen=True):
     """The settings of a run. The report repeats them."""
 
@@ -76,10 +82,7 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
     @property
     def queues(self) -> list[str]:
         """One queue on each partition, in the order of partitions."""
-        found: dict[int, str] = {}
-        for number in range(100 * self.partitions):
-            found.setdefault(partition_for(f"q{number}", self.partitions), f"q{number}")
-        return [found[partition] for partition in sorted(found)]
+        return [queue_on(partition, self.partitions, "q") for partition in range(self.partitions)]
 
 
 class Progress(Protocol):

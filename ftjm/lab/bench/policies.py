@@ -8,18 +8,16 @@ turns, since the machine may become faster or slower meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from statistics import median
 
 from ftjm.client.command_client import Client
-from ftjm.core.identity import partition_for
 from ftjm.core.records.commands import ApplyQueue, ApplyResource
 from ftjm.core.state.queues import QueueSpec, Share
 from ftjm.core.state.resources import ResourceKind, ResourceSpec
 from ftjm.core.state.windows import WindowSpec
 from ftjm.lab.bench.client import ClientLoad
 from ftjm.lab.bench.cluster import BenchCluster
-from ftjm.lab.bench.options import WorkKind
+from ftjm.lab.bench.options import WorkKind, queue_on
 from ftjm.lab.bench.processes import BenchProcess, cpu_seconds
 from ftjm.lab.bench.report import Figure, significant
 from ftjm.lab.bench.throughput import end_to_end
@@ -46,7 +44,8 @@ POLICIES = QueueSpec(
 def run(cluster: BenchCluster) -> dict[str, Figure]:
     """Run the suite and return its figures; docs/benchmarks.md describes them."""
     schedulers = cluster.start_schedulers()
-    plain, declared = cluster.options.queues, list(_declared(cluster.options.partitions))
+    partitions, plain = cluster.options.partitions, cluster.options.queues
+    declared = [queue_on(partition, partitions, "declared") for partition in range(partitions)]
     cluster.progress.step("declaring queues")
     _declare(cluster, declared)
     cluster.start_workers(WorkKind.NOOP, [*plain, *declared])
@@ -94,11 +93,3 @@ def _measure(cluster: BenchCluster, load: ClientLoad, schedulers: list[BenchProc
     jobs, before = cluster.options.jobs, cpu_seconds(schedulers)
     _, seconds = end_to_end(cluster, WorkKind.NOOP, jobs, load)
     return jobs / seconds, (cpu_seconds(schedulers) - before) / jobs * 1e6
-
-
-def _declared(partitions: int) -> Iterator[str]:
-    """One queue on each partition."""
-    for partition in range(partitions):
-        yield next(
-            name for name in map("declared{}".format, range(10_000)) if partition_for(name, partitions) == partition
-        )
