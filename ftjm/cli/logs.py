@@ -15,7 +15,7 @@ from ftjm.cli.verbs import add_verb
 from ftjm.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from ftjm.core.records.events import AttemptFailed, AttemptSucceeded
+    from ftjm.core.records.events import OutputEvent
     from ftjm.history.jobs import Recorded
     from ftjm.runtime.config import Settings
 
@@ -108,7 +108,7 @@ def _why_none(settings: Settings, name: tuple[str, str], events: Iterable[Record
     return f"expected output of {which} of {job}, but it is {known.job.state.name}, attempt {known.job.attempt}; {todo}"
 
 
-def _print(event: AttemptSucceeded | AttemptFailed, stream: Stream, output: Output, *, header: bool) -> None:
+def _print(event: OutputEvent, stream: Stream, output: Output, *, header: bool) -> None:
     if output is not Output.table:
         emit_line(_document(event), output, "")
         return
@@ -125,7 +125,7 @@ def _print(event: AttemptSucceeded | AttemptFailed, stream: Stream, output: Outp
             target.flush()
 
 
-def _document(event: AttemptSucceeded | AttemptFailed) -> dict[str, Any]:
+def _document(event: OutputEvent) -> dict[str, Any]:
     from ftjm.readmodel.documents.event import attempt_output
     from ftjm.readmodel.documents.fields import plain_document
 

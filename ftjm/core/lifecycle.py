@@ -45,6 +45,7 @@ LIFECYCLE: dict[type[e.Event], Row] = {
     e.AttemptSucceeded: _from(*HAS_WORKER, to=S.SUCCEEDED),
     e.AttemptFailed: _from(*HAS_WORKER, to=(S.RETRY_WAIT, S.READY)),
     e.AttemptLost: _from(*HAS_WORKER, to=(S.RETRY_WAIT, S.READY)),
+    e.AttemptStopped: _from(*HAS_WORKER, to=S.READY),
     e.AttemptDeclined: _from(S.DISPATCHED, to=S.READY),
 }
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ftjm.core.state.resources import KnownResource
-from ftjm.core.state.windows import WindowEffect, WindowSpec
+from ftjm.core.state.windows import OnClose, WindowEffect, WindowSpec
 
 PATTERNS_KEPT_MAX = 10_000
 
@@ -42,6 +42,23 @@ def may_start_on(windows: Iterable[QueueWindow], worker: str) -> bool:
     if any(one.open for one in concerned if one.spec.effect is WindowEffect.DENY):
         return False
     return not allowing or any(one.open for one in allowing)
+
+
+def stops_on(windows: Iterable[QueueWindow], worker: str) -> bool:
+    """Whether a queue's windows say that its attempts on a worker be stopped now.
+
+    That is so where an open window denies and says `stop`, or where all windows that allow are closed and each of them
+    says `stop`.
+    """
+    concerned = [one for one in windows if not one.spec.workers or is_named(one.spec.workers, worker)]
+    allowing = [one for one in concerned if one.spec.effect is WindowEffect.ALLOW]
+    if any(_stops(one) and one.open for one in concerned if one.spec.effect is WindowEffect.DENY):
+        return True
+    return bool(allowing) and all(_stops(one) and not one.open for one in allowing)
+
+
+def _stops(window: QueueWindow) -> bool:
+    return window.spec.on_close is OnClose.STOP
 
 
 def closing(windows: Iterable[QueueWindow]) -> list[QueueWindow]:

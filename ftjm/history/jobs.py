@@ -135,7 +135,7 @@ def from_snapshot(settings: Settings, name: Name, until: Until = NOW) -> JobView
 
 def follow_jobs(
     settings: Settings, names: Iterable[Name], unknown: Callable[[Name], None] = lambda _: None
-) -> Iterator[e.AttemptSucceeded | e.AttemptFailed]:
+) -> Iterator[e.OutputEvent]:
     """Follow the output of jobs: of their newest runs so far, and then until all the jobs have ended.
 
     Args:
@@ -260,6 +260,6 @@ def view(events: Iterable[e.Event]) -> JobView | None:
     )
 
 
-def outputs(events: Iterable[e.Event]) -> Iterator[e.AttemptSucceeded | e.AttemptFailed]:
+def outputs(events: Iterable[e.Event]) -> Iterator[e.OutputEvent]:
     """The events that hold an attempt's output, oldest first."""
-    return (event for event in events if isinstance(event, e.AttemptSucceeded | e.AttemptFailed))
+    return (event for event in events if isinstance(event, e.OutputEvent))

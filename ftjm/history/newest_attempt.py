@@ -38,7 +38,7 @@ class NewestAttempts:
             self.workers[key], self.signals[key] = _decoded(event).worker, 0
         elif kind is e.JobRerun:
             self.signals[key] = 0
-        elif kind is e.AttemptFailed:
+        elif kind is e.AttemptFailed or kind is e.AttemptStopped:
             self.signals[key] = _decoded(event).signal
 
     def forget(self, key: str) -> None:

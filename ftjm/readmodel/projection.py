@@ -12,7 +12,7 @@ log, the worker of its newest attempt, and the signal that ended it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import msgspec
 
@@ -29,7 +29,7 @@ from ftjm.readmodel.tables import PARTITIONS_MAX, IndexedEvent, PartitionChanges
 
 OTHER, OUTPUT = 0, 1
 """Kinds of indexed events: OUTPUT for events that hold an attempt's output."""
-_OUTPUT_EVENTS = (e.AttemptSucceeded, e.AttemptFailed)
+_OUTPUT_EVENTS = get_args(e.OutputEvent)
 
 
 def kind_of(event: type[msgspec.Struct] | None) -> int:

@@ -7,6 +7,7 @@
     calendar: workdays                  it opens only on days of this calendar
     queues: [etl, batch-*]              which queues it is about
     workers: [big-*]                    it is about starts on these workers alone; left out: all
+    on_close: finish                    what runs at its close goes on to its end; stop: it is stopped
 
 `written` gives the fields that stand for a `WindowSpec`: what `ftjm window describe -o yaml` prints is what
 `ftjm apply -f` takes.
@@ -20,13 +21,13 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from ftjm.core.limits import PATTERNS_MAX, WINDOW_MS_MAX, WINDOW_MS_MIN
-from ftjm.core.state.windows import WindowEffect, WindowSpec
+from ftjm.core.state.windows import OnClose, WindowEffect, WindowSpec
 from ftjm.runtime.durations import format_duration
 from ftjm.specs.executors import Fields
 from ftjm.specs.fields import Name, at_most, duration, one_of, written_as, wrong_value
 from ftjm.specs.schedule import Cron, TimeZone
 
-TO_COME = ("on_close",)
+TO_COME = ()
 """Fields that a later build has."""
 PATTERN = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._*-]{0,127}\Z")
 _DEFAULT = WindowSpec("", 0)
@@ -55,6 +56,7 @@ Pattern = Annotated[
 ]
 Patterns = Annotated[list[Pattern], BeforeValidator(_some), at_most(PATTERNS_MAX, "names", "use * for several")]
 Effect = one_of(WindowEffect)
+Closing = one_of(OnClose)
 
 
 class WindowFields(Fields):
@@ -89,6 +91,14 @@ class WindowFields(Fields):
         description="It is about starts on workers of these names alone. `*` stands for any characters. Left out: all.",
         examples=[["big-*"]],
     )
+    on_close: Closing | None = Field(  # type: ignore[valid-type]
+        None,
+        description="What happens to attempts that run when their queue may start no more on their worker. `finish`: "
+        "they run to their end. `stop`: they are stopped, and their jobs wait for the next opening; nothing counts as "
+        "a failure or a loss. Where several windows allow a queue, attempts are stopped only while all of these are "
+        "closed and say `stop`.",
+        json_schema_extra={"default": _DEFAULT.on_close.value},
+    )
 
 
 def window_spec(fields: WindowFields) -> WindowSpec:
@@ -99,6 +109,7 @@ def window_spec(fields: WindowFields) -> WindowSpec:
         "calendar": fields.calendar,
         "queues": fields.queues,
         "workers": fields.workers,
+        "on_close": fields.on_close,
     }
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return WindowSpec(fields.cron, fields.duration, **chosen)
@@ -112,6 +123,7 @@ def written(spec: WindowSpec) -> dict[str, Any]:
         "duration": format_duration(spec.duration_ms),
         "time_zone": spec.time_zone,
         "queues": list(spec.queues),
+        "on_close": spec.on_close.value,
     }
     found |= {"calendar": spec.calendar} if spec.calendar else {}
     return found | ({"workers": list(spec.workers)} if spec.workers else {})

@@ -106,7 +106,10 @@ class EventMetrics:
         if event.retry_at:
             self._retries.labels(event.reason.value).inc()
 
-    def _ended(self, event: e.AttemptSucceeded | e.AttemptFailed, outcome: str, job_of: JobOf) -> None:
+    def _stopped(self, event: e.AttemptStopped, job_of: JobOf) -> None:
+        self._ended(event, "stopped", job_of)
+
+    def _ended(self, event: e.OutputEvent, outcome: str, job_of: JobOf) -> None:
         if not event.started_at:
             return  # the attempt could not be started
         self._attempt(event.queue, outcome).observe(_seconds(event.ended_at - event.started_at))
@@ -150,6 +153,7 @@ HANDLERS: dict[type[e.Event], Callable[[EventMetrics, Any, JobOf], None]] = {
     e.AttemptSucceeded: EventMetrics._succeeded,
     e.AttemptFailed: EventMetrics._failed,
     e.AttemptLost: EventMetrics._attempt_lost,
+    e.AttemptStopped: EventMetrics._stopped,
     e.CommandRejected: EventMetrics._rejected,
     e.SubmissionRepeated: EventMetrics._repeated,
     e.JobFailed: EventMetrics._job_failed,

@@ -105,7 +105,10 @@ def test_a_calendar_that_a_window_uses_is_not_deleted_and_both_are_in_their_orde
         ("kind: Window\nspec: {cron: 0 8 * * *, duration: 1h, queues: []}", ("queues", "at least one")),
         ("kind: Window\nspec: {cron: 0 8 * * *, duration: 1h, queues: ['a b']}", ("queues", "expected a name")),
         ("kind: Window\nspec: {cron: 0 8 * * *, duration: 1h, queues: [q], effect: maybe}", ("allow, deny", "maybe")),
-        ("kind: Window\nspec: {cron: 0 8 * * *, duration: 1h, queues: [q], on_close: stop}", ("not supported yet",)),
+        (
+            "kind: Window\nspec:\n  {cron: 0 8 * * *, duration: 1h, queues: [q],\n  on_close: kill}",
+            ("r.yaml:6", "on_close", "finish, stop", "kill"),
+        ),
         ("kind: Window\nspec: {cron: 0 8 * * *, queues: [q]}", ("duration",)),
     ],
 )

@@ -15,6 +15,7 @@ from ftjm.core.ageing import score
 from ftjm.core.evolve.jobs import WAITERS_MAX
 from ftjm.core.evolve.sessions import SESSION_MEMORY_MS
 from ftjm.core.records import events as e
+from ftjm.core.records.levels import STOP_LEVEL
 from ftjm.core.state.backfills import Backfill
 from ftjm.core.state.model import (
     LIVE,
@@ -50,6 +51,7 @@ from ftjm.core.state.tables import (
     timer_key,
 )
 from ftjm.core.state.timers import Timer, TimerKind
+from ftjm.core.windows import stops_on, windows_of
 
 OF_JOBS = frozenset({TimerKind.DUE, TimerKind.DEADLINE, TimerKind.RETENTION, TimerKind.WAITING})
 KEY_PLACES = {
@@ -133,6 +135,7 @@ class _Checker:
         self._check_schedules()
         self._check_backfills()
         self._check_resources()
+        self._check_windows()
         self._check_sessions()
         self._check_queues()
         self._check_shares()
@@ -142,7 +145,7 @@ class _Checker:
         live = job.state in LIVE
         assert bool(job.session) == live, f"{key} is {job.state.name} with session {job.session!r}"
         assert live or not job.stopping, f"{key} is {job.state.name} and is being stopped"
-        assert not (job.stopping and job.deadline_at), f"{key} is being stopped and has a deadline"
+        assert not (job.is_ending and job.deadline_at), f"{key} ends with its attempt and has a deadline"
         assert bool(job.ended_at) == (job.state in TERMINAL), f"{key} is {job.state.name}, ended {job.ended_at}"
         assert job.attempt >= live, f"{key} runs its attempt 0"
         assert job.attempt >= job.failures + job.losses, f"{key} failed more often than it was dispatched"
@@ -260,6 +263,20 @@ class _Checker:
         stored = [msgspec.msgpack.decode(self.rows[key], type=Timer) for key in self._keys(b"t")]
         found = [timer for timer in stored if timer.kind in {TimerKind.ADOPTION, TimerKind.WINDOW}]
         assert sorted(found, key=timer_key) == sorted(expected, key=timer_key), "timers of resources differ"
+
+    def _check_windows(self) -> None:
+        """An attempt that its queue's windows stop is being stopped, unless a process is about to ask for that."""
+        raw = self.rows.get(FINALIZED_KEY)
+        windows = {
+            key.partition("/")[2]: known for key, known in self._decoded(b"B").items() if key.startswith("Window/")
+        }
+        under_way = any(key[1] == ProcessKind.WINDOW_STOP for key in self._keys(b"d"))
+        if not windows or under_way or raw is None or FINALIZED.decode(raw).level < STOP_LEVEL:
+            return
+        for key, job in self.jobs.items():
+            if job.state in LIVE and not job.stopping:
+                told = windows_of(windows, key.partition("/")[0])
+                assert not stops_on(told, self.sessions[job.session].worker), f"{key} runs, and its windows stop it"
 
     def _check_schedules(self) -> None:
         """A schedule has a timer exactly while something of it is to come, and what waits does so for a reason."""
@@ -396,7 +413,7 @@ def check_history(events: Iterable[e.Event | e.BatchClosed], commands: int | Non
                 assert event.attempt == attempts.get(about, 0) + 1, f"{about}: attempt {event.attempt} again"
                 attempts[about] = event.attempt
                 assert (*about, event.run) not in ended, f"{about}: dispatched after the end of run {event.run}"
-            case e.AttemptSucceeded() | e.AttemptFailed() | e.AttemptLost() | e.AttemptDeclined():
+            case e.AttemptSucceeded() | e.AttemptFailed() | e.AttemptLost() | e.AttemptStopped() | e.AttemptDeclined():
                 assert event.attempt == attempts[about], f"{about}: an outcome of an old attempt"
                 assert (*about, event.attempt) not in outcomes, f"{about}: attempt {event.attempt} has two outcomes"
                 outcomes.add((*about, event.attempt))

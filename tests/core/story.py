@@ -229,6 +229,7 @@ attempt_failed = _event_factory(
     e.AttemptFailed, attempt=1, session="s1", started_at=NOW, ended_at=NOW, reason=FailureReason.EXIT_CODE
 )
 attempt_lost = _event_factory(e.AttemptLost, attempt=1, session="s1", reason="LAPSED")
+attempt_stopped = _event_factory(e.AttemptStopped, attempt=1, session="s1", started_at=NOW, ended_at=NOW)
 declined = _event_factory(e.AttemptDeclined, attempt=1, session="s1")
 queued = _event_factory(e.JobQueued)
 held = _event_factory(e.JobHeld)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 Name = tuple[str, str]
-OUTCOMES = (e.AttemptSucceeded, e.AttemptFailed, e.AttemptLost, e.AttemptDeclined)
+Outcome = e.AttemptSucceeded | e.AttemptFailed | e.AttemptLost | e.AttemptStopped | e.AttemptDeclined
 
 
 class Told:
@@ -32,8 +32,8 @@ class Told:
         self.attempts = 0
         self.open: e.AttemptDispatched | None = None
         self.failures = self.losses = 0
-        self.open_stop = False
-        """Whether its attempt was asked to stop."""
+        self.open_stop = ""
+        """Why its attempt was asked to stop; empty if it was not."""
         self.unstarted = self.never_ahead = False
         """Whether its attempt was sent ahead and may not have started; whether it must not be sent ahead any more."""
         self.not_before = 0
@@ -56,10 +56,11 @@ class Told:
             case e.AttemptStarted() | e.AttemptCheckpointed():
                 expect(self.open is not None and self.open.attempt == event.attempt, "stale report:", event)
                 self.unstarted = False
-            case e.AttemptSucceeded() | e.AttemptFailed() | e.AttemptLost() | e.AttemptDeclined():
+            case e.AttemptSucceeded() | e.AttemptFailed() | e.AttemptLost() | e.AttemptStopped() | e.AttemptDeclined():
                 self._outcome(event)
             case e.JobStopRequested():
-                self.open_stop = True
+                expect(event.reason != "WINDOW" or not self.open_stop, "a window stops what is being stopped:", event)
+                self.open_stop = event.reason
             case e.JobFailed() | e.JobCancelled() | e.JobSkipped():
                 expect(not self.ended and self.open is None, "ended in the wrong state:", event)
                 self._end({e.JobFailed: "FAILED", e.JobCancelled: "CANCELLED"}.get(type(event), "SKIPPED"))
@@ -74,7 +75,7 @@ class Told:
                 pass
         expect(event.run == self.run, "of another run:", event)
 
-    def _outcome(self, event: e.AttemptSucceeded | e.AttemptFailed | e.AttemptLost | e.AttemptDeclined) -> None:
+    def _outcome(self, event: Outcome) -> None:
         expect(self.open is not None, "an outcome of no attempt:", event)
         assert self.open is not None
         mine = (self.open.attempt, self.open.session) == (event.attempt, event.session)
@@ -85,19 +86,24 @@ class Told:
             self._end("SUCCEEDED")
         elif isinstance(event, e.AttemptFailed):
             self.failures += 1
+            charged = self.open_stop == "WINDOW" and event.reason is FailureReason.STOPPED
+            expect(not charged, "a window's stop is charged:", event)
             expect(not event.retry_at or self.failures < self.spec.max_attempts, "too many attempts:", event)
             self.not_before = event.retry_at
         elif isinstance(event, e.AttemptLost):
             excused = self.unstarted and event.reason in ("LAPSED", "CLOSED")
             self.never_ahead |= excused
             self.losses += event.reason != FailureReason.GUARD_LOST_BESIDE and not excused
-            goes_on = self.open_stop or self.spec.on_worker_loss != "requeue" or bool(event.retry_at)
+            is_ending = self.open_stop not in ("", "WINDOW")
+            goes_on = is_ending or self.spec.on_worker_loss != "requeue" or bool(event.retry_at)
             expect(goes_on or self.losses > self.spec.worker_losses_max, "given up too early:", event)
             expect(not event.retry_at or self.losses <= self.spec.worker_losses_max, "too many losses:", event)
             self.not_before = event.retry_at
+        elif isinstance(event, e.AttemptStopped):
+            expect(self.open_stop == "WINDOW", "stopped by no window:", event)
         else:
             self.never_ahead |= self.unstarted
-        self.open_stop = False
+        self.open_stop = ""
 
     def _end(self, how: str) -> None:
         self.ended = how
@@ -236,7 +242,7 @@ class Log:
         elif isinstance(event, e.JobRerun):
             expect(event.command_id not in self.reruns, "carried out twice:", event)
             self.reruns.add(event.command_id)
-        if isinstance(event, OUTCOMES):
+        if isinstance(event, Outcome):
             self.live[event.session].discard((*name, event.attempt))
             self.started[event.session].discard((*name, event.attempt))
         if isinstance(event, e.AttemptDeclined):

@@ -185,6 +185,7 @@ def test_the_checker_imports_only_records_and_the_table_of_states(path):
         "state.backfills",
         "state.calendars",
         "state.resources",
+        "state.windows",
         "lifecycle",
     )
     packages = ("ftjm.core", "ftjm.core.state")

@@ -97,9 +97,7 @@ async def logs(request: CheckedRequest) -> web.StreamResponse:
     return reply(LogsAnswer(**attempt_fields(event), freshness=freshness_document(request.service.status)))
 
 
-async def _ended_attempt(
-    request: CheckedRequest, found: StoredJob, attempt: int | None
-) -> e.AttemptSucceeded | e.AttemptFailed | None:
+async def _ended_attempt(request: CheckedRequest, found: StoredJob, attempt: int | None) -> e.OutputEvent | None:
     """The event that ended an attempt of the job, or the newest ended attempt; None if the log does not have it.
 
     Attempts end in the order of their numbers, so the event is found by bisection.
@@ -110,7 +108,7 @@ async def _ended_attempt(
         middle = (low + high) // 2 if attempt else high - 1
         recorded = await request.service.events(found, [offsets[middle]])
         event = recorded[0].event if recorded else None
-        if not isinstance(event, e.AttemptSucceeded | e.AttemptFailed):
+        if not isinstance(event, e.OutputEvent):
             low = middle + 1  # trimmed from the log, and everything before it as well
         elif attempt in (None, event.attempt):
             return event

@@ -118,13 +118,29 @@ def _output(report: c.CompleteAttempt | c.FailAttempt, policy: Policy) -> dict[s
 
 
 def fail(state: StateView, command: c.FailAttempt, now: int, policy: Policy) -> Events | Rejected:
-    """The attempt failed: `AttemptFailed`, or `AttemptLost` if the reason is the worker's and not the job's."""
+    """The attempt did not succeed: `AttemptFailed`; `AttemptLost` if the reason is the worker's and not the job's;
+    `AttemptStopped` if it was stopped because of a window."""
     job = _reported(state, command)
     if isinstance(job, Rejected):
         return job
     if command.reason in LOSSES:
         return lost(state, job_key(command.queue, command.job_id), job, command.reason, now)
+    if command.reason is FailureReason.STOPPED and job.stopping == StopReason.WINDOW:
+        return [_stopped(job, command, policy)]
     return _failure(state, job, command, command.reason, command.error, now, policy)
+
+
+def _stopped(job: Job, report: c.FailAttempt, policy: Policy) -> e.Event:
+    return e.AttemptStopped(
+        **about(job_key(report.queue, report.job_id), job),
+        attempt=job.attempt,
+        session=job.session,
+        started_at=report.started_at,
+        ended_at=report.ended_at,
+        exit_code=report.exit_code,
+        signal=report.signal,
+        **_output(report, policy),
+    )
 
 
 def _failure(
@@ -140,7 +156,7 @@ def _failure(
     spec = state.spec(key)
     failures = job.failures + 1
     # An attempt whose result is refused has done its work. Another one would have the same effects and the same result.
-    again = not job.stopping and failures < spec.max_attempts and reason is not FailureReason.RESULT_REFUSED
+    again = not job.is_ending and failures < spec.max_attempts and reason is not FailureReason.RESULT_REFUSED
     failed = e.AttemptFailed(
         **about(key, job),
         attempt=job.attempt,
@@ -161,7 +177,7 @@ def _final_event(key: str, job: Job, reason: str, error: str) -> e.Event:
     """The event that ends a job which gets no further attempt."""
     if job.stopping == StopReason.CANCELLED:
         return e.JobCancelled(**about(key, job), reason=StopReason.CANCELLED)
-    return e.JobFailed(**about(key, job), reason=job.stopping or reason, error=error)
+    return e.JobFailed(**about(key, job), reason=job.stopping if job.is_ending else reason, error=error)
 
 
 def lost(state: StateView, key: str, job: Job, reason: str, now: int) -> Events:
@@ -174,7 +190,7 @@ def lost(state: StateView, key: str, job: Job, reason: str, now: int) -> Events:
     spec = state.spec(key)
     losses = job.losses + is_charged(job, reason)
     over = losses > spec.worker_losses_max
-    again = not job.stopping and spec.on_worker_loss is OnWorkerLoss.REQUEUE and not over
+    again = not job.is_ending and spec.on_worker_loss is OnWorkerLoss.REQUEUE and not over
     event = e.AttemptLost(
         **about(key, job),
         attempt=job.attempt,
@@ -184,7 +200,7 @@ def lost(state: StateView, key: str, job: Job, reason: str, now: int) -> Events:
     )
     if again:
         return [event]
-    if spec.on_worker_loss is OnWorkerLoss.HOLD and not job.stopping:
+    if spec.on_worker_loss is OnWorkerLoss.HOLD and not job.is_ending:
         return [event, e.JobHeld(**about(key, job), reason="WORKER_LOST")]
     text = f"; it is loss {losses} of this run, and worker_losses_max allows {spec.worker_losses_max}" if over else ""
     return [event, _final_event(key, job, "WORKER_LOST", f"its worker was lost ({reason}){text}")]
@@ -199,6 +215,6 @@ def decline(state: StateView, command: c.DeclineAttempt, now: int, policy: Polic
         return wrong_state(command, job, "DISPATCHED")
     key = job_key(command.queue, command.job_id)
     declined = e.AttemptDeclined(**about(key, job), attempt=job.attempt, session=job.session, reason=command.reason)
-    if not job.stopping:
+    if not job.is_ending:
         return [declined]
     return [declined, _final_event(key, job, job.stopping, "")]

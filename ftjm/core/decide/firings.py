@@ -115,7 +115,7 @@ class _Firing:
         if overlap is Overlap.REPLACE:
             job = self._state.job(job_key(self._queue, schedule.last_job))
             assert job is not None
-            if not job.stopping:
+            if not job.is_ending:
                 reason = f"replaced by {firing_id(self._name, instant)}"
                 events.append(stop(self._state, job_key(self._queue, schedule.last_job), job, reason))
         return events

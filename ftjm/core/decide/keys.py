@@ -153,7 +153,7 @@ class _KeyLook:
             for key, job in self._standing(place):
                 if len(self._events) >= most:
                     return given_up
-                if job.order < newest.order and not job.stopping:
+                if job.order < newest.order and not job.is_ending:
                     self._cancel(key, job, by)
                     given_up += place is KeyPlace.READY
         return given_up

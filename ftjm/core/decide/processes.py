@@ -6,10 +6,10 @@ A slice is bounded in what it reads and in what it changes, so that it never del
 from itertools import chain
 
 from ftjm.core import ageing
-from ftjm.core.decide import backfills, bulk, calendars, keys, resources
+from ftjm.core.decide import backfills, bulk, calendars, keys, resources, windows
 from ftjm.core.decide.decision import Events, Policy
 from ftjm.core.records import events as e
-from ftjm.core.state.processes import BackfillTurn, Bulk, Keys, ProcessKind, Reckon, Reconcile, Tell
+from ftjm.core.state.processes import BackfillTurn, Bulk, Keys, ProcessKind, Reckon, Reconcile, Tell, WindowStop
 from ftjm.core.state.view import StateView
 from ftjm.core.waiting_limits import limits_of, next_look, waits_since
 
@@ -19,6 +19,8 @@ LOOKED_MAX = 500
 """Jobs that a slice looks at."""
 ROWS_OF_A_CHANGE = 3
 """Rows that a change of a job's place writes: the job's, and those of its old and its new place."""
+ROWS_OF_A_STOP = 4
+"""Rows that a request to stop writes: the job's, its session's, the message's, and the counters'."""
 ROWS_OF_A_KEY = 6
 """About so many rows are written where a job gets its concurrency key, or is replaced."""
 
@@ -40,6 +42,8 @@ def next_slice(state: StateView, kind: ProcessKind, name: str, rows: int, now: i
         return backfills.next_slice(state, name, rows, now, policy)
     if isinstance(process, Reckon):
         return calendars.next_slice(state, name, process, rows, policy)
+    if isinstance(process, WindowStop):
+        return windows.next_stops(state, process, LOOKED_MAX, min(CHANGED_MAX, rows // ROWS_OF_A_STOP))
     if isinstance(process, Tell):
         return resources.next_told(state, name, process, rows)
     if isinstance(process, Reconcile):

@@ -1,15 +1,18 @@
-"""Decisions about windows: when each opens and closes in this partition.
+"""Decisions about windows: when each opens and closes in this partition, and which attempts that stops.
 
 Every partition has a timer for the next edge of each window. The calendar reckons the edges; the event holds the
 result, so that no fold ever reckons.
 """
 
-from ftjm.core.decide.decision import Events, Policy, calendar_of
+from ftjm.core.decide.decision import Events, Policy, about, calendar_of
 from ftjm.core.records import events as e
 from ftjm.core.state.calendars import CalendarSpec
+from ftjm.core.state.model import StopReason
+from ftjm.core.state.processes import WindowStop
 from ftjm.core.state.resources import ResourceKind, ResourceSpec, resource_key
 from ftjm.core.state.view import StateView
-from ftjm.core.state.windows import WindowSpec
+from ftjm.core.state.windows import OnClose, WindowSpec
+from ftjm.core.windows import QueueWindow, stops_on, windows_of
 
 
 def turn(state: StateView, name: str, now: int, policy: Policy) -> Events:
@@ -36,6 +39,37 @@ def after_change(
     days = spec.calendar[0] if spec.calendar else None
     known = state.windows()
     return [_turned(user, known[user].spec.window[0], days, now, policy) for user in users_of(state, name)]
+
+
+def next_stops(state: StateView, process: WindowStop, looked_max: int, changed_max: int) -> Events:
+    """A slice of the process that stops attempts: those whose queues' windows say so now."""
+    known = state.windows()
+    none_stops = not any(one.on_close is OnClose.STOP for window in known.values() for one in window.spec.window)
+    held = () if none_stops else state.held_attempts(process.next_session, process.next_job)
+    of_queue: dict[str, tuple[QueueWindow, ...]] = {}
+    events: Events = []
+    following = ("", "")
+    for looked, (name, key) in enumerate(held):
+        if looked == looked_max or len(events) == changed_max:
+            following = (name, key)
+            break
+        session, job, queue = state.session(name), state.job(key), key.partition("/")[0]
+        assert session is not None
+        assert job is not None
+        if queue not in of_queue:
+            of_queue[queue] = windows_of(known, queue)
+        if job.stopping or not stops_on(of_queue[queue], session.worker):
+            continue
+        events.append(
+            e.JobStopRequested(
+                **about(key, job),
+                attempt=job.attempt,
+                reason=StopReason.WINDOW,
+                grace_ms=state.spec(key).cancel_grace_ms,
+            )
+        )
+    events.append(e.WindowStopsAdvanced(next_session=following[0], next_job=following[1]))
+    return events
 
 
 def users_of(state: StateView, calendar: str) -> list[str]:

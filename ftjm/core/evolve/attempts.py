@@ -1,4 +1,4 @@
-"""Events of an attempt: dispatched, started, checkpointed, ended, lost, declined.
+"""Events of an attempt: dispatched, started, checkpointed, ended, lost, stopped, declined.
 
 **Attempts that are sent ahead** of a free slot carry a mark in the job's row until they are known to have started:
 
@@ -104,12 +104,24 @@ def lost(state: State, event: e.AttemptLost, key: str) -> None:
     _next_attempt(state, event, key, job, event.retry_at)
 
 
+def stopped(state: State, event: e.AttemptStopped, key: str) -> None:
+    """The worker has stopped the attempt, as windows say: the job returns to its place in the queue."""
+    job = _job_of_attempt(state, event, key)
+    job.started_at = event.started_at
+    _has_started(job)
+    _back_in_line(state, event, key, job)
+
+
 def declined(state: State, event: e.AttemptDeclined, key: str) -> None:
     """The worker sent the attempt back: the job returns to its place in the queue."""
     job = _job_of_attempt(state, event, key)
     _never_ahead_again(job)
+    _back_in_line(state, event, key, job)
+
+
+def _back_in_line(state: State, event: e.Event, key: str, job: Job) -> None:
     move(state, event, key, job, JobState.READY)
-    job.session = ""
+    job.session = job.stopping = ""
 
 
 def _has_started(job: Job) -> None:
@@ -138,5 +150,7 @@ def _next_attempt(state: State, event: e.Event, key: str, job: Job, retry_at: in
     """
     job.due_at = retry_at
     ready = 0 < retry_at <= event.at
+    if not job.is_ending:
+        job.stopping = ""
     move(state, event, key, job, JobState.READY if ready else JobState.RETRY_WAIT)
     job.session = ""

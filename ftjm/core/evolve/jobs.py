@@ -119,7 +119,7 @@ def stop_requested(state: State, event: e.JobStopRequested, key: str) -> None:
     assert job.state in LIFECYCLE[type(event)]
     assert job.attempt == event.attempt
     job.stopping = event.reason
-    if job.deadline_at:
+    if job.deadline_at and job.is_ending:
         # The attempt is being stopped already, so the deadline no longer matters.
         state.clear_timer(deadline_timer(key, job))
         job.deadline_at = 0

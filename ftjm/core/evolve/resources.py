@@ -7,8 +7,9 @@ each partition's next number, as forwarded commands do.
 from msgspec.structs import replace
 
 from ftjm.core.records import events as e
+from ftjm.core.records.levels import STOP_LEVEL
 from ftjm.core.state.outbox import TellMessage
-from ftjm.core.state.processes import ProcessKind, Reckon, Reconcile, Tell
+from ftjm.core.state.processes import ProcessKind, Reckon, Reconcile, Tell, WindowStop
 from ftjm.core.state.resources import (
     Adoption,
     KnownResource,
@@ -20,6 +21,7 @@ from ftjm.core.state.resources import (
 )
 from ftjm.core.state.state import State
 from ftjm.core.state.timers import Timer, TimerKind
+from ftjm.core.state.windows import OnClose, WindowEffect
 
 TOLD_AT_ONCE_MAX = 250
 """Partitions that are told in the batch of the change itself. A process tells the others."""
@@ -160,6 +162,19 @@ def window_turned(state: State, event: e.WindowTurned, _key: str) -> None:
     if event.until:
         state.set_timer(Timer(event.until, TimerKind.WINDOW, event.name))
     state.save_resource(key, replace(window, open=event.open, turns_at=event.until))
+    (spec,) = window.spec.window
+    lets_start = event.open is (spec.effect is WindowEffect.ALLOW)
+    if spec.on_close is OnClose.STOP and not lets_start:
+        _begin_stops(state)
+
+
+def window_stops_advanced(state: State, event: e.WindowStopsAdvanced, _key: str) -> None:
+    """A slice of the process is done that stops attempts."""
+    assert state.process(ProcessKind.WINDOW_STOP, "") is not None
+    if event.next_session:
+        state.save_process(ProcessKind.WINDOW_STOP, "", WindowStop(event.next_session, event.next_job))
+    else:
+        state.drop_process(ProcessKind.WINDOW_STOP, "")
 
 
 def _confirm(state: State, event: e.ResourceAdopted | e.ResourceConfirmed, home: int, revision: int) -> None:
@@ -173,7 +188,7 @@ def _save(
     key = resource_key(event.kind, event.name)
     before = state.resource(key)
     is_open, turns_at = (before.open, before.turns_at) if before else (False, 0)
-    _changed(state, key)
+    _changed(state, key, before)
     state.save_resource(key, KnownResource(revision, spec, labels, applied_at, event.actor, is_open, turns_at))
 
 
@@ -183,15 +198,27 @@ def _drop(state: State, key: str) -> None:
     kind, name = parse_resource_key(key)
     if kind is ResourceKind.WINDOW:
         _clear_window_timer(state, name, resource)
-    _changed(state, key)
+    _changed(state, key, resource)
     state.drop_resource(key)
 
 
-def _changed(state: State, key: str) -> None:
-    """Begin to reckon the schedules anew that use a calendar which changes, or go on from the first of them."""
+def _changed(state: State, key: str, before: KnownResource | None) -> None:
+    """Begin what follows from the change of a resource, or go on from its first slice.
+
+    The schedules that use a calendar are reckoned anew. Where a window no longer allows a queue, its other windows may
+    say that its attempts are stopped.
+    """
     kind, name = parse_resource_key(key)
     if kind is ResourceKind.CALENDAR:
         state.save_process(ProcessKind.RECKON, name, Reckon(""))
+    elif before is not None and any(one.effect is WindowEffect.ALLOW for one in before.spec.window):
+        _begin_stops(state)
+
+
+def _begin_stops(state: State) -> None:
+    """Begin to stop the attempts whose windows say so, or go on from the first attempt."""
+    if state.finalized.level >= STOP_LEVEL:
+        state.save_process(ProcessKind.WINDOW_STOP, "", WindowStop("", ""))
 
 
 def _clear_window_timer(state: State, name: str, window: KnownResource) -> None:

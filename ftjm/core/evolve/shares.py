@@ -70,7 +70,7 @@ def _took(event: e.Event, job: Job) -> int:
         return 0
     if not job.started_at:
         return job.charged
-    until = event.ended_at if isinstance(event, e.AttemptSucceeded | e.AttemptFailed) else event.at
+    until = event.ended_at if isinstance(event, e.OutputEvent) else event.at
     return max(1, min(until - job.started_at, event.at - job.dispatched_at)) * US_OF_MS
 
 

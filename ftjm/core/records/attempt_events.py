@@ -1,4 +1,4 @@
-"""Events of an attempt: dispatched, started, ended, lost. `events.py` lists them with all others."""
+"""Events of an attempt: dispatched, started, ended, stopped, lost. `events.py` lists them with all others."""
 
 from ftjm.core.records.event import Event
 from ftjm.core.state.model import FailureReason
@@ -102,6 +102,31 @@ class AttemptLost(AttemptEvent, kw_only=True):
     """`LAPSED`, `CLOSED`, or the `FailureReason` by which the worker gave it up."""
     retry_at: int = 0
     """When the next attempt may start, ms; 0 if there is none. Then the job's end or hold follows in the same batch."""
+
+
+class AttemptStopped(AttemptEvent, kw_only=True):
+    """The worker has stopped the attempt, because the windows of its queue say so. Nothing is charged, and the job
+    is READY again, at its place in the queue."""
+
+    started_at: int
+    """When the attempt's process started, by the worker's clock, ms; 0 if the worker did not hold it."""
+    ended_at: int
+    """When it ended, by the worker's clock, ms."""
+    exit_code: int = 0
+    signal: int = 0
+    """Number of the signal that ended it; 0 if none did."""
+    stdout: bytes = b""
+    """The end of its standard output."""
+    stderr: bytes = b""
+    """The end of its standard error."""
+    stdout_cut: int = 0
+    """Bytes of standard output before the part that is kept."""
+    stderr_cut: int = 0
+    """Bytes of standard error before the part that is kept."""
+
+
+OutputEvent = AttemptSucceeded | AttemptFailed | AttemptStopped
+"""Events that hold the output of an attempt, and when it started and ended by the worker's clock."""
 
 
 class AttemptDeclined(AttemptEvent, kw_only=True):

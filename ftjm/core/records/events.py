@@ -15,7 +15,9 @@ from ftjm.core.records.attempt_events import AttemptEvent as AttemptEvent  # noq
 from ftjm.core.records.attempt_events import AttemptFailed as AttemptFailed  # noqa: PLC0414
 from ftjm.core.records.attempt_events import AttemptLost as AttemptLost  # noqa: PLC0414
 from ftjm.core.records.attempt_events import AttemptStarted as AttemptStarted  # noqa: PLC0414
+from ftjm.core.records.attempt_events import AttemptStopped as AttemptStopped  # noqa: PLC0414
 from ftjm.core.records.attempt_events import AttemptSucceeded as AttemptSucceeded  # noqa: PLC0414
+from ftjm.core.records.attempt_events import OutputEvent as OutputEvent  # noqa: PLC0414
 from ftjm.core.records.backfill_events import BACKFILL_EVENTS
 from ftjm.core.records.backfill_events import BackfillAdvanced as BackfillAdvanced  # noqa: PLC0414
 from ftjm.core.records.backfill_events import BackfillBegun as BackfillBegun  # noqa: PLC0414
@@ -46,6 +48,7 @@ from ftjm.core.records.resource_events import ResourcesReconciled as ResourcesRe
 from ftjm.core.records.resource_events import ResourcesTold as ResourcesTold  # noqa: PLC0414
 from ftjm.core.records.resource_events import ResourceToldAgain as ResourceToldAgain  # noqa: PLC0414
 from ftjm.core.records.resource_events import ResourceUnchanged as ResourceUnchanged  # noqa: PLC0414
+from ftjm.core.records.resource_events import WindowStopsAdvanced as WindowStopsAdvanced  # noqa: PLC0414
 from ftjm.core.records.resource_events import WindowTurned as WindowTurned  # noqa: PLC0414
 from ftjm.core.records.schedule_events import SCHEDULE_EVENTS
 from ftjm.core.records.schedule_events import ScheduleApplied as ScheduleApplied  # noqa: PLC0414
@@ -265,6 +268,7 @@ EVENTS: tuple[type[Event], ...] = (
     AttemptSucceeded,
     AttemptFailed,
     AttemptLost,
+    AttemptStopped,
     AttemptDeclined,
     WorkerLost,
     WorkerForgotten,
@@ -277,6 +281,7 @@ EVENTS: tuple[type[Event], ...] = (
     SchedulesReckoned,
     *BACKFILL_EVENTS,
     *RESOURCE_EVENTS,
+    WindowStopsAdvanced,
     QueueReordered,
     KeysSettled,
     BulkBegun,

@@ -1,7 +1,8 @@
 """Record levels: which build knows which records and fields.
 
-Each release that adds a record, or a field to one, raises `LEVEL` by one and lists what it adds in `ADDITIONS`. Every
-member of a cluster announces its level, so one number says all that it can read and write:
+Each release that adds a record, or a field to one, raises `LEVEL` by one and lists what it adds in `ADDITIONS`. Values
+that older builds do not know are in `NEW_VALUES`. Every member of a cluster announces its level, so one number says all
+that it can read and write:
 
     level 1   the records of the first release (nothing is listed)
     level 2   ADDITIONS = (Addition(2, SubmitJob, "spec.gpus"), Addition(2, MoveJob))
@@ -39,6 +40,7 @@ from ftjm.core.records.commands import (
 )
 from ftjm.core.records.events import (
     AttemptDispatched,
+    AttemptStopped,
     BulkAdvanced,
     BulkBegun,
     BulkStopped,
@@ -46,6 +48,7 @@ from ftjm.core.records.events import (
     JobPrioritized,
     JobReviewed,
     JobSkipped,
+    JobStopRequested,
     JobStuck,
     JobSubmitted,
     KeysSettled,
@@ -55,16 +58,19 @@ from ftjm.core.records.events import (
     QueueReordered,
     QueueResumed,
     QueueUnchanged,
+    WindowStopsAdvanced,
 )
-from ftjm.core.records.messages import QueueDemand, RunAttempt, SlotOffer
-from ftjm.core.records.resource_commands import RESOURCE_COMMANDS
-from ftjm.core.records.resource_events import RESOURCE_EVENTS
+from ftjm.core.records.messages import QueueDemand, RunAttempt, SlotOffer, StopAttempt
+from ftjm.core.records.resource_commands import RESOURCE_COMMANDS, AdoptResource, ApplyResource
+from ftjm.core.records.resource_events import RESOURCE_EVENTS, ResourceAdopted, ResourceApplied
 from ftjm.core.records.schedule_events import SCHEDULE_EVENTS, ScheduleApplied, SchedulesReckoned
+from ftjm.core.state.model import StopReason
 from ftjm.core.state.queues import QueueSpec
+from ftjm.core.state.windows import OnClose
 
 FIRST_LEVEL = 1
 """The level that every build supports which announces a level. A cluster that was never finalised is at this level."""
-LEVEL = 5
+LEVEL = 6
 """The level of this build."""
 AHEAD_LEVEL = 2
 """The level from which on attempts are sent ahead of free slots."""
@@ -75,6 +81,8 @@ QUEUE_LEVEL = 4
 SHARING_LEVEL = 5
 """The level from which on a queue has defaults, a weight and shares, jobs have concurrency keys, and there are
 resources that every partition knows."""
+STOP_LEVEL = 6
+"""The level from which on a window may stop attempts when it closes."""
 SCHEDULE_LEVEL = 4
 """The level from which on there are schedules."""
 UNANNOUNCED = 0
@@ -144,13 +152,36 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition(SHARING_LEVEL, QueueDemand, "starts_per_minute"),
     Addition(SHARING_LEVEL, AttemptDispatched, "passed"),
     Addition(SHARING_LEVEL, AttemptDispatched, "passed_reason"),
+    *(Addition(STOP_LEVEL, record) for record in (AttemptStopped, WindowStopsAdvanced)),
+)
+
+
+class NewValue(NamedTuple):
+    """A value that a level adds to a field which the record had before."""
+
+    level: int
+    record: type[msgspec.Struct]
+    is_used: Callable[[Any], bool]
+    """Whether a record has the value."""
+
+
+NEW_VALUES: tuple[NewValue, ...] = (
+    *(
+        NewValue(STOP_LEVEL, record, lambda record: any(one.on_close is OnClose.STOP for one in record.spec.window))
+        for record in (ApplyResource, AdoptResource, ResourceApplied, ResourceAdopted)
+    ),
+    *(
+        NewValue(STOP_LEVEL, record, lambda record: record.reason is StopReason.WINDOW)
+        for record in (JobStopRequested, StopAttempt)
+    ),
 )
 
 
 class Levels:
-    """Finds the level that a record needs. A record that uses nothing newer costs two lookups and one comparison."""
+    """Finds the level that a record needs. A record that uses nothing newer costs three lookups and a comparison."""
 
-    def __init__(self, additions: tuple[Addition, ...]) -> None:
+    def __init__(self, additions: tuple[Addition, ...], new_values: tuple[NewValue, ...] = ()) -> None:
+        self._values = {one.record: one for one in new_values}
         self._records: dict[type[msgspec.Struct], int] = {}
         self._fields: dict[type[msgspec.Struct], _Fields] = {}
         by_record: dict[type[msgspec.Struct], list[Addition]] = {}
@@ -165,9 +196,12 @@ class Levels:
             self._fields[record] = _Fields(values, defaults if len(added) > 1 else defaults[0], added)
 
     def needed(self, record: msgspec.Struct) -> int:
-        """The level that a reader must have: that of the record, or of its newest field that has no default value."""
+        """The level that a reader must have: that of the record, of its newest field that has no default value, or of a
+        new value."""
         kind = type(record)
         level = self._records.get(kind, FIRST_LEVEL)
+        if (value := self._values.get(kind)) is not None and value.is_used(record):
+            return value.level
         fields = self._fields.get(kind)
         if fields is None or fields.values(record) == fields.defaults:
             return level
@@ -198,4 +232,4 @@ def _default(record: type[Any], path: str) -> Any:
     return fields[name].default_factory() if fields[name].default is msgspec.NODEFAULT else fields[name].default
 
 
-levels = Levels(ADDITIONS)
+levels = Levels(ADDITIONS, NEW_VALUES)

@@ -131,6 +131,15 @@ class WindowTurned(Event, kw_only=True):
     """The version of the time zones by which that was reckoned."""
 
 
+class WindowStopsAdvanced(Event, kw_only=True):
+    """The last event of a slice: how far the process has come that stops attempts whose windows have closed."""
+
+    next_session: str
+    """The session that holds the attempt with which the next slice begins; empty after the last one."""
+    next_job: str
+    """The job of that attempt, `queue/job_id`."""
+
+
 RESOURCE_EVENTS: tuple[type[Event], ...] = (
     ResourceApplied,
     ResourceUnchanged,

@@ -105,6 +105,9 @@ class StopReason(StrEnum):
 
     CANCELLED = "CANCELLED"
     DEADLINE = "DEADLINE"
+    WINDOW = "WINDOW"
+    """The windows of its queue let nothing start on its worker now, and say that attempts are stopped then. The job
+    does not end: it waits for the next opening."""
 
 
 class JobSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -184,7 +187,7 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     session: str = ""
     """The worker's session that holds the current attempt; empty if there is none."""
     stopping: str = ""
-    """A `StopReason` if the running attempt was asked to stop; else empty."""
+    """A `StopReason` if the running attempt was asked to stop; else empty. See `is_ending`."""
     reason: str = ""
     """The reason why it failed, was cancelled or is held."""
     waiters: tuple[str, ...] = ()
@@ -213,6 +216,11 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     look_at: int = 0
     """When the waiting limits of its queue are looked at next, ms; 0 if there are none, or if it is neither READY nor
     PENDING."""
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the job ends with its attempt, which was asked to stop: it gets no other one."""
+        return self.stopping not in ("", StopReason.WINDOW)
 
 
 class Session(msgspec.Struct, array_like=True, gc=False):

@@ -26,6 +26,8 @@ class ProcessKind(IntEnum):
     """Jobs of instants of a schedule that have passed. The name is the schedule's, `queue/name`."""
     RECKON = 7
     """The schedules that use a calendar are reckoned anew. The name is the calendar's."""
+    WINDOW_STOP = 8
+    """Attempts are stopped whose queues may not run now, by the windows that say so. It has no name."""
     TELL = 4
     """The home of a resource tells it to the partitions that lag. The name is the resource's, `kind/name`."""
     RECONCILE = 5
@@ -116,6 +118,15 @@ class BackfillTurn(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False
     actor: str
 
 
+class WindowStop(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
+    """The progress of a WINDOW_STOP."""
+
+    next_session: str
+    """The session that holds the attempt with which the next slice begins; empty for the first."""
+    next_job: str
+    """The job of that attempt, as `queue/job_id`."""
+
+
 class Tell(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """The progress of a TELL."""
 
@@ -130,7 +141,7 @@ class Reconcile(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
     """The resource, as `kind/name`, with which the next slice begins; empty for the first."""
 
 
-Process = Reorder | Bulk | Keys | Tell | Reconcile | BackfillTurn | Reckon
+Process = Reorder | Bulk | Keys | Tell | Reconcile | BackfillTurn | Reckon | WindowStop
 
 
 def bulk_name(queue: str, bulk: str) -> str:

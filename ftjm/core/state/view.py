@@ -253,6 +253,12 @@ class StateView(ReadyLines, ResourceRows):
         for key, _ in self.scan(prefix, first_key_after(prefix)):
             yield key[len(prefix) :].decode()
 
+    def held_attempts(self, session: str, job: str) -> Iterator[tuple[str, str]]:
+        """All attempts that sessions hold, each as its session and the key of its job, by these, from one on."""
+        for key, _ in self.scan(b"%b%b\0%b" % (HELD, session.encode(), job.encode()), HELD_ATTEMPTS.end):
+            holder, _, held = key[1:].decode().partition("\0")
+            yield holder, held
+
     def open_sessions(self) -> Mapping[str, Session]:
         """Sessions that were not given up, or still hold attempts, as of the last batch that was written.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from ftjm.core.records import events as e
 from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.lab.checker.backfills import is_backfills
+from ftjm.lab.checker.causes import is_window_stop
 from ftjm.lab.checker.job import CheckedJob
 from ftjm.lab.checker.verdict import JobName, Violation, ViolationKind
 from ftjm.lab.checker.waiting_jobs import WaitingJobs
@@ -76,7 +77,7 @@ class BulkRequests:
 
     def take_job_event(self, name: JobName, job: CheckedJob, event: e.Event) -> Iterator[Violation]:
         """Judge an event of a job that a request has caused."""
-        if event.cause is not e.Cause.CONTINUATION or is_backfills(event):
+        if event.cause is not e.Cause.CONTINUATION or is_backfills(event) or is_window_stop(event):
             return
         request = self._under_way.get(event.cause_ref)
         if request is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ftjm.core.records import events as e
+from ftjm.core.state.model import StopReason
 from ftjm.core.state.queues import WaitingAction
 from ftjm.lab.checker.verdict import Violation, ViolationKind
 
@@ -16,7 +17,7 @@ LOSS = frozenset({e.Cause.COMMAND, e.Cause.LAPSE})
 """A worker reports the loss (command), or its session falls silent (lapse). No timer ends an attempt."""
 
 CONTINUATION = frozenset({e.Cause.CONTINUATION})
-"""A slice of a process; `bulk_requests.py` and `backfills.py` judge which."""
+"""A slice of a process; `bulk_requests.py`, `backfills.py` and `closures.py` judge which."""
 
 ANOTHER_JOB = COMMAND | TIMER | CONTINUATION | LOSS
 """Whatever happens to another job of the same concurrency key."""
@@ -37,6 +38,7 @@ CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
     **dict.fromkeys((e.JobSubmitted, e.ScheduleFired), COMMAND | TIMER | CONTINUATION),
     **dict.fromkeys((e.JobReleased, e.JobRerun, e.JobPrioritized), COMMAND | CONTINUATION),
     **dict.fromkeys((e.QueueReordered, e.KeysSettled, e.BulkAdvanced, e.BackfillAdvanced), CONTINUATION),
+    e.WindowStopsAdvanced: CONTINUATION,
     e.BackfillStopped: COMMAND | CONTINUATION,
     **dict.fromkeys((e.WindowTurned, e.ResourcesAsked), COMMAND | TIMER),
     e.ResourceToldAgain: TIMER | CONTINUATION,
@@ -56,7 +58,7 @@ CAUSES: dict[type[e.Event], frozenset[e.Cause]] = {
 
 def check_cause(event: e.Event) -> Iterator[Violation]:
     """Judge whether the event has a cause that its type may have."""
-    wanted = ANOTHER_JOB if is_replacement(event) else CAUSES[type(event)]
+    wanted = ANOTHER_JOB if is_replacement(event) else CONTINUATION if is_window_stop(event) else CAUSES[type(event)]
     if event.cause not in wanted:
         kind = ViolationKind.TIMER if wanted is TIMER else ViolationKind.CAUSE
         yield Violation(kind, f"expected the cause {' or '.join(sorted(wanted))}, but found {event.cause}")
@@ -67,6 +69,11 @@ def is_replacement(event: e.Event) -> bool:
     if isinstance(event, e.JobStopRequested):
         return event.text.startswith(REPLACED)
     return isinstance(event, e.JobCancelled) and event.reason.startswith(REPLACED)
+
+
+def is_window_stop(event: e.Event) -> bool:
+    """Whether an attempt is stopped because windows say so. `closures.py` judges it."""
+    return isinstance(event, e.JobStopRequested) and event.reason == StopReason.WINDOW
 
 
 def follows_from_key(event: e.Event) -> bool:

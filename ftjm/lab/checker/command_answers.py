@@ -49,7 +49,7 @@ ANSWERS: dict[type[c.Command], tuple[type[e.Event], ...]] = {
     c.AskResources: (e.ReconciliationBegun,),
     c.StartAttempt: (e.AttemptStarted,),
     c.CompleteAttempt: (e.AttemptSucceeded, e.AttemptFailed),  # failed where its result is too large
-    c.FailAttempt: (e.AttemptFailed, e.AttemptLost),
+    c.FailAttempt: (e.AttemptFailed, e.AttemptLost, e.AttemptStopped),
     c.CheckpointAttempt: (e.AttemptCheckpointed,),
     c.DeclineAttempt: (e.AttemptDeclined,),
 }

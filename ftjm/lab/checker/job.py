@@ -17,8 +17,8 @@ from ftjm.lab.checker.job_terms import JobTerms
 from ftjm.lab.checker.outcomes import Unsettled
 from ftjm.lab.checker.verdict import Violation, ViolationKind
 
-Outcome = e.AttemptSucceeded | e.AttemptFailed | e.AttemptLost | e.AttemptDeclined
-OUTCOMES = (e.AttemptSucceeded, e.AttemptFailed, e.AttemptLost, e.AttemptDeclined)
+Outcome = e.AttemptSucceeded | e.AttemptFailed | e.AttemptLost | e.AttemptStopped | e.AttemptDeclined
+OUTCOMES = (e.AttemptSucceeded, e.AttemptFailed, e.AttemptLost, e.AttemptStopped, e.AttemptDeclined)
 GIVEN_UP = frozenset({"LAPSED", "CLOSED"})
 """Reasons of a loss that no worker has reported."""
 AT_KEY = frozenset({JobState.READY, JobState.PENDING})
@@ -87,6 +87,7 @@ class CheckedJob:
         self.failures = 0
         self.losses = 0
         self.stopping = ""
+        """Why its attempt was asked to stop, the last time; empty if it was not."""
         self.unsettled: Unsettled | None = None
         self.succeeded_run = 0
         self.forgotten = False
@@ -98,6 +99,11 @@ class CheckedJob:
         """Number of the job's newest entry in the ready queue; entries with other numbers are stale."""
         self.run_began_at = 0
         self.due_at = self.deadline_at = self.forget_at = 0
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether its attempt was asked to stop, and it gets no other one."""
+        return outcomes.is_ending(self.stopping)
 
     @property
     def not_ahead(self) -> str:
@@ -136,7 +142,7 @@ class CheckedJob:
                 yield from self._check_dispatched(event.attempt, event.session)
             case e.JobStopRequested():
                 yield from self._check_dispatched(event.attempt, self.session)
-            case e.AttemptSucceeded() | e.AttemptFailed() | e.AttemptLost() | e.AttemptDeclined():
+            case e.AttemptSucceeded() | e.AttemptFailed() | e.AttemptLost() | e.AttemptStopped() | e.AttemptDeclined():
                 yield from self._check_outcome(event)
             case _:
                 pass
@@ -168,7 +174,7 @@ class CheckedJob:
                 return self._state_at_key()
             case e.JobRerun():
                 return self._state_at_key()
-            case e.JobQueued() | e.AttemptDeclined():
+            case e.JobQueued() | e.AttemptStopped() | e.AttemptDeclined():
                 return JobState.READY
             case e.JobParked():
                 return JobState.PENDING
@@ -211,7 +217,9 @@ class CheckedJob:
                 self.never_ahead = False
                 self.deadline_at = event.deadline_at
             case e.JobStopRequested():
-                self.stopping, self.deadline_at = event.reason, 0
+                self.stopping = event.reason
+                if self.is_ending:
+                    self.deadline_at = 0
             case e.JobPrioritized():
                 self.terms = self.terms._replace(priority=event.priority)
             case e.AttemptDispatched():
@@ -223,12 +231,14 @@ class CheckedJob:
                 self.due_at = event.retry_at
                 if not event.retry_at:
                     self._unsettle(event, "no further attempt")
-            case e.AttemptDeclined() if self.stopping:
+            case e.AttemptDeclined() if self.is_ending:
                 self._unsettle(event, "a requested stop")
             case e.JobForgotten():
                 self.forgotten, self.forget_at = True, 0
             case _:
                 pass
+        if isinstance(event, OUTCOMES) and not self.is_ending:
+            self.stopping = ""
         if after in TERMINAL and self.state not in TERMINAL:
             self.deadline_at, self.stopping = 0, ""
             kept_ms = self.dead_letter_ms if after in DEAD else 0
@@ -289,6 +299,8 @@ class CheckedJob:
                 self.losses += event.reason != FailureReason.GUARD_LOST_BESIDE and not (given_up and self.unstarted)
                 self.never_ahead |= given_up and self.unstarted
                 yield from outcomes.check_requeue(self.terms, self.losses, self.stopping, event)
+            case e.AttemptStopped():
+                yield from outcomes.check_stop(self.stopping)
             case e.AttemptDeclined():
                 self.never_ahead |= self.unstarted
 

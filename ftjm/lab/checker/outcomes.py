@@ -27,13 +27,32 @@ class Unsettled(NamedTuple):
     """The cause, and its reference, that the event must name."""
 
 
+def is_ending(stopping: str) -> bool:
+    """Whether a job whose attempt was asked to stop for this reason gets no other attempt. Empty: it was not asked."""
+    return stopping not in ("", StopReason.WINDOW)
+
+
+def check_stop(stopping: str) -> Iterator[Violation]:
+    """Judge whether an attempt that goes back uncharged was stopped because of windows.
+
+    Args:
+        stopping: as in `check_retry`.
+    """
+    if stopping != StopReason.WINDOW:
+        text = "expected windows to stop an attempt before it goes back uncharged"
+        yield Violation(ViolationKind.END, f"{text}, but found {stopping or 'no such request'}")
+
+
 def check_retry(terms: JobTerms, failures: int, stopping: str, event: e.AttemptFailed) -> Iterator[Violation]:
-    """Judge whether a failed attempt is followed by another one, and when.
+    """Judge whether a failed attempt counts as a failure, whether another one follows it, and when.
 
     Args:
         failures: number of failed attempts of the run, this one included.
-        stopping: reason of a stop that was requested before; empty if none was.
+        stopping: reason of the last stop that was requested before; empty if none was.
     """
+    if stopping == StopReason.WINDOW and event.reason == FailureReason.STOPPED:
+        text = "expected an attempt that windows have stopped to go back uncharged"
+        yield Violation(ViolationKind.END, f"{text}, but found it charged as a failure")
     counted = f"{failures} of {terms.max_attempts} attempts failed"
     allowed = failures < terms.max_attempts and event.reason != FailureReason.RESULT_REFUSED
     yield from _check_further_attempt(event.retry_at, allowed, counted, stopping)
@@ -47,7 +66,7 @@ def check_requeue(terms: JobTerms, losses: int, stopping: str, event: e.AttemptL
 
     Args:
         losses: number of lost attempts of the run that count, this one included.
-        stopping: reason of a stop that was requested before; empty if none was.
+        stopping: as in `check_retry`.
     """
     wanted = terms.on_worker_loss == OnWorkerLoss.REQUEUE and losses <= terms.worker_losses_max
     counted = f"{losses} of {terms.worker_losses_max} losses, and then {terms.on_worker_loss}"
@@ -58,7 +77,7 @@ def check_requeue(terms: JobTerms, losses: int, stopping: str, event: e.AttemptL
 
 
 def _check_further_attempt(retry_at: int, allowed: bool, counted: str, stopping: str) -> Iterator[Violation]:
-    wanted = allowed and not stopping
+    wanted = allowed and not is_ending(stopping)
     reason = f"{counted}{f', and a stop was requested ({stopping})' if stopping else ''}"
     if wanted and not retry_at:
         yield Violation(ViolationKind.END, f"expected a further attempt ({reason}), but found none")
@@ -71,7 +90,7 @@ def event_after_last_attempt(terms: JobTerms, stopping: str, event: e.Event) -> 
     if stopping == StopReason.CANCELLED:
         return e.JobCancelled
     held = isinstance(event, e.AttemptLost) and terms.on_worker_loss == OnWorkerLoss.HOLD
-    return e.JobHeld if held and not stopping else e.JobFailed
+    return e.JobHeld if held and not is_ending(stopping) else e.JobFailed
 
 
 def check_settling(unsettled: Unsettled, event: e.Event) -> Iterator[Violation]:

@@ -3,7 +3,8 @@
 - Order: a dispatch takes the first ready job of its queue (`waiting_jobs.py`).
 - Keys: no concurrency key is had by more jobs than may, and none is left free (`concurrency_keys.py`).
 - Queues: a dispatch keeps to what its queue is declared to, and is of none that is paused (`queue_limits.py`).
-- Windows and cordons: a dispatch is of no queue that may not start now, and to no cordoned worker (`closures.py`).
+- Windows and cordons: a dispatch is of no queue that may not start now, and to no cordoned worker; attempts are stopped
+  if and only if windows say so (`closures.py`).
 - Limits: a session holds no more attempts than its offer has slots and places ahead, serves the queue, and is not lost.
   An attempt is sent ahead if and only if all slots of the offer are taken, and only where partition and job allow it.
 - Timers: each event that a timer causes has a timer that was due, and no batch leaves behind a timer that was due
@@ -102,7 +103,6 @@ class PartitionRules:
         if isinstance(event, e.AttemptDispatched):
             yield from self._check_deadline(job, event)
             yield from self._queue_limits.attempt_started(event)
-            yield from self._closures.attempt_started(event)
             yield from self._waiting.check_dispatch(name, job, event)
             yield from self._check_ahead(job, event)
             yield from self._check_limits(event)
@@ -110,6 +110,7 @@ class PartitionRules:
             yield from self._check_loss(event)
         else:
             yield from self._check_timer(name, job, event)
+        yield from self._closures.take_job_event(name, event)
         yield from self._schedules.take_job_event(name, job, event)
         before = [getattr(job, what) for what in TIMERS]
         was_open, session, had_ended, state = job.attempt_open, job.session, job.state in TERMINAL, job.state
@@ -177,13 +178,14 @@ class PartitionRules:
                 self._emptied.pop(event.session, None)
             case e.UpgradeFinalized():
                 self._level = event.level
+                yield from self._closures.take(event)
                 yield from self._waiting.take(event)
             case e.CommandIdForgotten():
                 yield from self._carried_out.forget(event.command_id, event)
             case e.ScheduleEvent():
                 yield from self._schedules.take(event)
-            case e.ResourceEvent() | e.ResourcesReconciled() | e.WindowTurned():
-                self._closures.take(event)
+            case e.ResourceEvent() | e.ResourcesReconciled() | e.WindowTurned() | e.WindowStopsAdvanced():
+                yield from self._closures.take(event)
             case _:
                 self._submissions.take(event)
                 yield from self._queue_limits.take(event)
@@ -296,6 +298,7 @@ class PartitionRules:
         self._fired += self._schedules.fired
         yield from self._waiting.close_batch()
         yield from self._keys.close_batch()
+        yield from self._closures.close_batch()
         yield from self._check_overdue(closed)
         if self._evidence.slack_ms is not None:
             yield from self._check_lateness(closed.owner_epoch, time_ms)

@@ -81,7 +81,7 @@ class Schedules:
             self._bytes += len(event.spec.payload) + sum(map(len, event.spec.command))
         asked = isinstance(event, e.JobStopRequested) and event.reason == StopReason.CANCELLED
         cancels = by_timer and not is_replacement(event) and (asked or isinstance(event, e.JobCancelled))
-        if cancels and (self._to_stop.pop(name, None) != event.cause_ref or before.stopping):
+        if cancels and (self._to_stop.pop(name, None) != event.cause_ref or before.is_ending):
             yield Violation(ViolationKind.CAUSE, "expected a timer to cancel only what is replaced, but found this")
 
     def job_moved(self, name: JobName, event: e.Event) -> None:
@@ -227,7 +227,7 @@ class Schedules:
             yield wrong(ViolationKind.LIMIT, event, "a wait for a job that is under way", f"overlap {overlap}")
         if told.waiting:
             yield wrong(ViolationKind.DOUBLED, event, f"only {told.waiting} to wait", event.instant)
-        if overlap is Overlap.REPLACE and not self._jobs[event.queue, told.last_job].stopping:
+        if overlap is Overlap.REPLACE and not self._jobs[event.queue, told.last_job].is_ending:
             self._to_stop[event.queue, told.last_job] = event.cause_ref
         told.waiting, told.waiting_begin = event.instant, told.begin
         yield from self._decide(told, event, event.instant, event.instant)

@@ -54,7 +54,7 @@ class _Charge:
         match event:
             case e.AttemptDeclined():
                 return 0
-            case e.AttemptSucceeded() | e.AttemptFailed() if event.started_at:
+            case e.AttemptSucceeded() | e.AttemptFailed() | e.AttemptStopped() if event.started_at:
                 took = event.ended_at - event.started_at
             case e.AttemptLost() if self.started_at:
                 took = event.at - self.started_at

@@ -76,6 +76,8 @@ class Verdict(msgspec.Struct):
     attempts_failed: int = 0
     attempts_lost: int = 0
     attempts_declined: int = 0
+    attempts_stopped: int = 0
+    """Attempts that windows have stopped."""
     submissions_repeated: int = 0
     commands_refused: int = 0
     batches: int = 0
@@ -108,6 +110,7 @@ COUNTED: dict[type[e.Event], str] = {
     e.AttemptFailed: "attempts_failed",
     e.AttemptLost: "attempts_lost",
     e.AttemptDeclined: "attempts_declined",
+    e.AttemptStopped: "attempts_stopped",
     e.SubmissionRepeated: "submissions_repeated",
     e.CommandRejected: "commands_refused",
 }

@@ -116,9 +116,9 @@ def _detail(name: str, value: Any) -> Any:
     return format_time(value) if is_time and isinstance(value, int) else plain(value)
 
 
-def attempt_fields(event: e.AttemptSucceeded | e.AttemptFailed) -> dict[str, Any]:
+def attempt_fields(event: e.OutputEvent) -> dict[str, Any]:
     """The fields of an `AttemptOutput`, from the event that ended the attempt."""
-    signal = event.signal if isinstance(event, e.AttemptFailed) else 0
+    signal = 0 if isinstance(event, e.AttemptSucceeded) else event.signal
     return {
         "job": f"{event.queue}/{event.job_id}",
         "run": event.run,
@@ -131,6 +131,6 @@ def attempt_fields(event: e.AttemptSucceeded | e.AttemptFailed) -> dict[str, Any
     }
 
 
-def attempt_output(event: e.AttemptSucceeded | e.AttemptFailed) -> AttemptOutput:
+def attempt_output(event: e.OutputEvent) -> AttemptOutput:
     """Render the output of an attempt."""
     return AttemptOutput(**attempt_fields(event))

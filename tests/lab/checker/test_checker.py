@@ -152,6 +152,7 @@ def test_a_good_history_passes_and_is_counted():
         "attempts_failed": 1,
         "attempts_lost": 1,
         "attempts_declined": 0,
+        "attempts_stopped": 0,
         "submissions_repeated": 1,
         "commands_refused": 0,
         "batches": 15,
