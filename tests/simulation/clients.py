@@ -16,7 +16,7 @@ from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.core.state.queues import JobDefaults, OnConflict, QueueSpec, Share, WaitingAction, WaitingLimit
 from ftjm.core.state.resources import CordonSpec, ResourceKind, ResourceSpec
 from ftjm.core.state.schedules import CatchUp, Overlap, ScheduleSpec
-from ftjm.core.state.windows import WindowEffect, WindowSpec
+from ftjm.core.state.windows import OnClose, WindowEffect, WindowSpec
 from tests.simulation.network import Broker
 from tests.simulation.world import EPOCH_MS, Host, Process, World, utc_date
 
@@ -182,8 +182,9 @@ def _plan_resources(client: Client, until: float) -> None:
             # Histories begin 20 s after a full minute.
             effect, seconds = draw.choice(((WindowEffect.DENY, draw.randint(21, 28)), (WindowEffect.ALLOW, 23)))
             workers = draw.choice(([], [], ["w0"], ["*1"]))
+            on_close = client.world.closings.choice((OnClose.FINISH, OnClose.STOP, OnClose.STOP))
             spec = ResourceSpec(
-                window=[WindowSpec("* * * * *", seconds * 1_000, effect, "UTC", "", ["a", "b*"], workers)]
+                window=[WindowSpec("* * * * *", seconds * 1_000, effect, "UTC", "", ["a", "b*"], workers, on_close)]
             )
         client.ask(c.ApplyResource(kind=kind, name=name, spec=spec), at)
         if draw.random() < 0.5 or kind is not ResourceKind.CALENDAR:

@@ -63,6 +63,7 @@ class World:
         concurrency key."""
         self.keys = Random(f"keys {seed}")
         self.resources = Random(f"resources {seed}")
+        self.closings = Random(f"closings {seed}")
         self.defaults = Random(f"defaults {seed}")
         self.shares = Random(f"shares {seed}")
         self.shared = self.crowded and self.shares.random() < 0.6
