@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -18,13 +18,15 @@ from ftjm.cli.inspect import describe
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
 from ftjm.core.state.model import JobSpec
-from ftjm.history.jobs import JobView, Recorded, view
+from ftjm.history.jobs import JobView, Recorded, outputs, view
+from ftjm.history.newest_attempt import NewestAttempts
 from ftjm.readmodel.documents.event import attempt_output, event_document
 from ftjm.readmodel.documents.fields import plain_document
 from ftjm.readmodel.documents.job import JobDocument, LoggedJobDocument
-from ftjm.readmodel.projection import Projection
+from ftjm.readmodel.projection import OUTPUT, Projection, kind_of
 from ftjm.readmodel.queries import Reader
 from ftjm.readmodel.tables import Tables
+from tests.adapters.avro.golden import sample
 from tests.cli.cluster import PARTITIONS, Cluster
 from tests.cli.conftest import without_value
 from tests.readmodel.test_projection import feed, send, submit
@@ -128,6 +130,20 @@ class Arrived:
 
     def take(self, _most: int) -> list[Record]:
         return self._arrived
+
+
+@pytest.mark.parametrize("kind", get_args(e.OutputEvent))
+def test_every_event_that_ends_an_attempt_with_its_output_is_found_by_it(kind: type[e.Event]) -> None:
+    ended = codec.decode(codec.encode(sample(kind)))
+    assert kind_of(kind) == OUTPUT
+    assert list(outputs([ended, e.AttemptDeclined(attempt=1, session="s")])) == [ended]
+    document = attempt_output(ended)
+    assert (document.stdout.encode(), document.stderr_cut, document.attempt) == (
+        ended.stdout.decode(errors="replace").encode(), ended.stderr_cut, ended.attempt
+    )  # fmt: skip
+    newest = NewestAttempts()
+    newest.fold("q/a", codec.encode(ended))
+    assert newest.signals.get("q/a", None) == getattr(ended, "signal", None) == document.signal
 
 
 def test_an_event_has_the_length_of_the_output() -> None:

@@ -184,6 +184,7 @@ CASES = [
     ),
     (explanation(JobState.DISPATCHED, attempt=1), Reason.NONE, "on worker w9"),
     (explanation(JobState.RUNNING, attempt=1, stopping="CANCELLED"), Reason.NONE, "being stopped (CANCELLED)"),
+    (explanation(JobState.RUNNING, attempt=1, stopping="WINDOW"), Reason.NONE, "being stopped (WINDOW)"),
     (explanation(JobState.FAILED, reason="EXIT_CODE"), Reason.NONE, "FAILED"),
 ]
 

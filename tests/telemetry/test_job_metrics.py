@@ -62,6 +62,18 @@ def test_a_job_that_fails_once_and_then_succeeds(seen):
     assert value(shown, "ftjm_job_transitions_total", queue=QUEUE, event="AttemptSucceeded") == 1
 
 
+def test_an_attempt_that_a_window_stops_has_a_duration_and_is_no_failure(seen):
+    shown, metrics = seen
+    about: dict[str, Any] = {"queue": QUEUE, "job_id": "a", "run": 1, "attempt": 1, "session": "s1"}
+    stopped = e.AttemptStopped(**about, at=NOW, started_at=NOW + 500, ended_at=NOW + 2_500)
+    unheld = e.AttemptStopped(**about, at=NOW, started_at=0, ended_at=0)
+    metrics.observe([stopped, unheld], World().owner.state.job)
+    assert value(shown, "ftjm_attempt_duration_seconds_sum", outcome="stopped") == 2
+    assert value(shown, "ftjm_attempt_duration_seconds_count", outcome="stopped") == 1
+    assert value(shown, "ftjm_job_transitions_total", queue=QUEUE, event="AttemptStopped") == 2
+    assert not [one for one in series(shown) if "ftjm_retries_total" in str(one)]
+
+
 def test_firings_are_timed_and_skipped_instants_are_counted(seen):
     shown, metrics = seen
 

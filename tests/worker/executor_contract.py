@@ -96,11 +96,15 @@ class ExecutorContract:
         assert (end.reason, end.error) == (FailureReason.STOPPED, "stopped on request")
         assert (tmp_path / "mark").read_text() == "cleaned up"
 
-    @pytest.mark.parametrize("grace_ms", [0, 200])
-    def test_an_attempt_that_ignores_a_stop_is_killed(self, subject: Subject, tmp_path: Path, grace_ms: int) -> None:
+    @pytest.mark.parametrize("graces_ms", [(0,), (200,), (200, 600_000), (600_000, 200)])
+    def test_an_attempt_that_ignores_a_stop_is_killed(
+        self, subject: Subject, tmp_path: Path, graces_ms: tuple[int, ...]
+    ) -> None:
+        """Of several stops, as of a window and of a cancellation behind it, the one with the earliest end counts."""
         key = subject.begin("waits", str(tmp_path / "mark"))
         pid = pid_in(tmp_path / "mark")
-        subject.stop(key, grace_ms)
+        for grace_ms in graces_ms:
+            subject.stop(key, grace_ms)
         end = subject.ended(key)
         assert (end.reason, end.signal) == (FailureReason.STOPPED, signal.SIGKILL)
         assert not alive(pid)

@@ -300,14 +300,16 @@ def test_an_owner_that_closes_the_session_stops_only_its_own_attempts() -> None:
     assert last.state is SessionState.CLOSED
 
 
-def stop(world: World, job: str, *, session: str = "s1", partition: int = 0) -> None:
+def stop(
+    world: World, job: str, *, session: str = "s1", partition: int = 0, reason: StopReason = StopReason.CANCELLED
+) -> None:
     world.receive(
         StopAttempt(
             **world.envelope(session, partition),
             queue="q",
             job_id=job,
             attempt=1,
-            reason=StopReason.CANCELLED,
+            reason=reason,
             grace_ms=7,
         )
     )
@@ -353,6 +355,16 @@ def test_a_stop_of_an_attempt_that_is_not_there_is_answered() -> None:
     (answer,) = world.commands()
     assert isinstance(answer, FailAttempt)
     assert (answer.job_id, answer.attempt, answer.session, answer.reason) == ("a", 1, "s1", FailureReason.STOPPED)
+
+
+def test_a_cancellation_behind_the_stop_of_a_window_leads_to_one_report() -> None:
+    world = World()
+    world.dispatch("a")
+    stop(world, "a", reason=StopReason.WINDOW)
+    stop(world, "a", reason=StopReason.CANCELLED)
+    assert world.take(Halt) == [Halt("q/a/1", FailureReason.STOPPED, 7)] * 2
+    world.end("a", reason=FailureReason.STOPPED)
+    assert [type(it) for it in world.commands()] == [FailAttempt]
 
 
 def test_a_stop_of_an_attempt_that_will_be_declined_needs_no_answer() -> None:
