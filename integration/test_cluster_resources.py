@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,28 @@ def test_a_window_and_its_calendar_are_known_to_all_over_kills_of_the_homes_owne
     adopted = [event for event in log.events(e.ResourceAdopted) if isinstance(event, e.ResourceAdopted)]
     assert {event.name for event in adopted} == {"freeze", "days"}
     assert len(log.events(e.ResourceSettled)) == KILLS + 3
+    assert violations(log) == []
+
+
+def test_a_job_is_stopped_when_its_window_closes_and_runs_again_at_the_opening(
+    running: Cluster, tmp_path: Path
+) -> None:
+    """The window is open for the first 20 s of each minute. The first attempt would run for much longer."""
+    two_schedulers(running)
+    until_ready(running.worker("w", queues=[QUEUE]))
+    settings, begun = running.settings, tmp_path / "begun"
+    minutely = f"{{cron: '* * * * *', duration: 20s, queues: [{QUEUE}], on_close: stop}}"
+    apply(running, document("Window", "day", minutely))
+    until(lambda: not rows(settings, "window", "describe", "day")["open"], "the window to close")  # 20 s for the start
+    script = f"test -e {begun} || {{ touch {begun}; echo working; sleep 600; }}"
+    submit(settings, job("a", script, queue=QUEUE, max_attempts=1, worker_losses_max=0))
+    log = running.until_done([(QUEUE, "a")])
+    shown = rows(settings, "get", f"{QUEUE}/a")
+    assert (shown["state"], shown["attempt"], shown["failures"], shown["worker_losses"]) == ("SUCCEEDED", 2, 0, 0)
+    (stopped,) = (event for event in log.events(e.AttemptStopped) if isinstance(event, e.AttemptStopped))
+    assert (stopped.attempt, stopped.signal, stopped.stdout) == (1, signal.SIGTERM, b"working\n")
+    assert stopped.ended_at % 60_000 >= 20_000, "it was stopped while the window was closed"
+    assert run(settings, "logs", f"{QUEUE}/a", "--attempt", "1").stdout == "working\n"
     assert violations(log) == []
 
 
