@@ -50,7 +50,8 @@ class CalendarResource(Fields):
 class WindowResource(Fields):
     """A window as it is declared: when, and on which workers, queues may start jobs.
 
-    What runs when it closes goes on to its end. Every partition must know it: `ftjm apply` waits until all do.
+    What runs when it closes goes on to its end, unless `on_close` says `stop`. Every partition must know
+    it: `ftjm apply` waits until all do.
     """
 
     api_version: ApiVersion = Field(alias="apiVersion", description="The version of this format.")

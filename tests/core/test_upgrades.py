@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -11,9 +13,22 @@ from ftjm.core.decide.decision import Members
 from ftjm.core.errors import NewerLogError
 from ftjm.core.records import commands as c
 from ftjm.core.records import events as e
-from ftjm.core.records.levels import ADDITIONS, FIRST_LEVEL, LEVEL, Addition, Levels
-from ftjm.core.records.messages import QueueDemand
-from ftjm.core.state.model import STATE_VERSION, Finalized, JobSpec
+from ftjm.core.records.levels import (
+    ADDITIONS,
+    FIRST_LEVEL,
+    LEVEL,
+    NEW_VALUES,
+    SHARING_LEVEL,
+    STOP_LEVEL,
+    Addition,
+    Levels,
+    levels,
+)
+from ftjm.core.records.messages import QueueDemand, StopAttempt
+from ftjm.core.state.model import STATE_VERSION, Finalized, JobSpec, StopReason
+from ftjm.core.state.resources import ResourceSpec
+from ftjm.core.state.windows import OnClose, WindowSpec
+from tests.adapters.avro.golden import sample
 from tests.core.story import POLICY, Story
 
 NEW = LEVEL + 1
@@ -64,8 +79,32 @@ def test_an_added_field_must_exist_and_have_a_default():
         Levels((Addition(2, c.SubmitJob, "spec"),))
 
 
-def test_no_addition_is_above_the_level_of_this_build():
+def test_nothing_new_is_above_the_level_of_this_build():
     assert all(1 < addition.level <= LEVEL for addition in ADDITIONS)
+    assert all(1 < value.level <= LEVEL for value in NEW_VALUES)
+
+
+@pytest.mark.parametrize("kind", [c.ApplyResource, c.AdoptResource, e.ResourceApplied, e.ResourceAdopted])
+def test_a_window_that_stops_what_runs_needs_a_newer_level_than_others(kind: Any):
+    def needed(spec: ResourceSpec) -> int:
+        return levels.needed(msgspec.structs.replace(sample(kind), spec=spec))
+
+    def windows(on_close: OnClose) -> ResourceSpec:
+        return ResourceSpec(window=[WindowSpec("@daily", 1, on_close=on_close)])
+
+    assert needed(windows(OnClose.STOP)) == STOP_LEVEL
+    assert needed(windows(OnClose.FINISH)) == needed(ResourceSpec()) == SHARING_LEVEL
+
+
+@pytest.mark.parametrize("kind", [e.JobStopRequested, StopAttempt])
+def test_a_stop_because_of_windows_needs_a_newer_level_than_others(kind: Any):
+    def needed(reason: StopReason) -> int:
+        return levels.needed(msgspec.structs.replace(sample(kind), reason=reason))
+
+    found = {reason: needed(reason) for reason in StopReason}
+    assert found == {
+        StopReason.CANCELLED: FIRST_LEVEL, StopReason.DEADLINE: FIRST_LEVEL, StopReason.WINDOW: STOP_LEVEL
+    }  # fmt: skip
 
 
 # ---- refusing
