@@ -48,6 +48,7 @@ from tests.core.story import (
     like,
     rerun,
     started,
+    stop_requested,
     submit,
     submitted,
     succeeded,
@@ -337,6 +338,14 @@ def test_replaced_the_old_job_ends_before_the_new_one_starts():
     story.has_timers(instant(2))
     story.evolve(cancelled_attempt(job_id)).evolve(cancelled(job_id=job_id)).written()
     assert let_pass(story, instant(1) + 1) == [instant(1)]
+
+
+def test_a_job_that_windows_stop_is_replaced_all_the_same():
+    story, job_id = running(overlap=Overlap.REPLACE)
+    story.evolve(stop_requested(job_id=job_id, reason=StopReason.WINDOW)).written().when_due(instant(1)).then(
+        like(e.ScheduleDelayed), like(e.JobStopRequested, job_id=job_id, reason=StopReason.CANCELLED)
+    )
+    story.when_due(instant(2)).then(like(e.ScheduleSkipped), like(e.ScheduleDelayed))
 
 
 def cancelled_attempt(job_id: str) -> e.Event:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given as every
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from ftjm.core.decide.processes import LOOKED_MAX, ROWS_OF_A_STOP, next_slice
@@ -427,40 +428,43 @@ def test_where_all_windows_say_stop_attempts_run_exactly_where_they_may_start(wi
         assert stops_on(all_stop, worker) != may_start_on(all_stop, worker)
 
 
+SPECS = st.builds(
+    window,
+    st.sampled_from([0, 12]),
+    st.just(12),
+    effect=st.sampled_from([WindowEffect.ALLOW, WindowEffect.ALLOW, DENY]),
+    workers=st.sampled_from([[], [], ["w1"]]),
+    on_close=st.sampled_from(OnClose),
+)
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["apply", "delete", "hours", "run", "stop", "slice"]),
+        st.sampled_from(["apply", "delete", "hours", "run", "run", "stop", "slice"]),
         st.sampled_from(["m", "n"]),
-        st.builds(
-            window,
-            st.integers(0, 23),
-            st.integers(1, 12),
-            effect=st.sampled_from(WindowEffect),
-            workers=st.sampled_from([[], ["w1"], ["w*"]]),
-            on_close=st.sampled_from(OnClose),
-        ),
-        st.integers(1, 12),
+        SPECS,
+        st.integers(0, 1),
     ),
-    max_size=25,
+    max_size=15,
 )
 
 
-@every(STEPS)
-def test_behind_the_process_every_attempt_is_stopped_that_its_windows_stop(steps):
+@every(st.tuples(SPECS, SPECS), STEPS)
+@settings(max_examples=300, deadline=None)
+def test_behind_the_process_every_attempt_is_stopped_that_its_windows_stop(specs, steps):
     """Each batch is checked: `consistency.py` has the rule."""
-    story, hour = alone(), 0
-    story.now = MIDNIGHT
-    for number, (what, name, spec, hours) in enumerate(steps):
+    hour = 6
+    story = with_windows(alone(), hour, m=specs[0], n=specs[1])
+    worked(story)
+    for number, (what, name, spec, worker_no) in enumerate(steps):
         if what == "apply":
             with_windows(story, hour, **{name: spec})
         elif what == "delete":
             story.when(c.DeleteResource(kind=WINDOW, name=name))
         elif what == "hours":
-            hour += hours
+            hour += 12
             story.when_due(MIDNIGHT + hour * HOUR_MS)
         elif what == "run":
             story.evolve(submitted(job_id=f"a{number}", at=story.now)).written()
-            if starts(story, hour, worker := f"w{hours % 3}"):
+            if starts(story, hour, worker := f"w{worker_no}"):
                 about = {"job_id": f"a{number}", "session": f"s-{worker}", "at": story.now}
                 story.evolve(dispatched(worker=worker, **about), started(**about)).written()
         elif what == "stop":
