@@ -40,6 +40,8 @@ from ftjm.lab.checker.waiting_limits import WaitingLimits
 
 TIMERS_MAX = 100
 """A batch fires at most so many timers, and may leave others to the next batch."""
+KEEP_THE_PLACE = (e.SubmissionRepeated, e.JobStuck, e.JobReviewed)
+"""Events of a waiting job that leave its place in the queue as it is."""
 TIMERS = ("waits_until", "deadline_at", "forget_at", "look_at")
 """Attributes of a `CheckedJob` that hold the time at which something is due."""
 
@@ -136,7 +138,7 @@ class PartitionRules:
             self._waiting.begin_run(job, event)
         if isinstance(event, e.JobRerun):
             yield from self._carried_out.add(event.command_id, event.at)
-        if job.state is JobState.READY and not isinstance(event, e.SubmissionRepeated):
+        if job.state is JobState.READY and not isinstance(event, KEEP_THE_PLACE):
             self._waiting.add(name, job, job.ready_at if isinstance(event, e.JobPrioritized) else event.at)
         if job.terms.concurrency_key:
             yield from self._take_key_event(name, job, state, event)

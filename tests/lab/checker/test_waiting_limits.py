@@ -65,3 +65,16 @@ def test_jobs_that_wait_when_limits_change_are_looked_at_by_the_new_ones():
     judged.declare(waiting_limits=[WaitingLimit("", 5_000)])
     judged.other(e.QueueReordered(queue="q", jobs=["q/a"], next_key=b"", at=1_500))
     assert judged.jobs["a"].look_at == 6_000
+
+
+def test_a_look_leaves_a_job_at_its_place_also_while_its_queue_is_about_to_be_reordered():
+    limits = [WaitingLimit("Resources", 1_000, WaitingAction.NOTIFY)]
+    for kind in (e.JobReviewed, e.JobStuck):
+        judged = Judged(SHARING_LEVEL)
+        judged.declare(waiting_limits=limits, ageing_ms=60_000)
+        judged.submit("b", AT, priority=50)
+        judged.submit("a", AT + 100, priority=90)
+        judged.declare(waiting_limits=limits, ageing_ms=1)
+        fields: dict[str, Any] = {"reason": "Resources" if kind is e.JobStuck else "Priority", "waited_ms": 1_000}
+        assert not look(judged, kind, AT + 1_100, next_at=AT + 2_100, **fields)
+        assert not judged.dispatch("a", AT + 1_100), "no event has given it another place"
