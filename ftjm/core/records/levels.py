@@ -193,7 +193,10 @@ class Levels:
         for record, added in by_record.items():
             values = attrgetter(*(one.field for one in added))
             defaults = tuple(_default(record, one.field) for one in added)
-            self._fields[record] = _Fields(values, defaults if len(added) > 1 else defaults[0], added)
+            by_field = [
+                (one.level, attrgetter(one.field), default) for one, default in zip(added, defaults, strict=True)
+            ]
+            self._fields[record] = _Fields(values, defaults if len(added) > 1 else defaults[0], by_field)
 
     def needed(self, record: msgspec.Struct) -> int:
         """The level that a reader must have: that of the record, of its newest field that has no default value, or of a
@@ -205,8 +208,7 @@ class Levels:
         fields = self._fields.get(kind)
         if fields is None or fields.values(record) == fields.defaults:
             return level
-        used = (one.level for one in fields.added if attrgetter(one.field)(record) != _default(kind, one.field))
-        return max(level, *used)
+        return max(level, *(newer for newer, value, default in fields.by_field if value(record) != default))
 
 
 class _Fields(NamedTuple):
@@ -216,7 +218,8 @@ class _Fields(NamedTuple):
     """Gives their values: a tuple; if it is one field, its value."""
     defaults: Any
     """Their defaults, in the same form."""
-    added: list[Addition]
+    by_field: list[tuple[int, Callable[[Any], Any], Any]]
+    """Of each field: its level, the function that gives its value, and its default."""
 
 
 def _default(record: type[Any], path: str) -> Any:
