@@ -41,6 +41,13 @@ def eligible_since(job: Job, at: int) -> int:
     return job.eligible_at or (job.submitted_at if job.attempt else at)
 
 
+def join_line(finalized: Finalized, declaration: QueueDeclaration | None, job: Job, at: int) -> None:
+    """The job becomes READY or PENDING at `at`, ms: give it its age and its score."""
+    if not job.eligible_at and finalized.level >= QUEUE_LEVEL:
+        job.eligible_at = eligible_since(job, at) if job.attempt else at
+    job.score = score(finalized, declaration, job)
+
+
 def score(finalized: Finalized, declaration: QueueDeclaration | None, job: Job) -> int:
     """The place of a READY job in its queue, lower first."""
     if finalized.level < QUEUE_LEVEL:

@@ -21,11 +21,12 @@ Intervals are whole nanoseconds, rounded up.
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from ftjm.core.state.model import LIVE
+from ftjm.core.state.model import JobState
 from ftjm.core.state.queues import Queue, QueueDeclaration, QueueRate, QueueSpec, QueueStatus
 from ftjm.core.state.view import StateView
 from ftjm.core.windows import QueueWindow, closing, windows_of
 
+DISPATCHED, RUNNING = JobState.DISPATCHED, JobState.RUNNING
 UNLIMITED = 1 << 60
 SOON_MS = 1_000
 NS_OF_MS = 1_000_000
@@ -135,7 +136,7 @@ def queue_rows(state: StateView, queue: str) -> QueueRows:
 
 def live_jobs(row: Queue | None) -> int:
     """How many jobs of a queue have a worker."""
-    return sum(row.counts[state] for state in LIVE) if row else 0
+    return row.counts[DISPATCHED] + row.counts[RUNNING] if row else 0
 
 
 def weight_of(declaration: QueueDeclaration | None) -> int:

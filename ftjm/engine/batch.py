@@ -206,7 +206,7 @@ class Batch:
     def _advance_a_process(self, pause_ms: int) -> None:
         """Do one slice of one process, in turns, if the last slice was `pause_ms` ago."""
         state = self._state
-        if self.now < self.slices.at + pause_ms:
+        if self.now < self.slices.at + pause_ms or not state.has_processes:
             return
         under_way = sorted(one for one in state.processes() if state.process(*one) is not None)
         rows = BATCH_ROWS_MAX - state.size

@@ -23,7 +23,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
 from itertools import islice
-from typing import Any
 
 from ftjm.core.records import messages as m
 from ftjm.core.state.model import GUARD_LOSSES, LIVE, JobState, job_key
@@ -44,6 +43,8 @@ from ftjm.engine.told_commands import told_command
 
 GROUP_MAX = 128
 """Most messages whose parcels are made before the first of them is sent."""
+STATE_NAMES = {0: "", **{state.value: state.name for state in JobState}}
+"""Looked up, since reading a member's name takes as long as the rest of an answer. 0 stands for no job."""
 LONG_PAST = 1
 """The deadline of a dispatch whose job was asked to stop before the dispatch was sent: no worker starts it."""
 
@@ -226,20 +227,27 @@ class Outbox:
 
     def _answer(self, message: ReplyMessage | OutcomeMessage) -> Parcel:
         lane, session, correlation = message.reply_to.split("/", 2)
-        about: dict[str, Any] = {
-            "session": session,
-            "correlation": correlation,
-            "queue": message.queue,
-            "job_id": message.job_id,
-            "run": message.run,
-            "state": JobState(message.state).name if message.state else "",
-        }
         answer: m.CommandReply | m.JobOutcome
         if isinstance(message, ReplyMessage):
-            answer = m.CommandReply(**about, accepted=not message.code, code=message.code, text=message.text)
+            answer = m.CommandReply(
+                session=session,
+                correlation=correlation,
+                queue=message.queue,
+                job_id=message.job_id,
+                run=message.run,
+                state=STATE_NAMES[message.state],
+                accepted=not message.code,
+                code=message.code,
+                text=message.text,
+            )
         else:
             answer = m.JobOutcome(
-                **about,
+                session=session,
+                correlation=correlation,
+                queue=message.queue,
+                job_id=message.job_id,
+                run=message.run,
+                state=STATE_NAMES[message.state],
                 reason=message.reason,
                 exit_code=message.exit_code,
                 error=message.error,

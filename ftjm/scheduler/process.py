@@ -195,7 +195,9 @@ class Scheduler:
     def _work(self, context: Context) -> None:
         self._context = context
         self._status.context, self._status.partitions = context, self._runners
-        # What was made until here lives as long as the process, so later garbage collections pass over it.
+        # What was made until here lives as long as the process, so later garbage collections pass over it. A batch
+        # makes thousands of objects and hardly any cycle, so there are few collections.
+        gc.set_threshold(10_000, 20, 20)
         gc.collect()
         gc.freeze()
         log.info("scheduler_started", instance=context.instance, partitions=context.partitions, passive=self._passive)

@@ -16,6 +16,8 @@ def refusal(finalized: Finalized, command: c.Command, policy: Policy) -> Rejecte
 
     Until the level is final, the cluster can go back to an older build, which could not read what the command leads to.
     """
+    if finalized.level >= levels.newest:
+        return None
     needed = levels.needed(command)
     if needed <= finalized.level:
         return None

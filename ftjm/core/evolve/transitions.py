@@ -82,10 +82,8 @@ def enter(state: State, event: e.Event, key: str, job: Job) -> None:
         _take_slot(state, key, job)
     elif job.state in IN_LINE:
         job.due_at = 0
-        if not job.eligible_at and ageing.is_known(state.finalized):
-            job.eligible_at = ageing.eligible_since(job, event.at)
         declaration = state.declaration(event.queue)
-        job.score = ageing.score(state.finalized, declaration, job)
+        ageing.join_line(state.finalized, declaration, job, event.at)
         if job.state is READY:
             job.ready_at = event.at
             state.add_ready(event.queue, event.job_id, job.score, job.order, job.share)

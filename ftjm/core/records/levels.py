@@ -181,6 +181,8 @@ class Levels:
     """Finds the level that a record needs. A record that uses nothing newer costs three lookups and a comparison."""
 
     def __init__(self, additions: tuple[Addition, ...], new_values: tuple[NewValue, ...] = ()) -> None:
+        self.newest = max((one.level for one in (*additions, *new_values)), default=FIRST_LEVEL)
+        """A cluster of this level needs no other."""
         self._values = {one.record: one for one in new_values}
         self._records: dict[type[msgspec.Struct], int] = {}
         self._fields: dict[type[msgspec.Struct], _Fields] = {}
@@ -193,7 +195,7 @@ class Levels:
         for record, added in by_record.items():
             values = attrgetter(*(one.field for one in added))
             defaults = tuple(_default(record, one.field) for one in added)
-            by_field = [
+            by_field: list[tuple[int, Callable[[Any], Any], Any]] = [
                 (one.level, attrgetter(one.field), default) for one, default in zip(added, defaults, strict=True)
             ]
             self._fields[record] = _Fields(values, defaults if len(added) > 1 else defaults[0], by_field)

@@ -19,12 +19,12 @@ class ChangedRows:
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows with start <= key < end, in order, with the batch's changes. Write nothing while you iterate."""
-        changed = sorted(k for k in self._changes if start <= k < end)
-        if not changed:
-            yield from self.rows.scan(start, end)
-            return
+        changed = sorted([key for key in self._changes if start <= key < end])
+        return self._merged(self.rows.scan(start, end), changed) if changed else self.rows.scan(start, end)
+
+    def _merged(self, rows: Iterator[tuple[bytes, bytes]], changed: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
         at = 0
-        for key, value in self.rows.scan(start, end):
+        for key, value in rows:
             while at < len(changed) and changed[at] < key:
                 if (mine := self._changes[changed[at]]) is not None:
                     yield changed[at], mine

@@ -45,7 +45,8 @@ class RowCache(dict[str, Row | None]):
         # Dictionaries, because a set is walked through in another order by each process.
         self.changed: dict[str, None] = {}
         """Names of the rows that the batch has changed, in their order."""
-        self._dropped: dict[str, None] = {}
+        self.dropped: dict[str, None] = {}
+        """Names of the rows that the batch has deleted."""
         self._news: set[str] | None = None
 
     def __missing__(self, name: str) -> Row | None:
@@ -57,14 +58,14 @@ class RowCache(dict[str, Row | None]):
         """Write the row when the batch ends."""
         self[name] = row
         self.changed[name] = None
-        if self._dropped:
-            self._dropped.pop(name, None)
+        if self.dropped:
+            self.dropped.pop(name, None)
 
     def drop(self, name: str) -> bytes:
         """Forget the row. Returns its key, which the caller deletes."""
         self[name] = None
         self.changed.pop(name, None)
-        self._dropped[name] = None
+        self.dropped[name] = None
         return self._prefix + name.encode()
 
     def seal(self, changes: dict[bytes, bytes | None]) -> None:
@@ -73,15 +74,13 @@ class RowCache(dict[str, Row | None]):
             changes[self._prefix + name.encode()] = encode(self[name])
 
     def written(self) -> None:
-        """The changes are in the store: keep the rows as a cache of bounded size."""
+        """The changes are in the store: the rows are a cache now."""
         if self._news is not None:
-            self._news.update(self.changed, self._dropped)
+            self._news.update(self.changed, self.dropped)
         self.changed.clear()
-        for name in self._dropped:
+        for name in self.dropped:
             self.pop(name, None)  # the store has none either
-        self._dropped.clear()
-        if len(self) > CACHE_ROWS_MAX:
-            self.clear()
+        self.dropped.clear()
 
     def take_news(self) -> set[str] | None:
         """Names of the rows that were written or deleted since the last call; None at the first call.

@@ -23,7 +23,7 @@ from ftjm.core.state.outbox import OutboxMessage
 from ftjm.core.state.processes import Bulk, Process, ProcessKind
 from ftjm.core.state.queues import ConcurrencyKey, Queue, QueueDeclaration, QueueRate, QueueStatus, ShareUsage
 from ftjm.core.state.resources import Adoption, KnownResource
-from ftjm.core.state.row_cache import encode
+from ftjm.core.state.row_cache import CACHE_ROWS_MAX, encode
 from ftjm.core.state.rows import Changes, Rows
 from ftjm.core.state.schedules import Schedule
 from ftjm.core.state.tables import (
@@ -150,8 +150,10 @@ class State(StateView):
     @property
     def has_processes(self) -> bool:
         """Whether a process is under way behind what the batch has changed so far."""
-        changed = self._processes_changed
-        return any(changed.values()) or any(changed.get(name, True) for name in self.processes())
+        known, changed = self.processes(), self._processes_changed
+        if not changed:
+            return bool(known)
+        return any(changed.values()) or any(changed.get(name, True) for name in known)
 
     def save_adoption(self, key: str, adoption: Adoption) -> None:
         """Write which partitions have the resource of this key."""
@@ -239,12 +241,14 @@ class State(StateView):
         """Put a job into its line."""
         key = ready_key(queue, score, order, share)
         self._insert(key, job_id.encode())
-        self._added_ready(queue, share, key, (score, order, job_id))
+        if self._heads or self._first:  # the partition's owner has read lines
+            self._added_ready(queue, share, key, (score, order, job_id))
 
     def remove_ready(self, queue: str, score: int, order: int, share: str = "") -> None:
         """Take a job out of its line."""
         self._remove(ready_key(queue, score, order, share))
-        self._removed_ready(queue, share, order)
+        if self._first:
+            self._removed_ready(queue, share, order)
 
     def add_key_job(self, key: str, concurrency_key: str, place: KeyPlace, score: int, order: int) -> None:
         """Note how the job (`queue/job_id`) stands at its concurrency key."""
@@ -315,7 +319,8 @@ class State(StateView):
         """
         changes = self._changes
         for cache in self._caches:
-            cache.seal(changes)
+            if cache.changed:
+                cache.seal(changes)
         ordered = sorted(changes.items())
         return ordered, blake2b(self.position.state_hash + encode(ordered), digest_size=16).digest()
 
@@ -329,4 +334,7 @@ class State(StateView):
             self._processes_changed = {}
             self._processes = None
         for cache in self._caches:
-            cache.written()
+            if cache.changed or cache.dropped:
+                cache.written()
+            if len(cache) > CACHE_ROWS_MAX:
+                cache.clear()

@@ -104,7 +104,7 @@ class StateView(ReadyLines, ResourceRows):
         """Specs that were read lately: placement reads one, and the outbox reads it again behind the commit."""
         self.key_heads: dict[bytes, bytes] = {}
         """The key from which the jobs that wait for a concurrency key are read, by the first part of their keys."""
-        self._processes: dict[tuple[ProcessKind, str], None] | None = None
+        self._processes: list[tuple[ProcessKind, str]] | None = None
         """What `processes` returns; None if the rows were not read yet."""
         self._open: dict[str, Session] = {}
         self._timer_head = TIMER
@@ -194,8 +194,8 @@ class StateView(ReadyLines, ResourceRows):
         """Kinds and names of the processes that were under way behind the last batch that was written."""
         if self._processes is None:
             found = self.rows.scan(PROCESSES.prefix, PROCESSES.end)
-            self._processes = {(ProcessKind(key[1]), key[2:].decode()): None for key, _ in found}
-        return list(self._processes)
+            self._processes = [(ProcessKind(key[1]), key[2:].decode()) for key, _ in found]
+        return self._processes
 
     def has_timer(self, timer: Timer) -> bool:
         """Whether the timer is set."""
