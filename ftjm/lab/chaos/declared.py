@@ -27,7 +27,7 @@ from ftjm.core.state.processes import BulkAction, JobFilter
 from ftjm.core.state.queues import QueueSpec, Share
 from ftjm.core.state.resources import CordonSpec, ResourceKind, ResourceSpec
 from ftjm.core.state.schedules import CatchUp, Overlap, ScheduleSpec
-from ftjm.core.state.windows import WindowEffect, WindowSpec
+from ftjm.core.state.windows import OnClose, WindowEffect, WindowSpec
 from ftjm.lab.chaos import recorder
 from ftjm.lab.chaos.jobs import LOSSES_MAX
 
@@ -67,9 +67,15 @@ def _of(draw: Random, queue: str, number: int, seconds: float, marks: Path) -> I
 
 
 def _of_all(draw: Random, queues: Sequence[str], seconds: float) -> Iterator[Timed]:
-    """A window in which one queue starts nothing for some seconds of each minute, and a worker that is cordoned for a
-    while."""
-    window = WindowSpec(cron="* * * * *", duration_ms=5_000, effect=WindowEffect.DENY, queues=[draw.choice(queues)])
+    """A window in which one queue starts nothing for some seconds of each minute, and perhaps stops what runs; and a
+    worker that is cordoned for a while."""
+    window = WindowSpec(
+        cron="* * * * *",
+        duration_ms=5_000,
+        effect=WindowEffect.DENY,
+        queues=[draw.choice(queues)],
+        on_close=draw.choice(list(OnClose)),
+    )
     yield 0.0, ApplyResource(kind=ResourceKind.WINDOW, name="quiet", spec=ResourceSpec(window=[window]))
     yield seconds, DeleteResource(kind=ResourceKind.WINDOW, name="quiet")
     cordon = draw.uniform(0, max(0.0, seconds - PAUSE_SECONDS))
