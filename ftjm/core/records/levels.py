@@ -181,7 +181,8 @@ class Levels:
     """Finds the level that a record needs. A record that uses nothing newer costs three lookups and a comparison."""
 
     def __init__(self, additions: tuple[Addition, ...], new_values: tuple[NewValue, ...] = ()) -> None:
-        self.newest = max((one.level for one in (*additions, *new_values)), default=FIRST_LEVEL)
+        known = [one.level for one in additions] + [one.level for one in new_values]
+        self.newest = max(known, default=FIRST_LEVEL)
         """A cluster of this level needs no other."""
         self._values = {one.record: one for one in new_values}
         self._records: dict[type[msgspec.Struct], int] = {}
