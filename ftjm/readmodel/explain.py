@@ -222,11 +222,11 @@ def _waits_for_key(facts: Facts) -> Explanation:
 def _live(facts: Facts) -> Explanation:
     job = facts.job
     where = f"on worker {facts.worker}" if facts.worker else "on a worker"
+    stopping = f", and is being stopped ({job.stopping})" if job.stopping else ""
     if job.state is JobState.DISPATCHED:
         since = format_time(job.dispatched_at)
-        text = f"attempt {job.attempt} was sent to run {where} at {since}, and has not started there yet"
+        text = f"attempt {job.attempt} was sent to run {where} at {since}, and has not started there yet{stopping}"
         return Explanation(Reason.NONE, text)
-    stopping = f", and is being stopped ({job.stopping})" if job.stopping else ""
     since = format_time(job.started_at)
     return Explanation(Reason.NONE, f"attempt {job.attempt} has been running {where} since {since}{stopping}")
 

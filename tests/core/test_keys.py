@@ -392,6 +392,24 @@ def test_a_job_that_replaced_others_and_is_forgotten_replaces_none():
     assert states(found, "ac") == [RUNS, PENDING]
 
 
+def test_another_job_with_the_id_of_one_that_replaced_others_replaces_none():
+    found = story("a", on_conflict=OnConflict.REPLACE).when(submit("b", concurrency_key="k"))
+    found.when(command(c.CancelJob, job_id="b")).when_due(NOW + 10**8)
+    found.when(apply(on_conflict=OnConflict.WAIT)).when(submit("x", concurrency_key="k"))
+    found.when(apply(on_conflict=OnConflict.REPLACE)).when(submit("b"))  # without a key
+    found.when(apply(on_conflict=OnConflict.REPLACE, key_concurrency=2))
+    settles_all(found)
+    assert states(found, "ax") == [RUNS, READY]
+
+
+def test_a_queue_that_replaces_jobs_no_longer_replaces_none():
+    found = story("a", on_conflict=OnConflict.WAIT).when(submit("x", concurrency_key="k"))
+    found.when(apply(on_conflict=OnConflict.REPLACE)).when(submit("b", concurrency_key="k"))
+    assert states(found, "axb") == [RUNS, CANCELLED, PENDING]
+    found.when(apply(on_conflict=OnConflict.WAIT)).when(submit("y", concurrency_key="k", priority=90))
+    assert states(found, "by") == [PENDING, PENDING]
+
+
 # ---- in bulk
 
 

@@ -7,10 +7,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ftjm.adapters.memory import MemoryStore
-from ftjm.core.state import row_cache, view
+from ftjm.core.state import view
 from ftjm.core.state.model import Job, JobSpec, JobState, Session
 from ftjm.core.state.outbox import ReplyMessage
-from ftjm.core.state.processes import ProcessKind
+from ftjm.core.state.processes import Keys, ProcessKind, Reckon
 from ftjm.core.state.queues import Queue
 from ftjm.core.state.rows import first_key_after
 from ftjm.core.state.state import State
@@ -215,6 +215,21 @@ def test_timers_are_not_read_while_none_is_due(monkeypatch):
     assert (list(state.due(14)), state.next_due()) == ([], 15)
 
 
+def test_processes_that_a_batch_begins_and_ends_count_at_once():
+    state, store = fresh()
+    state.save_process(ProcessKind.KEYS, "q", Keys(""))
+    assert state.has_processes, "begun in this batch"
+    write(state, store)
+    assert state.has_processes
+    state.drop_process(ProcessKind.KEYS, "q")
+    assert not state.has_processes, "ended in this batch"
+    state.save_process(ProcessKind.RECKON, "c", Reckon(""))
+    assert state.has_processes, "another one is begun"
+    write(state, store)
+    state.drop_process(ProcessKind.KEYS, "q")
+    assert state.has_processes, "another one goes on"
+
+
 def test_specs_that_were_read_are_kept_for_a_while(monkeypatch):
     monkeypatch.setattr(view, "CACHED_SPECS_MAX", 2)
     state, store = fresh()
@@ -307,7 +322,7 @@ def test_the_size_of_a_batch_grows_with_its_rows():
 
 
 def test_the_cache_is_bounded_and_reads_stay_right(monkeypatch):
-    monkeypatch.setattr(row_cache, "CACHE_ROWS_MAX", 2)
+    monkeypatch.setattr("ftjm.core.state.state.CACHE_ROWS_MAX", 2)
     state, store = fresh()
     for name in "abc":
         state.save_job(f"q/{name}", Job(JobState.READY, attempt=ord(name)))

@@ -115,7 +115,8 @@ class _KeyLook:
             job = self._job(key)
             self._events.append(e.JobParked(**about(key, job)))
             self._judge_arrival(key, job, conflict)
-        admitted, limit = row.admitted - self._replace(row, most), key_limit(declaration)
+        given_up = self._replace(row, most) if conflict is OnConflict.REPLACE else 0
+        admitted, limit = row.admitted - given_up, key_limit(declaration)
         waiting = self._standing(KeyPlace.PARKED)
         first = next(waiting, None)
         while first is not None and admitted < limit and len(self._events) < most:
@@ -148,6 +149,8 @@ class _KeyLook:
         newest = self._state.job(by) if row.replaced_by else None
         if newest is None or newest.state not in AT_KEY or by in self._gone:
             return 0
+        if newest.concurrency_key != self._key:
+            return 0  # the one that replaced them is forgotten, and another job has its id
         given_up = 0
         for place in KeyPlace:
             for key, job in self._standing(place):

@@ -184,7 +184,9 @@ class Levels:
         known = [one.level for one in additions] + [one.level for one in new_values]
         self.newest = max(known, default=FIRST_LEVEL)
         """A cluster of this level needs no other."""
-        self._values = {one.record: one for one in new_values}
+        self._values: dict[type[msgspec.Struct], list[NewValue]] = {}
+        for value in new_values:
+            self._values.setdefault(value.record, []).append(value)
         self._records: dict[type[msgspec.Struct], int] = {}
         self._fields: dict[type[msgspec.Struct], _Fields] = {}
         by_record: dict[type[msgspec.Struct], list[Addition]] = {}
@@ -206,8 +208,9 @@ class Levels:
         new value."""
         kind = type(record)
         level = self._records.get(kind, FIRST_LEVEL)
-        if (value := self._values.get(kind)) is not None and value.is_used(record):
-            return value.level
+        for value in self._values.get(kind, ()):
+            if value.is_used(record):
+                level = max(level, value.level)
         fields = self._fields.get(kind)
         if fields is None or fields.values(record) == fields.defaults:
             return level

@@ -83,7 +83,7 @@ class FailureReason(StrEnum):
     RESULT_REFUSED = "RESULT_REFUSED"
     """The result is not JSON, or is larger than the limit. It is not tried again, since the work was done."""
     STOPPED = "STOPPED"
-    """It was stopped at the owner's request: the job was cancelled, or its deadline passed."""
+    """It was stopped at the owner's request: see `StopReason`."""
     GUARD_LOST = "GUARD_LOST"
     """The process that guards the attempt's process has died, and the attempt may have caused it."""
     GUARD_LOST_BESIDE = "GUARD_LOST_BESIDE"
