@@ -81,10 +81,12 @@ class CalendarFields(Fields):
 
 
 def calendar_spec(fields: CalendarFields) -> CalendarSpec:
-    """The `CalendarSpec` that validated fields stand for. Its lists are sorted, without what comes twice."""
+    """The `CalendarSpec` that validated fields stand for. Its lists are sorted, without what comes twice; a list of all
+    days of the week is an empty one."""
+    weekdays = sorted({DAYS.index(day) for day in fields.days or ()})
     return CalendarSpec(
         fields.time_zone or _DEFAULT.time_zone,
-        sorted({DAYS.index(day) for day in fields.days or ()}),
+        weekdays if len(weekdays) < len(DAYS) else [],
         sorted(set(fields.included or ())),
         sorted(set(fields.excluded or ())),
     )

@@ -30,11 +30,20 @@ def test_the_files_of_the_example_are_valid(monkeypatch):
     monkeypatch.chdir(FOLDER)
     found = read_resources(["queues"])
     assert [one.resource.name for one in found.resources] == [
-        *("workdays", "mail-nights", "etl", "etl-reports", "mail", "etl/nightly", "mail/report"),
+        *(
+            "workdays",
+            "mail-nights",
+            "etl",
+            "etl-reports",
+            "mail",
+            "etl/move-reports-2025",
+            "etl/nightly",
+            "mail/report",
+        ),
     ]
     assert all(one.resource.labels["managed-by"] == "queues-repository" for one in found.resources)
     assert cli.run(["lint", "-f", "queues"]) == 0
-    files = [f"queues/{name}.yaml" for name in ("calendar", "etl", "mail", "nightly", "report")]
+    files = [f"queues/{name}.yaml" for name in ("calendar", "etl", "mail", "migration", "nightly", "report")]
     assert read_resources(["."]).files == files, "and no workflow"
 
 

@@ -463,3 +463,9 @@ def test_the_schema_lets_through_what_the_model_does(spec, labels):
 def test_the_schema_refuses_what_the_model_does(wrong):
     assert not jsonschema_rs.validator_for(json_schema("Queue")).is_valid(wrong)
     assert refused(wrong)
+
+
+def test_a_calendar_of_all_days_is_one_that_names_none():
+    one = {"apiVersion": "ftjm.io/v1", "kind": "Calendar", "metadata": {"name": "all"}}
+    week = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+    assert parse_resource({**one, "spec": {"days": week}}) == parse_resource({**one, "spec": {}})
